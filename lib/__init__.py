@@ -1,0 +1,1 @@
+"""Perturbation prediction, scored against the exact answer."""

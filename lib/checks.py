@@ -1,0 +1,122 @@
+"""Bad input ends in one line that names the parameter, its value and what is allowed.
+
+Used by lib where its functions begin, and by the notebooks, whose parameters come from outside.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+
+def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:
+    """`value` as an int from low to high, both included. Raises ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name} = {value!r}: must be a whole number{_limits(low, high)}")
+    return int(_within(name, value, low, high))
+
+
+def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
+    """`value` as a finite float from low to high, both included. Raises ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name} = {value!r}: must be a number{_limits(low, high)}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} = {value!r}: must be finite")
+    return float(_within(name, value, low, high))
+
+
+def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
+    """`value` as (smallest, largest), in that order. Raises ValueError."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise ValueError(f"{name} = {value!r}: must be two numbers, the smaller one first")
+    first, second = (number(name, v, low, high) for v in value)
+    if first > second:
+        raise ValueError(f"{name} = ({first:g}, {second:g}): must be two numbers, the smaller one first")
+    return first, second
+
+
+def numbers(name: str, value, low: float | None = None, high: float | None = None) -> list[float]:
+    """`value` as a list of at least one number. Raises ValueError."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) == 0:
+        raise ValueError(f"{name} = {value!r}: must be a list of at least one number{_limits(low, high)}")
+    return [number(name, v, low, high) for v in value]
+
+
+def choice(name: str, value, allowed):
+    """`value`, one of `allowed`. Raises ValueError."""
+    if value not in list(allowed):
+        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
+    return value
+
+
+def genes(name: str, value, known) -> list[str]:
+    """`value`, a gene name or a list of them, as a list of genes in `known`. Raises ValueError."""
+    wanted = [value] if isinstance(value, str) else list(value)
+    if not wanted:
+        raise ValueError(f"{name} = []: must name at least one gene")
+    missing = [g for g in wanted if g not in known]
+    if missing:
+        raise ValueError(f"{name} = {missing[0]!r}: no such gene; the genes are {known[0]} ... {known[-1]}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"{name} = {wanted!r}: a gene is named twice")
+    return wanted
+
+
+def writable_folder(name: str, value) -> Path:
+    """`value` as a Path to a folder that takes new files; made if it isn't there. Raises ValueError."""
+    folder = Path(value)
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+    except OSError as error:
+        raise ValueError(f"{name} = {str(value)!r}: must be a folder that can be written to ({error.strerror})") from None
+    finally:
+        if os.access(folder, os.W_OK):
+            probe.unlink(missing_ok=True)
+    return folder
+
+
+def parameters(namespace: dict, **rules) -> None:
+    """Check a notebook's parameters before it computes anything.
+
+    namespace : the notebook's `globals()`. Its parameters cell declares each one with a type
+        (`n_cells: int = 10_000`), so a name that papermill injected and that has no declared
+        type is unknown: papermill itself only warns, and runs with the default.
+    rules : name -> function(name, value), such as `lambda *a: checks.integer(*a, low=1)`;
+        parameters without a rule are checked for their type
+
+    Raises ValueError, one line for the first thing wrong.
+    """
+    declared = namespace.get("__annotations__", {})
+    shell = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+    for name, value in namespace.items():
+        if name.startswith("_") or name in shell or name in declared or callable(value) or isinstance(value, ModuleType):
+            continue
+        raise ValueError(f"{name} = {value!r}: no such parameter; there are {', '.join(declared)}")
+    for name, kind in declared.items():
+        value = namespace[name]
+        if name in rules:
+            rules[name](name, value)
+        elif kind is float:
+            number(name, value)
+        elif kind is int:
+            integer(name, value)
+        elif kind in (bool, str) and not isinstance(value, kind):
+            raise ValueError(f"{name} = {value!r}: must be of type {kind.__name__}")
+
+
+def _within(name, value, low, high):
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name} = {value!r}: must be {_limits(low, high).strip(' ,')}")
+    return value
+
+
+def _limits(low, high):
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return f", at least {low:g}" if low is not None else f", at most {high:g}" if high is not None else ""

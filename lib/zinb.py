@@ -1,0 +1,392 @@
+"""The law of a count: the zero-inflated negative binomial, and mixtures of it.
+
+A count k of one gene in one cell follows
+
+    P(k) = pi * [k = 0] + (1 - pi) * NB(k; mu, theta)
+
+with mean ``mu`` of the negative binomial part, *inverse* dispersion ``theta``
+(Var = mu + mu^2 / theta, as in scvi-tools), and probability ``pi`` of a structural zero.
+
+Every law has ``log_prob(k)``, ``pmf(k)``, ``cdf(k)``, ``mean`` and ``sample(rng)``, all of which
+broadcast, and indexes like an array, so that ``law[:, None].pmf(np.arange(50))`` is a table
+of cells x counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import scipy.special as special
+import torch
+import torch.nn.functional as F
+
+THETA_RANGE = (1e-4, 1e8)  # what `fit` searches: beyond 1e8 the law is a Poisson to 8 digits
+_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Law:
+    """What every law can do, given ``log_prob`` and ``cdf``."""
+
+    shape: tuple[int, ...]
+
+    def pmf(self, k):
+        """Probability of the count k. Broadcasts k against the law's shape."""
+        return np.exp(self.log_prob(k))
+
+    def quantile(self, u):
+        """Smallest count whose cdf is at least u, by bisection.
+
+        u : array that broadcasts with the law, in [0, 1)
+        """
+        u = np.asarray(u, dtype=float)
+        shape = np.broadcast_shapes(u.shape, self.shape)
+        low, high = np.full(shape, -1.0), np.ones(shape)
+        while (short := self.cdf(high) < u).any():
+            low = np.where(short, high, low)
+            high = np.where(short, 2 * high, high)
+        while ((high - low) > 1).any():
+            middle = np.floor((low + high) / 2)
+            enough = self.cdf(middle) >= u
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return high.astype(np.int64)
+
+
+class ZINB(Law):
+    """Zero-inflated negative binomial law over arrays that broadcast.
+
+    mu : array, mean of the negative binomial part, in counts, >= 0
+    theta : array, inverse dispersion, > 0
+    pi : array, probability of a structural zero, in [0, 1]
+
+    An entry whose three parameters are all NaN has no law: so `dataset.law` marks a count that
+    an intervention has set. Raises ValueError where a parameter is out of its range.
+
+    >>> float(ZINB(mu=3.0, theta=2.0, pi=0.5).zero_prob)
+    0.58
+    """
+
+    def __init__(self, mu, theta, pi):
+        self.mu, self.theta, self.pi = (np.asarray(a, dtype=float) for a in (mu, theta, pi))
+        self.shape = np.broadcast_shapes(self.mu.shape, self.theta.shape, self.pi.shape)
+        for name, value, wrong, allowed in (
+            ("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0"),
+            ("theta", self.theta, self.theta <= 0, "greater than 0"),
+            ("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1"),
+        ):
+            if wrong.any():
+                raise ValueError(f"{name} = {value[wrong].flat[0]:g}: must be {allowed}")
+
+    def __getitem__(self, index):
+        return ZINB(*(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi)))
+
+    def __repr__(self):
+        return f"ZINB(shape={self.shape})"
+
+    def log_prob(self, k):
+        """Natural log of the pmf; -inf where k is negative or not a whole number."""
+        k = np.asarray(k, dtype=float)
+        allowed = (k >= 0) & (k == np.floor(k))
+        k = np.where(allowed, k, 0.0)
+        with np.errstate(divide="ignore"):
+            log_nb = np.log1p(-self.pi) + _nb_log_prob(k, self.mu, self.theta)
+            log_zero = np.where(k == 0, np.log(self.pi), -np.inf)
+        return np.where(allowed, np.logaddexp(log_zero, log_nb), -np.inf)
+
+    def cdf(self, k):
+        """Probability of a count of at most k."""
+        k = np.floor(np.asarray(k, dtype=float))
+        # NB cdf as a regularised incomplete beta function of 1 - p = mu / (mu + theta)
+        nb = special.betaincc(np.maximum(k, 0) + 1, self.theta, self.mu / (self.mu + self.theta))
+        return np.where(k < 0, 0.0, self.pi + (1 - self.pi) * nb)
+
+    @property
+    def mean(self):
+        """Mean count, dropout included: (1 - pi) mu."""
+        return (1 - self.pi) * self.mu
+
+    @property
+    def variance(self):
+        """Variance of the count, dropout included."""
+        return (1 - self.pi) * self.mu * (1 + self.mu * (self.pi + 1 / self.theta))
+
+    @property
+    def zero_prob(self):
+        """Probability of a zero, structural or sampled."""
+        return self.pi + (1 - self.pi) * nb_zero_prob(self.mu, self.theta)
+
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw counts (int64) of shape `size`, the law's own by default.
+
+        Only the entries that survive dropout are drawn, which is three times faster where
+        most counts are zeros.
+        """
+        size = self.shape if size is None else size
+        alive = rng.random(size) >= self.pi
+        mu, theta = (np.broadcast_to(a, size)[alive] for a in (self.mu, self.theta))
+        counts = np.zeros(size, dtype=np.int64)
+        counts[alive] = rng.poisson(rng.gamma(theta, mu / theta))
+        return counts
+
+
+class Mixture(Law):
+    """Equal mixture of the laws along the first axis of `components`.
+
+    components : Law of shape (n_components, ...), such as one law a posterior sample
+    """
+
+    def __init__(self, components: Law):
+        if len(components.shape) < 1 or components.shape[0] < 1:
+            raise ValueError(f"components of shape {components.shape}: need at least one along the first axis")
+        self.components = components
+        self.shape = components.shape[1:]
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        return Mixture(self.components[(slice(None), *index)])
+
+    def log_prob(self, k):
+        """Natural log of the pmf."""
+        log_p = self._over_components(self.components.log_prob, k)
+        return special.logsumexp(log_p, axis=0) - np.log(len(log_p))
+
+    def pmf(self, k):
+        """Probability of the count k."""
+        return self._over_components(self.components.pmf, k).mean(axis=0)
+
+    def cdf(self, k):
+        """Probability of a count of at most k."""
+        return self._over_components(self.components.cdf, k).mean(axis=0)
+
+    def _over_components(self, function, k):
+        k = np.asarray(k, dtype=float)
+        if k.ndim > len(self.shape):  # the components' axis must stay in front of k's
+            n_new = k.ndim - len(self.shape)
+            index = (slice(None), *(None,) * n_new)
+            function = getattr(self.components[index], function.__name__)
+        return function(k)
+
+    @property
+    def mean(self):
+        """Mean count."""
+        return self.components.mean.mean(axis=0)
+
+    @property
+    def zero_prob(self):
+        """Probability of a zero."""
+        return self.components.zero_prob.mean(axis=0)
+
+    def parameters(self) -> ZINB:
+        """The ZINB with the components' mean mu, geometric mean theta and mean pi.
+
+        A mixture has no mu, theta and pi of its own; these are its point estimates of them.
+        """
+        shape = self.components.shape
+        mu, theta, pi = (np.broadcast_to(a, shape) for a in (self.components.mu, self.components.theta, self.components.pi))
+        return ZINB(mu.mean(0), np.exp(np.log(theta).mean(0)), pi.mean(0))
+
+    def sample(self, rng: np.random.Generator):
+        """Draw one count an entry: first the component, then the count."""
+        return np.take_along_axis(
+            self.components.sample(rng), rng.integers(self.components.shape[0], size=(1, *self.shape)), axis=0
+        )[0]
+
+
+class Empirical(Law):
+    """The law of draws: what a model that only samples is scored by.
+
+    draws : (..., n_draws) counts; the law's shape is that of the leading axes
+    """
+
+    def __init__(self, draws):
+        self.draws = np.sort(np.asarray(draws), axis=-1)
+        if self.draws.ndim < 1 or self.draws.shape[-1] == 0:
+            raise ValueError(f"draws of shape {self.draws.shape}: need at least one draw an entry")
+        if not np.isfinite(self.draws).all() or (self.draws < 0).any():
+            raise ValueError("draws must be finite and at least 0")
+        self.shape = self.draws.shape[:-1]
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        return Empirical(self.draws[(*index, *(slice(None),) * (0 if Ellipsis in index else 1))])
+
+    def log_prob(self, k):
+        """Natural log of the pmf; -inf for a count that was never drawn."""
+        with np.errstate(divide="ignore"):
+            return np.log((self.draws == np.asarray(k)[..., None]).mean(-1))
+
+    def cdf(self, k):
+        """Share of draws of at most k."""
+        return (self.draws <= np.asarray(k)[..., None]).mean(-1)
+
+    @property
+    def mean(self):
+        """Mean of the draws."""
+        return self.draws.mean(-1)
+
+    def sample(self, rng: np.random.Generator):
+        """Draw one of the draws an entry."""
+        pick = rng.integers(self.draws.shape[-1], size=(*self.shape, 1))
+        return np.take_along_axis(self.draws, pick, axis=-1)[..., 0]
+
+
+def nb_zero_prob(mu, theta):
+    """Probability of a zero of the negative binomial part alone: (theta / (theta + mu))^theta."""
+    return np.exp(-theta * np.log1p(np.asarray(mu) / theta))
+
+
+def _nb_log_prob(k, mu, theta):
+    log_choose = special.gammaln(k + theta) - special.gammaln(theta) - special.gammaln(k + 1)
+    stirling = theta > 1e5  # where the difference of two log-gammas has lost its digits
+    if np.any(stirling):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log1p(k / theta)
+            large = (theta + k - 0.5) * ratio + k * (np.log(theta) - 1) - special.gammaln(k + 1)
+            large += 1 / (12 * (theta + k)) - 1 / (12 * theta)
+        log_choose = np.where(stirling, large, log_choose)
+    return log_choose - theta * np.log1p(mu / theta) + special.xlogy(k, mu) - k * np.log(theta + mu)
+
+
+def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
+    """The pi that gives a ZINB the wanted share of zeros.
+
+    mu, theta, target_zero_prob : arrays that broadcast
+    unreachable : "raise", or "clip" to take pi = 0 with a warning where the negative binomial
+        part alone has more zeros than wanted
+
+    Returns pi, an array in [0, 1]. Raises ValueError, which says how many entries can't
+    reach the target and what the lowest target is that all of them can.
+    """
+    target = np.asarray(target_zero_prob, dtype=float)
+    if not ((target >= 0) & (target <= 1)).all():
+        raise ValueError(f"target_zero_prob = {target_zero_prob}: must be from 0 to 1")
+    if unreachable not in ("raise", "clip"):
+        raise ValueError(f"unreachable = {unreachable!r}: must be 'raise' or 'clip'")
+    floor = np.clip(nb_zero_prob(mu, theta), 0.0, 1.0)
+    missed = floor > target
+    if missed.any():
+        message = (
+            f"target_zero_prob = {np.broadcast_to(target, missed.shape)[missed].min():g}: out of reach for "
+            f"{missed.sum()} of {missed.size}, whose negative binomial part alone has up to "
+            f"{floor.max():.3f} zeros; allowed from there upwards"
+        )
+        if unreachable == "raise":
+            raise ValueError(message)
+        warnings.warn(message + " (pi = 0 taken there)", stacklevel=2)
+    return np.where(missed, 0.0, (target - floor) / np.maximum(1 - floor, np.finfo(float).tiny))
+
+
+def fit(counts) -> ZINB:
+    """Maximum-likelihood law of each gene.
+
+    counts : (n_cells, n_genes) whole numbers >= 0, dense or sparse
+
+    Returns a ZINB of shape (n_genes,). A gene without a single count gets mu = 0.
+
+    For a share P0 of zeros above what the negative binomial part has, the likelihood splits
+    into that of P0 and that of the non-zeros under the zero-truncated negative binomial: two
+    parameters on the unique counts of the gene. Otherwise pi = 0 is on the boundary and the
+    plain negative binomial is fitted.
+    """
+    columns = scipy.sparse.csc_matrix(counts)
+    columns.eliminate_zeros()
+    n_cells, n_genes = columns.shape
+    if n_cells == 0:
+        raise ValueError("counts has no cells")
+    parameters = np.empty((3, n_genes))
+    for gene in range(n_genes):
+        values = columns.data[columns.indptr[gene] : columns.indptr[gene + 1]]
+        unique, n_each = np.unique(values, return_counts=True)
+        if len(unique) and (unique[0] < 0 or (unique != np.floor(unique)).any() or not np.isfinite(unique).all()):
+            raise ValueError(f"counts of gene {gene} must be whole numbers of at least 0")
+        parameters[:, gene] = _fit_gene(unique.astype(float), n_each.astype(float), n_cells)
+    return ZINB(*parameters)
+
+
+def _fit_gene(k, n_each, n_cells):
+    """ML (mu, theta, pi) from a gene's unique non-zero counts and how often each was seen."""
+    n_nonzero = n_each.sum()
+    if n_nonzero == 0:
+        return 0.0, 1.0, 0.0
+    total, log_theta = k @ n_each, np.log(THETA_RANGE)
+    mean_nonzero = total / n_nonzero
+
+    def rising(theta):  # sum over cells of log Gamma(k + theta) - log Gamma(theta), and its slope
+        return (
+            n_each @ (special.gammaln(k + theta) - special.gammaln(theta)),
+            n_each @ (special.digamma(k + theta) - special.digamma(theta)),
+        )
+
+    def truncated(x):  # negative log-likelihood a non-zero cell, and its gradient in log mu, log theta
+        mu, theta = np.exp(x)
+        log_ratio, q = np.log1p(mu / theta), mu / (mu + theta)
+        log_p0 = -theta * log_ratio
+        log_rest = np.log(-np.expm1(log_p0))
+        with np.errstate(over="ignore"):
+            odds = 1 / np.expm1(-log_p0)  # p0 / (1 - p0)
+        d_p0_theta = -log_ratio + q  # of log p0
+        value, slope = rising(theta)
+        log_lik = value + n_nonzero * (log_p0 - log_rest) + total * (np.log(mu) - np.log(mu + theta))
+        d_mu = n_nonzero * (1 + odds) * -(theta / (theta + mu)) + total * (1 / mu - 1 / (mu + theta))
+        d_theta = slope + n_nonzero * (1 + odds) * d_p0_theta - total / (mu + theta)
+        return -log_lik / n_nonzero, -np.array([d_mu * mu, d_theta * theta]) / n_nonzero
+
+    bounds = [np.log([1e-8, 1e8]), log_theta]
+    starts = [(mean_nonzero, 7.0), (mean_nonzero / 3, 0.5)]  # zeros explained by pi, and by a small theta
+    if n_nonzero < n_cells and mean_nonzero > 1:
+        best = min(
+            (scipy.optimize.minimize(truncated, np.log(s), jac=True, method="L-BFGS-B", bounds=bounds) for s in starts),
+            key=lambda r: r.fun,
+        )
+        mu, theta = np.exp(best.x)
+        p0, nb0 = 1 - n_nonzero / n_cells, float(nb_zero_prob(mu, theta))
+        if p0 > nb0:
+            return mu, theta, (p0 - nb0) / (1 - nb0)
+
+    mu = total / n_cells  # pi = 0: the ML mean is the sample mean, whatever theta
+
+    def plain(log_theta):
+        theta = np.exp(log_theta)
+        return -(rising(theta)[0] - n_cells * theta * np.log1p(mu / theta) - total * np.log(mu + theta)) / n_cells
+
+    theta = np.exp(scipy.optimize.minimize_scalar(plain, bounds=log_theta, method="bounded").x)
+    return mu, theta, 0.0
+
+
+def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
+    """ZINB log-likelihood for training: differentiable in mu, theta and the logit of pi.
+
+    counts, mu, theta, logit_pi : tensors that broadcast, in one float type
+
+    Returns a tensor of log-probabilities in nats. Both it and its gradients are finite for mu
+    from 1e-6 to 1e6, theta from 1e-4 to 1e8 and counts up to 1e6, in float32 too: the log-gammas
+    are written as Stirling's formula plus a small rest, so that the large terms cancel on paper
+    and not in the floats.
+    """
+    a, b = torch.log1p(counts / theta), torch.log1p(mu / theta)
+    near = torch.log1p(((counts - mu) / (theta + mu)).clamp(min=-0.6))  # a - b, to more digits
+    k1 = counts + 1
+    log_nb = (
+        (counts + theta) * torch.where(2 * counts >= mu, near, a - b)
+        - 0.5 * a
+        + counts * (torch.log(mu) - torch.log(k1))
+        - 0.5 * torch.log(k1)
+        + (1 - _HALF_LOG_2PI)
+        + _stirling_rest(theta + counts)
+        - _stirling_rest(theta)
+        - _stirling_rest(k1)
+    )
+    log_pi, log_not_pi = -F.softplus(-logit_pi), -F.softplus(logit_pi)
+    return torch.where(counts == 0, torch.logaddexp(log_pi, log_not_pi + log_nb), log_not_pi + log_nb)
+
+
+def _stirling_rest(x: torch.Tensor) -> torch.Tensor:
+    """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2."""
+    small, large = x.clamp(max=8.0), x.clamp(min=8.0)
+    inverse = 1 / large
+    square = inverse * inverse
+    series = inverse * (1 / 12 - square * (1 / 360 - square / 1260))
+    direct = torch.lgamma(small) - (small - 0.5) * torch.log(small) + small - _HALF_LOG_2PI
+    return torch.where(x > 8.0, series, direct)
