@@ -1,0 +1,132 @@
+"""Mechanisms: a parameter of one gene's law as a function of its parents' counts.
+
+Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts
+`x : (n_cells, n_parents)`, with a `draw_...` that makes random parameters for given counts.
+One's own is named by import string, `package.module:function`, and has the same signature.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+
+FLOOR = 0.1  # counts; the mean that a mechanism can't fall below
+
+
+def linear(x, weights, floor=FLOOR):
+    """max(floor, sum_i w_i x_i)."""
+    return np.maximum(floor, x @ weights)
+
+
+def polynomial(x, weights, squares, floor=FLOOR):
+    """max(floor, sum_i w_i x_i + s_i x_i^2)."""
+    return np.maximum(floor, x @ weights + x**2 @ squares)
+
+
+def interaction(x, weights, first, second, products, floor=FLOOR):
+    """max(floor, sum_i w_i x_i + sum_j v_j x_first(j) x_second(j))."""
+    return np.maximum(floor, x @ weights + (x[:, first] * x[:, second]) @ products)
+
+
+def hill(x, weights, top, half, power, floor=FLOOR):
+    """floor + top a^n / (half^n + a^n), with activation a = max(0, sum_i w_i x_i)."""
+    activation = np.maximum(0, x @ weights) ** power
+    return floor + top * activation / (half**power + activation)
+
+
+def threshold(x, weights, cut, low, high):
+    """`high` where sum_i w_i x_i is above `cut`, else `low`."""
+    return np.where(x @ weights > cut, high, low)
+
+
+def _draw_weights(rng, x, low=-2.0):
+    return rng.uniform(low, 2.0, x.shape[1])
+
+
+def draw_linear(rng, x):
+    return {"weights": _draw_weights(rng, x)}
+
+
+def draw_polynomial(rng, x):
+    return {"weights": _draw_weights(rng, x), "squares": rng.uniform(-0.1, 0.1, x.shape[1])}
+
+
+def draw_interaction(rng, x):
+    n_pairs = x.shape[1] // 2
+    if n_pairs == 0:
+        raise ValueError("parents: the interaction mechanism needs at least two")
+    order = rng.permutation(x.shape[1])
+    return {
+        "weights": _draw_weights(rng, x),
+        "first": order[:n_pairs],
+        "second": order[n_pairs : 2 * n_pairs],
+        "products": rng.uniform(-1.0, 1.0, n_pairs),
+    }
+
+
+def draw_hill(rng, x):
+    weights = _draw_weights(rng, x, low=0.0)
+    half = max(float(np.median(x @ weights)), FLOOR)
+    return {"weights": weights, "top": rng.uniform(10, 20), "half": half, "power": rng.uniform(2, 4)}
+
+
+def draw_threshold(rng, x):
+    weights = _draw_weights(rng, x)
+    return {
+        "weights": weights,
+        "cut": float(np.median(x @ weights)),
+        "low": rng.uniform(1, 4),
+        "high": rng.uniform(8, 16),
+    }
+
+
+MECHANISMS: dict[str, tuple[Callable, Callable]] = {
+    "linear": (linear, draw_linear),
+    "polynomial": (polynomial, draw_polynomial),
+    "interaction": (interaction, draw_interaction),
+    "hill": (hill, draw_hill),
+    "threshold": (threshold, draw_threshold),
+}
+
+
+def resolve(mechanism: str) -> Callable:
+    """The function behind a mechanism's name or import string. Raises ValueError."""
+    if mechanism in MECHANISMS:
+        return MECHANISMS[mechanism][0]
+    return imported("mechanism", mechanism, MECHANISMS)
+
+
+def imported(name: str, string: str, builtin=()) -> Callable:
+    """What the import string `package.module:attribute` names. Raises ValueError."""
+    allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
+    module, colon, attribute = str(string).partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"{name} = {string!r}: must be {allowed}")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} = {string!r}: can't be imported ({error}); must be {allowed}") from None
+    if not callable(function):
+        raise ValueError(f"{name} = {string!r}: is no function; must be {allowed}")
+    return function
+
+
+def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
+    """The mechanism's value for each cell, checked.
+
+    x : (n_cells, n_parents) counts
+
+    Returns (n_cells,) finite values of at least 0. Raises ValueError where it gives others.
+    """
+    value = np.asarray(resolve(mechanism)(np.asarray(x, dtype=float), **parameters), dtype=float)
+    if value.shape != (len(x),):
+        raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, must be one value a cell, ({len(x)},)")
+    wrong = ~np.isfinite(value) | (value < 0)
+    if wrong.any():
+        raise ValueError(
+            f"mechanism = {mechanism!r}: returned {value[wrong][0]:g} for {wrong.sum()} of {len(x)} cells, "
+            "must be finite and at least 0"
+        )
+    return value

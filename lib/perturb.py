@@ -1,0 +1,208 @@
+"""Interventions: set a gene, combine genes, give a drug.
+
+Each returns new cells in which the intervention's descendants are drawn afresh from their new
+laws, parents first, and of which `dataset.law` gives the exact new truth.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sparse
+
+from lib import checks, dataset
+from lib.seeds import stream
+
+
+def do(
+    adata: ad.AnnData,
+    interventions: dict[str, float | np.ndarray],
+    *,
+    exogenous: np.ndarray | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """do(gene = value) for one gene or several.
+
+    interventions : gene -> the count that it is set to, one for all cells or one a cell
+    exogenous : (n_cells, n_genes) noise in [0, 1) from `exogenous_noise`. With it, each
+        descendant is the quantile of its new law at its noise, so that two arms with the same
+        noise are counterfactual pairs; without it, descendants are drawn anew
+
+    Returns a copy. Genes that aren't descendants keep their counts. Raises ValueError for an
+    unknown gene, no gene at all, or a value that is no count.
+    """
+    genes = checks.genes("interventions", list(interventions), list(adata.var_names))
+    values = {}
+    for gene in genes:
+        value = np.asarray(interventions[gene], dtype=float)
+        if value.shape not in ((), (adata.n_obs,)):
+            raise ValueError(f"interventions[{gene!r}]: shape {value.shape}; must be one value, or one a cell ({adata.n_obs},)")
+        wrong = ~np.isfinite(value) | (value < 0) | (value != np.floor(value))
+        if wrong.any():
+            raise ValueError(f"interventions[{gene!r}] = {value[wrong].flat[0]:g}: must be a whole number of at least 0")
+        values[gene] = np.broadcast_to(value, adata.n_obs)
+    after = dataset.with_counts(adata, values)
+    flags = sparse.lil_matrix(after.layers["do"])
+    flags[:, [after.var_names.get_loc(g) for g in genes]] = 1
+    after.layers["do"] = flags.tocsr()
+    return _redraw(after, dataset.descendants(adata, genes), exogenous, seed)
+
+
+def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np.ndarray:
+    """Noise in [0, 1) from which the cells' own laws give the cells' own counts.
+
+    The abduction step of a counterfactual (Pearl, Causality, 2009, section 7.1): for a count k of
+    a law with cdf F, uniform between F(k - 1) and F(k). Where an intervention set the count there
+    is no law, and the noise is NaN.
+
+    Returns (n_cells, n_genes). `do(adata, {gene: count}, exogenous=exogenous_noise(adata))` is
+    what those very cells would have been.
+    """
+    truth, counts = dataset.law(adata), dataset.dense(adata.X)
+    low, high = truth.cdf(counts - 1), truth.cdf(counts)
+    noise = low + (high - low) * stream(seed, "exogenous noise").random(counts.shape)
+    return np.minimum(noise, np.nextafter(high, 0))
+
+
+def produce_perturbed_observations_1gene(
+    adata: ad.AnnData,
+    gene: str = "largest",
+    mech_gene: str | None = None,
+    *,
+    doses: list[int] | np.ndarray = range(30),
+    cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """A dose series on one gene of one or many reference cells.
+
+    gene : its name, or "smallest" or "largest" for the parent with that weight in `mech_gene`
+    mech_gene : by default the first mechanistic gene
+    doses : counts that the gene is set to
+    cells : indices of the reference cells, by default the first
+
+    Returns AnnData of len(cells) * len(doses) cells; `obs` has `reference` (the reference cell's
+    name), `perturbed` and `dose_<gene>`.
+    """
+    if gene in ("smallest", "largest"):
+        mechanistic = list(dataset.parents(adata))
+        if mech_gene is None and not mechanistic:
+            raise ValueError(f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb")
+        weights = dataset.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
+        gene = str(weights.idxmin() if gene == "smallest" else weights.idxmax())
+    return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
+
+
+def dose_series(
+    adata: ad.AnnData,
+    doses: dict[str, list[int] | np.ndarray],
+    *,
+    cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Every combination of doses of one or several genes in every reference cell.
+
+    doses : gene -> the counts it is set to
+    cells, exogenous, seed : as in `produce_perturbed_observations_1gene`; `exogenous` is that of
+        `adata`
+
+    Returns AnnData of len(cells) * (number of combinations) cells, all combinations of a
+    reference cell together; `obs` has `reference`, `perturbed` and a `dose_<gene>` each.
+    """
+    genes = checks.genes("gene", list(doses), list(adata.var_names))
+    cells = np.atleast_1d([0] if cells is None else cells)
+    if cells.size == 0 or (cells < 0).any() or (cells >= adata.n_obs).any():
+        raise ValueError(f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one")
+    grid = np.array(list(itertools.product(*(checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes))))
+    rows = np.repeat(cells, len(grid))
+    tiled = np.tile(grid, (len(cells), 1))
+    obs = adata.obs.iloc[rows].assign(
+        reference=pd.Categorical(adata.obs_names[rows]),
+        perturbed="+".join(genes),
+        **{f"dose_{gene}": tiled[:, column] for column, gene in enumerate(genes)},
+    )
+    obs.index = [f"{r}_{i}" for r, i in zip(adata.obs_names[rows], np.tile(np.arange(len(grid)), len(cells)))]
+    layers = {"do": adata.layers["do"][rows]}
+    repeated = ad.AnnData(adata.X[rows], obs=obs, var=adata.var.copy(), uns=adata.uns, layers=layers)
+    noise = None if exogenous is None else exogenous[rows]
+    return do(repeated, {g: tiled[:, i] for i, g in enumerate(genes)}, exogenous=noise, seed=seed)
+
+
+def additive(adata: ad.AnnData, shift: float = 10.0, **options) -> ad.AnnData:
+    """Cells under a drug that adds `shift * dose` counts to mu. `options` as in `treat`."""
+    return treat(adata, "additive", shift, **options)
+
+
+def fold_change(adata: ad.AnnData, fold: float = 2.0, **options) -> ad.AnnData:
+    """Cells under a drug that multiplies mu by `fold ** dose`. `options` as in `treat`."""
+    return treat(adata, "fold_change", checks.number("fold", fold, low=1e-6), **options)
+
+
+def treat(
+    adata: ad.AnnData,
+    kind: str,
+    effect: float,
+    *,
+    name: str | None = None,
+    genes: list[str] | None = None,
+    dose: float = 1.0,
+    cell_type_factors: dict[str, float] | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Cells under a drug, drawn from their treated laws.
+
+    kind : "additive", mu + effect * dose, or "fold_change", mu * effect ** dose
+    name : of the drug, by default its kind
+    genes : those that it acts on, by default all; mechanistic genes then follow their parents too
+    dose : relative, at least 0
+    cell_type_factors : cell type -> factor on the dose there, by default 1
+
+    Every count is drawn anew, since no cell is measured twice. Raises ValueError for an unknown
+    gene or cell type, a negative dose, cells that were treated before, or a mu below 0.
+    """
+    checks.choice("kind", kind, ("additive", "fold_change"))
+    effect, dose = checks.number("effect", effect), checks.number("dose", dose, low=0)
+    genes = checks.genes("genes", list(adata.var_names) if genes is None else genes, list(adata.var_names))
+    factors = {}
+    for cell_type, factor in (cell_type_factors or {}).items():
+        checks.choice("cell_type_factors", cell_type, list(adata.obs["cell_type"].astype("category").cat.categories))
+        factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
+    if (adata.obs["drug"].astype(str) != dataset.CONTROL).any():
+        raise ValueError("adata: has treated cells; a drug is given to control cells")
+    name = kind if name is None else name
+    if name == dataset.CONTROL or "/" in name:
+        raise ValueError(f"name = {name!r}: must be other than {dataset.CONTROL!r} and without a slash")
+    after = adata.copy()
+    entry = {"kind": kind, "effect": effect, "genes": np.array(genes), "cell_type_factors": factors}
+    after.uns["drugs"] = dict(adata.uns.get("drugs", {})) | {name: entry}
+    after.obs["drug"] = pd.Categorical([name] * after.n_obs)
+    after.obs["dose"] = dose
+    mechanistic = list(dataset.parents(after))
+    base = [g for g in after.var_names if g not in mechanistic]
+    base_law = dataset.law(after, base)
+    rng, is_set = stream(seed, f"cells under {name}"), np.isnan(base_law.mu)
+    counts = np.where(is_set, dataset.dense(after[:, base].X), 0)
+    columns = {g: i for i, g in enumerate(base)}
+    for gene, i in columns.items():
+        free = ~is_set[:, i]
+        counts[free, i] = base_law[free, i].sample(rng)
+    after = dataset.with_counts(after, {g: counts[:, i] for g, i in columns.items()})
+    return _redraw(after, mechanistic, None, seed)
+
+
+def _redraw(adata, genes, exogenous, seed):
+    """Draw genes from their present laws, one after the other; counts that were set stay."""
+    for gene in genes:
+        new, column = dataset.law(adata, [gene])[:, 0], adata.var_names.get_loc(gene)
+        counts = dataset.dense(adata.X[:, [column]])[:, 0].copy()
+        free = ~np.isnan(new.mu)
+        if exogenous is None:
+            counts[free] = new[free].sample(stream(seed, f"counts of {gene}"))
+        else:
+            counts[free] = new[free].quantile(exogenous[free, column])
+        adata = dataset.with_counts(adata, {gene: counts})
+    return adata
