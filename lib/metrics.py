@@ -1,0 +1,137 @@
+"""Distances of a predicted law to the true one, computed from the laws, not from samples.
+
+With F and G the true and predicted cdf of one gene in one cell, f and g their pmfs:
+
+    kl_nats      sum_k f(k) log f(k) / g(k)
+    excess_crps  sum_k (F(k) - G(k))^2, by which the expected CRPS exceeds that of the truth
+                 (Gneiting and Raftery 2007, JASA 102, section 4.2)
+    skill        1 - distance(model) / distance(marginal): oracle 1, marginal 0, harm below 0
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from lib import zinb
+
+TAIL = 1e-9  # the support is cut where the true law has less than this above it
+CRPS_TAIL = 1e-5  # and, for the CRPS, where the predicted one has less than this
+_MAX_COUNTS = 2**15
+_CHUNK = 2_000_000  # table entries at a time, to bound memory
+
+KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
+
+
+def distances(true: zinb.ZINB, predicted: zinb.Law) -> pd.DataFrame:
+    """Every distance of the predicted to the true law of one gene, cell by cell.
+
+    true, predicted : laws of shape (n_cells,); `predicted` may be any Law
+
+    Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
+    parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
+    given the parameters of `Mixture.parameters`.
+
+    Raises ValueError for a law that isn't there (a count that an intervention has set) and for
+    another shape.
+    """
+    if np.isnan(true.mu).any():
+        raise ValueError("true: has NaN parameters; the law of a count that an intervention set can't be predicted")
+    if predicted.shape != true.shape or len(true.shape) != 1:
+        raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
+    n_cells = true.shape[0]
+    kl, crps = np.empty(n_cells), np.empty(n_cells)
+    n_counts = true.quantile(1 - TAIL) + 1
+    order = np.argsort(n_counts, kind="stable")
+    n_components = predicted.components.shape[0] if isinstance(predicted, zinb.Mixture) else 1
+    start = 0
+    while start < n_cells:
+        # cells of like support together, so that no table is much wider than its cells need
+        step = max(1, _CHUNK // (n_components * int(n_counts[order[min(start + 256, n_cells - 1)]])))
+        rows = order[start : start + min(step, 256)]
+        kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], int(n_counts[rows].max()))
+        start += len(rows)
+    frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
+    point = predicted.parameters() if isinstance(predicted, zinb.Mixture) else predicted
+    if isinstance(point, zinb.ZINB):
+        frame["mse_mu"] = (point.mu - true.mu) ** 2
+        frame["mse_pi"] = (point.pi - true.pi) ** 2
+        frame["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
+    return frame
+
+
+def _kl_and_crps(true, predicted, n_counts):
+    f, g = true.pmf_table(n_counts), predicted.pmf_table(n_counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_g = np.log(g)
+        lost = (g < 1e-290) & (f > 0)
+        if lost.any():  # too small for a float, not for its logarithm
+            rows, counts = np.nonzero(lost)
+            log_g[lost] = predicted[rows].log_prob(counts)
+        kl = np.where(f > 0, f * (np.log(f) - log_g), 0.0).sum(-1)
+    crps, rows = np.empty(len(kl)), np.arange(len(kl))
+    while len(rows):  # a predicted tail that is longer than the true one gets a longer table
+        crps[rows] = ((np.cumsum(f, -1) - np.cumsum(g, -1)) ** 2).sum(-1)
+        long = 1 - g.sum(-1) > CRPS_TAIL
+        rows, n_counts = rows[long], 2 * n_counts
+        if n_counts > _MAX_COUNTS:
+            break
+        f, g = true[rows].pmf_table(n_counts), predicted[rows].pmf_table(n_counts)
+    return np.maximum(kl, 0.0), crps
+
+
+def skill(distance: float, marginal: float) -> float:
+    """1 - distance / distance of the marginal; NaN where the marginal is exact itself."""
+    return float(1 - distance / marginal) if marginal > 0 else float("nan")
+
+
+def slope_ratio(dose, predicted, true) -> float:
+    """Least-squares slope of the predicted over that of the true response to the dose.
+
+    dose, predicted, true : (n_cells,); the response is the mean count. 1 is right, below 1 the
+    effect is shrunk. NaN where the true response is flat.
+    """
+    centred = np.asarray(dose, dtype=float) - np.mean(dose)
+    true_slope = centred @ np.asarray(true)
+    return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > 1e-12 else float("nan")
+
+
+def score(true: zinb.ZINB, predictions: dict[str, zinb.Law]) -> pd.DataFrame:
+    """Mean distances and skills of several models' predictions of one gene in the same cells.
+
+    predictions : model -> law; "marginal" must be among them, skill is measured against it
+
+    Returns tidy rows: model, metric, value.
+    """
+    means = {model: distances(true, law).mean() for model, law in predictions.items()}
+    rows = []
+    for model, mean in means.items():
+        values = dict(mean)
+        values["skill_kl"] = skill(mean["kl_nats"], means["marginal"]["kl_nats"])
+        values["skill_crps"] = skill(mean["excess_crps"], means["marginal"]["excess_crps"])
+        rows += [(model, metric, value) for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=["model", "metric", "value"])
+
+
+def table(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of many frames as one tidy table: the KEYS, empty where they don't apply, and `value`."""
+    joined = pd.concat(frames, ignore_index=True)
+    for key in KEYS:
+        if key not in joined:
+            joined[key] = ""
+    joined[KEYS] = joined[KEYS].astype(object).where(joined[KEYS].notna(), "")
+    return joined[[*KEYS, "value"]]
+
+
+def summary(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over replicates: the KEYS less `replicate`, mean, ci_low, ci_high, n.
+
+    Student's t interval over independent replicates; without one where there is a single replicate.
+    """
+    keys = [k for k in KEYS if k != "replicate"]
+    grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False)["value"]
+    result = grouped.agg(mean="mean", sd="std", n="count").reset_index()
+    half = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1) * result["sd"] / np.sqrt(result["n"])
+    result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half
+    return result[[*keys, "mean", "ci_low", "ci_high", "n"]]
