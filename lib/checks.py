@@ -46,6 +46,13 @@ def numbers(name: str, value, low: float | None = None, high: float | None = Non
     return [number(name, v, low, high) for v in value]
 
 
+def listed(name: str, value, allowed=None) -> list:
+    """`value` as a list of at least one item, each in `allowed` if that is given. Raises ValueError."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) == 0:
+        raise ValueError(f"{name} = {value!r}: must be a list of at least one item")
+    return [choice(name, v, allowed) if allowed is not None else v for v in value]
+
+
 def choice(name: str, value, allowed):
     """`value`, one of `allowed`. Raises ValueError."""
     if value not in list(allowed):
@@ -79,6 +86,15 @@ def writable_folder(name: str, value) -> Path:
         if os.access(folder, os.W_OK):
             probe.unlink(missing_ok=True)
     return folder
+
+
+def files(name: str, value, stems: list[str], advice: str) -> Path:
+    """`value` as a Path to a folder that holds a file for each of `stems`. Raises ValueError."""
+    there = {path.stem for path in Path(value).glob("*")}
+    missing = [stem for stem in stems if stem not in there]
+    if missing:
+        raise ValueError(f"{name} = {str(value)!r}: must hold {missing[0]}, and has not; {advice}")
+    return Path(value)
 
 
 def parameters(namespace: dict, **rules) -> None:

@@ -10,6 +10,9 @@ With F and G the true and predicted cdf of one gene in one cell, f and g their p
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -97,10 +100,12 @@ def slope_ratio(dose, predicted, true) -> float:
     return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > 1e-12 else float("nan")
 
 
-def score(true: zinb.ZINB, predictions: dict[str, zinb.Law]) -> pd.DataFrame:
+def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray | None = None) -> pd.DataFrame:
     """Mean distances and skills of several models' predictions of one gene in the same cells.
 
     predictions : model -> law; "marginal" must be among them, skill is measured against it
+    counts : (n_cells,) observed counts of the gene, for nll_nats: what can be scored where the
+        truth isn't known, the mean negative log-probability of what was observed
 
     Returns tidy rows: model, metric, value.
     """
@@ -108,6 +113,8 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law]) -> pd.DataFrame:
     rows = []
     for model, mean in means.items():
         values = dict(mean)
+        if counts is not None:
+            values["nll_nats"] = -predictions[model].log_prob(counts).mean()
         values["skill_kl"] = skill(mean["kl_nats"], means["marginal"]["kl_nats"])
         values["skill_crps"] = skill(mean["excess_crps"], means["marginal"]["excess_crps"])
         rows += [(model, metric, value) for metric, value in values.items()]
@@ -124,6 +131,15 @@ def table(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return joined[[*KEYS, "value"]]
 
 
+def write(tidy: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as .csv to four significant digits; a whole file or none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}")
+    tidy.to_csv(scratch, index=False, float_format="%.4g")
+    os.replace(scratch, path)
+
+
 def summary(tidy: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over replicates: the KEYS less `replicate`, mean, ci_low, ci_high, n.
 
@@ -135,3 +151,14 @@ def summary(tidy: pd.DataFrame) -> pd.DataFrame:
     half = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1) * result["sd"] / np.sqrt(result["n"])
     result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half
     return result[[*keys, "mean", "ci_low", "ci_high", "n"]]
+
+
+def readable(summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism") -> pd.DataFrame:
+    """One metric of a summary as a table to read: "mean [ci_low, ci_high]" by two of the keys."""
+    part = summary[summary["metric"] == metric]
+    text = [
+        f"{m:.3g}" if np.isnan(low) else f"{m:.3g} [{low:.3g}, {high:.3g}]"
+        for m, low, high in zip(part["mean"], part["ci_low"], part["ci_high"])
+    ]
+    order = list(pd.unique(part[rows])), list(pd.unique(part[columns]))
+    return part.assign(text=text).pivot(index=rows, columns=columns, values="text").reindex(index=order[0], columns=order[1])

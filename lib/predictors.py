@@ -206,6 +206,34 @@ class VAE(Predictor):
         return self
 
 
+def simple(inputs: list[str] | None = None) -> dict[str, Predictor]:
+    """The oracle, the marginal and the simple baselines, by the keys of the tables."""
+    return {
+        "oracle": Oracle(inputs),
+        "marginal": Marginal(inputs),
+        "ridge": ridge(inputs),
+        "neighbours": neighbours(inputs),
+        "zinb_regression": ZINBRegression(inputs),
+        "boosting": boosting(inputs),
+    }
+
+
+def variational(inputs: list[str] | None = None, *, leaky: bool = False, **options) -> dict[str, VAE]:
+    """The VAE and its variants, by the keys of the tables. `options` as of `VAE`.
+
+    vae : beta 1, the true ELBO
+    vae_copying : beta 0.02, that of the proof of concept
+    vae_conditional : trained on the masked genes given the others alone
+    vae_leaky : as vae_copying, with the hidden count left in; only where `leaky`
+    """
+    variants = {
+        "vae": VAE(inputs, vae_options={"beta": 1.0}, **options),
+        "vae_copying": VAE(inputs, vae_options={"beta": 0.02}, **options),
+        "vae_conditional": VAE(inputs, vae_options={"target": "hidden"}, **options),
+    }
+    return variants | ({"vae_leaky": VAE(inputs, leaky=True, vae_options={"beta": 0.02}, **options)} if leaky else {})
+
+
 def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     """The most likely (floor, theta, pi) of counts ~ ZINB(max(mean, floor) / (1 - pi), theta, pi).
 

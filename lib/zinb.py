@@ -105,20 +105,23 @@ class ZINB(Law):
         By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta), ten times
         faster than `pmf`, which it falls back on where NB(0) is too small to start from.
         """
-        mu, theta, pi = (np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi))
-        q = mu / (mu + theta)
-        p = nb_zero_prob(mu, theta)
-        tiny = p < 1e-250
         table = np.empty((n_counts, *self.shape))
-        for k in range(n_counts):
-            table[k] = p
-            p = p * ((k + theta) / (k + 1) * q)
-        table *= 1 - pi
-        table[0] += pi
+        tiny = self._fill(table, lambda p: p)
         table = np.moveaxis(table, 0, -1)
         if tiny.any():
             table[tiny] = self[tiny][:, None].pmf(np.arange(n_counts))
         return table
+
+    def _fill(self, table, reduce):
+        """Put `reduce` of the pmf at k into table[k]; returns where the recurrence can't be used."""
+        mu, theta, pi = (np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi))
+        first = nb_zero_prob(mu, theta)
+        q, p, tiny = mu / (mu + theta), (1 - pi) * first, first < 1e-250
+        table[0] = reduce(pi + p)
+        for k in range(1, len(table)):
+            p *= q * ((k - 1 + theta) / k)
+            table[k] = reduce(p)
+        return tiny
 
     def cdf(self, k):
         """Probability of a count of at most k."""
@@ -183,6 +186,10 @@ class Mixture(Law):
 
     def pmf_table(self, n_counts: int):
         """Probabilities of the counts 0 ... n_counts - 1, along a new last axis."""
+        if isinstance(self.components, ZINB):
+            table = np.empty((n_counts, *self.shape))
+            if not self.components._fill(table, lambda p: p.mean(axis=0)).any():
+                return np.moveaxis(table, 0, -1)
         return self.components.pmf_table(n_counts).mean(axis=0)
 
     def cdf(self, k):

@@ -1,0 +1,194 @@
+"""Panels of the figures: a DataFrame and an axes in, drawn in one style; `save` writes both formats.
+
+Sizes are in mm as printed (89 is one column, 183 two), text is 5 to 7 pt, the truth is black, and a
+model has the same colour everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
+TRUTH = "black"
+COLOURS = {
+    "oracle": TRUTH,
+    "true": TRUTH,
+    "real": TRUTH,
+    "simulated": "#0072B2",
+    "marginal": "#999999",
+    "no_change": "#666666",
+    "maximum_likelihood": "#009E73",
+    "constant": "#999999",
+    "ridge": "#8C6D31",
+    "neighbours": "#B8A100",
+    "zinb_regression": "#009E73",
+    "boosting": "#E69F00",
+    "mean_shift": "#E69F00",
+    "fold_change": "#009E73",
+    "vae": "#0072B2",
+    "vae_copying": "#56B4E9",
+    "vae_leaky": "#CC79A7",
+    "vae_conditional": "#D55E00",
+    "treated": "#D55E00",
+    "control": "#999999",
+    "predicted": "#0072B2",
+}
+LABELS = {
+    "maximum_likelihood": "maximum likelihood",
+    "no_change": "no change",
+    "mean_shift": "mean shift",
+    "fold_change": "fold change",
+    "zinb_regression": "ZINB regression",
+    "vae": "VAE",
+    "vae_copying": "VAE, copying",
+    "vae_leaky": "VAE, leaky",
+    "vae_conditional": "VAE, conditional",
+    "held_out": "held-out cells",
+    "do_inside": "do, inside",
+    "do_beyond": "do, beyond",
+    "skill_kl": "skill (KL)",
+}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": MEDIUM,
+    "axes.titlesize": MEDIUM,
+    "axes.labelsize": MEDIUM,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "figure.titlesize": LARGE,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.minor.width": 0.3,
+    "ytick.minor.width": 0.3,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "xtick.minor.size": 1,
+    "ytick.minor.size": 1,
+    "xtick.major.pad": 1.5,
+    "ytick.major.pad": 1.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "perturbation-lab",
+    "savefig.dpi": 300,
+    "figure.dpi": 150,
+}
+mpl.rcParams.update(STYLE)
+
+
+def label(key: str) -> str:
+    """How a key of the tables is written in a figure."""
+    return LABELS.get(key, str(key).replace("_", " "))
+
+
+def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Figure, dict[str, plt.Axes]]:
+    """A figure of the given printed size and its axes by name; one-letter names become panel letters.
+
+    mosaic, options : of `plt.subplot_mosaic`
+    """
+    fig, axes = plt.subplot_mosaic(mosaic, figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained", **options)
+    fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
+    for name, ax in axes.items():
+        if len(name) == 1:
+            ax.set_title(name, loc="left", fontweight="bold", fontsize=LETTER)
+    return fig, axes
+
+
+def save(fig: plt.Figure, folder: str | Path, name: str) -> None:
+    """Write <folder>/<name>.pdf and .png, the same bytes for the same figure; whole files or none."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, metadata in (("pdf", {"CreationDate": None, "Creator": None, "Producer": None}), ("png", {"Software": None})):
+        scratch = folder / f".{name}.{kind}"
+        fig.savefig(scratch, format=kind, metadata=metadata)
+        os.replace(scratch, folder / f"{name}.{kind}")
+
+
+def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, low: float | None = None, width: float = 0.7) -> None:
+    """Means with their 95 % intervals, `hue` side by side at each `x`.
+
+    summary : columns x, hue, mean, ci_low, ci_high
+    low : what lies below is drawn as a triangle at this value, its mean written beside it
+    """
+    places, hues = list(pd.unique(summary[x])), list(pd.unique(summary[hue]))
+    for j, key in enumerate(hues):
+        part = summary[summary[hue] == key].set_index(x).reindex(places)
+        at = np.arange(len(places)) + (width * ((j + 0.5) / len(hues) - 0.5) if len(hues) > 1 else 0)
+        mean, colour = part["mean"].to_numpy(dtype=float), COLOURS.get(key, TRUTH)
+        inside = np.ones(len(mean), dtype=bool) if low is None else ~(mean < low)
+        errors = np.abs(part[["ci_low", "ci_high"]].to_numpy(dtype=float).T - mean)
+        ax.errorbar(at[inside], mean[inside], errors[:, inside], fmt="o", color=colour, ms=2.5, lw=0, elinewidth=0.8, label=label(key))
+        for place, value in zip(at[~inside], mean[~inside]):
+            ax.plot(place, low, marker="v", color=colour, ms=3, clip_on=False)
+            text = "−∞" if not np.isfinite(value) else f"{value:.2g}".replace("-", "−")
+            ax.annotate(text, (place, low), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=4.5, color=colour, rotation=90)
+    if low is not None:
+        ax.set_ylim(bottom=low)
+    ax.set_xticks(range(len(places)), [label(p) for p in places])
+    ax.set_xlim(-0.5, len(places) - 0.5)
+
+
+def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None = None, markers: bool = True) -> None:
+    """Dose-response curves: median over cells, and a band from the 10th to the 90th percentile.
+
+    curves : columns model, dose, <value>; model "true" is black and has a dashed line
+    end_inside : the largest dose that is interpolation; beyond it, markers are hollow
+    """
+    for model in pd.unique(curves["model"]):
+        grouped = curves[curves["model"] == model].groupby("dose")[value]
+        low, middle, high = (grouped.quantile(q) for q in (0.1, 0.5, 0.9))
+        colour, is_true = COLOURS[model], model == "true"
+        ax.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0, zorder=1)
+        ax.plot(middle.index, middle, color=colour, lw=1.2 if is_true else 0.9, ls="--" if is_true else "-", zorder=3 if is_true else 2, label=label(model))
+        if markers and not is_true:
+            for part, face in ((middle.index <= (np.inf if end_inside is None else end_inside), colour), (middle.index > (np.inf if end_inside is None else end_inside), "white")):
+                thin = middle[part][::3]
+                ax.plot(thin.index, thin, "o", ms=2, mfc=face, mec=colour, mew=0.5, zorder=4)
+    if end_inside is not None:
+        ax.axvline(end_inside + 0.5, color="0.7", lw=0.5, zorder=0)
+
+
+def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None:
+    """Predicted against true values, with the diagonal on which they agree."""
+    ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, color=COLOURS[model], mec="none", rasterized=True)
+    both = np.concatenate([np.ravel(true), np.ravel(predicted)])
+    ends = [both[both > 0].min() if log else min(0, both.min()), both.max()]
+    ax.plot(ends, ends, color=TRUTH, lw=0.6, ls="--")
+    if log:
+        ax.set(xscale="log", yscale="log")
+    ax.set_aspect("equal", adjustable="box")
+
+
+def embedding(ax, points: np.ndarray, groups, *, colours: dict[str, str] | None = None, name: str = "UMAP") -> None:
+    """A two-dimensional embedding, coloured by group, each group named in the legend."""
+    groups = np.asarray(groups)
+    colours = colours or {g: c for g, c in zip(pd.unique(groups), plt.get_cmap("tab10").colors)}
+    order = np.random.default_rng(0).permutation(len(points))  # no group hides another
+    ax.scatter(*points[order].T, s=1.2, c=[mpl.colors.to_rgba(colours[g], 0.6) for g in groups[order]], lw=0, rasterized=True)
+    for group in colours:
+        ax.plot([], [], "o", ms=3, color=colours[group], label=label(group))
+    ax.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
+
+
+def models_legend(fig, axes, models=None, **options) -> None:
+    """One legend below the figure, of all models in some axes."""
+    handles = {}
+    for ax in np.ravel(axes):
+        for handle, text in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(text, handle)
+    wanted = list(handles) if models is None else [label(m) for m in models if label(m) in handles]
+    fig.legend([handles[w] for w in wanted], wanted, loc="outside lower center", ncols=options.pop("ncols", len(wanted)), **options)

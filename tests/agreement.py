@@ -1,0 +1,30 @@
+"""Do counts follow the ZINB laws that they should? By scipy alone, so that lib can't vouch for itself."""
+
+import numpy as np
+import scipy.stats
+
+
+def zinb_cdf(k, mu, theta, pi):
+    """P(count <= k) of a ZINB."""
+    nb = scipy.stats.nbinom.cdf(k, theta, theta / (theta + mu))
+    return np.where(np.asarray(k) < 0, 0.0, pi + (1 - np.asarray(pi)) * nb)
+
+
+def pit_p_value(counts, mu, theta, pi, seed=0):
+    """Kolmogorov-Smirnov p-value of counts that may each have a law of their own.
+
+    The randomised probability integral transform of a count is uniform under its own law
+    (Czado, Gneiting and Held 2009, Biometrics 65).
+    """
+    counts = np.asarray(counts, dtype=float)
+    low, high = zinb_cdf(counts - 1, mu, theta, pi), zinb_cdf(counts, mu, theta, pi)
+    uniform = low + (high - low) * np.random.default_rng(seed).random(counts.shape)
+    return scipy.stats.kstest(uniform.ravel(), "uniform").pvalue
+
+
+def one_line(error, *parts):
+    """Assert that an error is a single line holding all the parts: parameter, value, what is allowed."""
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message

@@ -1,0 +1,408 @@
+import mpmath
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.discrete.count_model import ZeroInflatedNegativeBinomialP
+from statsmodels.discrete.discrete_model import NegativeBinomial
+
+from lib import zinb
+from tests.agreement import one_line, zinb_cdf
+
+quick = settings(deadline=None, max_examples=40, derandomize=True)
+mus = st.just(0.0) | st.floats(1e-6, 200)
+thetas = st.floats(0.05, 1e4)
+pis = st.floats(0, 1)
+K = np.arange(20_000)
+
+
+def scipy_pmf(k, mu, theta, pi):
+    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
+
+
+def exact_log_prob(k, mu, theta):
+    """log NB(k; mu, theta) with 60 digits."""
+    with mpmath.workdps(60):
+        k, mu, theta = (mpmath.mpf(float(a)) for a in (k, mu, theta))
+        log_choose = mpmath.loggamma(k + theta) - mpmath.loggamma(theta) - mpmath.loggamma(k + 1)
+        return float(log_choose + theta * mpmath.log(theta / (theta + mu)) + k * mpmath.log(mu / (theta + mu)))
+
+
+@quick
+@given(mus, thetas, pis)
+def test_pmf_and_cdf_are_those_of_scipy(mu, theta, pi):
+    law, k = zinb.ZINB(mu, theta, pi), np.arange(400)
+    np.testing.assert_allclose(law.pmf(k), scipy_pmf(k, mu, theta, pi), rtol=1e-7, atol=1e-200)
+    np.testing.assert_allclose(law.cdf(k), zinb_cdf(k, mu, theta, pi), rtol=1e-9)
+
+
+@quick
+@given(st.floats(0, 100), st.floats(0.2, 1e4), pis)
+def test_moments_are_brute_force_sums(mu, theta, pi):
+    law, pmf = zinb.ZINB(mu, theta, pi), scipy_pmf(K, mu, theta, pi)
+    mean = pmf @ K
+    np.testing.assert_allclose(law.mean, mean, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(law.variance, pmf @ (K - mean) ** 2, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(law.zero_prob, pmf[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("mu", [1e-3, 1.0, 10.0, 30.0])
+def test_large_theta_is_the_poisson_limit(mu):
+    law, k = zinb.ZINB(mu, 1e8, 0.0), np.arange(60)
+    np.testing.assert_allclose(law.pmf(k), scipy.stats.poisson.pmf(k, mu), rtol=2e-5)
+    np.testing.assert_allclose(law.cdf(k), scipy.stats.poisson.cdf(k, mu), rtol=2e-5)
+    np.testing.assert_allclose(law.variance, mu, rtol=1e-6)
+
+
+@pytest.mark.parametrize("theta", [1e-4, 1.0, 9e4, 1.1e5, 1e8])
+@pytest.mark.parametrize("mu", [1e-6, 3.0, 1e6])
+def test_log_prob_keeps_its_digits_at_the_extremes(mu, theta):
+    for k in (0, 1, 20, 1000, 10**6):
+        np.testing.assert_allclose(zinb.ZINB(mu, theta, 0.0).log_prob(k), exact_log_prob(k, mu, theta), rtol=1e-8, atol=1e-8)
+
+
+def test_mu_of_zero_gives_only_zeros():
+    law = zinb.ZINB(0.0, 2.0, 0.3)
+    assert law.pmf(np.arange(3)).tolist() == [1, 0, 0]
+    assert law.cdf(0) == 1 and law.variance == 0
+    assert not law.sample(np.random.default_rng(0), 100).any()
+
+
+def test_no_probability_outside_the_whole_numbers():
+    law = zinb.ZINB(3.0, 2.0, 0.5)
+    assert law.pmf([-1, 0.5, 2.5]).tolist() == [0, 0, 0]
+    assert law.cdf(-1) == 0
+    assert law.cdf(2.5) == law.cdf(2)
+
+
+def test_theta_is_inverse_dispersion():
+    mu, theta = 20.0, 4.0
+    draws = zinb.ZINB(mu, theta, 0.0).sample(np.random.default_rng(1), 200_000)
+    np.testing.assert_allclose(draws.var(), mu + mu**2 / theta, rtol=0.03)
+
+
+def test_parameters_broadcast_and_index_like_arrays():
+    mu, theta, pi = np.array([[1.0], [2.0], [3.0]]), np.array([0.5, 5.0]), 0.2
+    law = zinb.ZINB(mu, theta, pi)
+    assert law.shape == (3, 2)
+    for i, j in np.ndindex(3, 2):
+        expected = scipy_pmf(4, mu[i, 0], theta[j], pi)
+        np.testing.assert_allclose([law.pmf(4)[i, j], law[i, j].pmf(4), law[[i]][:, j].pmf(4)[0]], expected)
+    np.testing.assert_allclose(law[..., None].pmf(np.arange(9))[2, 1], scipy_pmf(np.arange(9), 3.0, 5.0, 0.2))
+    assert law[np.array([True, False, True])].shape == (2, 2)
+
+
+@quick
+@given(st.lists(st.tuples(st.floats(0, 5000), st.floats(0.05, 1e8), pis), min_size=1, max_size=4))
+def test_pmf_table_equals_pmf(parameters):
+    law = zinb.ZINB(*np.array(parameters).T)
+    table = law.pmf_table(120)
+    assert table.shape == (len(parameters), 120)
+    for i, row in enumerate(table):
+        np.testing.assert_allclose(row, law[i].pmf(np.arange(120)), rtol=1e-5, atol=1e-240)
+
+
+@quick
+@given(mus, thetas, pis, st.floats(0, 1, exclude_max=True))
+def test_quantile_inverts_the_cdf(mu, theta, pi, u):
+    k = int(zinb.ZINB(mu, theta, pi).quantile(u))
+    assert zinb_cdf(k, mu, theta, pi) >= u - 1e-12
+    assert k == 0 or zinb_cdf(k - 1, mu, theta, pi) < u + 1e-12
+
+
+def test_quantile_of_each_cells_own_count_is_that_count():
+    law = zinb.ZINB(np.linspace(0.1, 1000, 500), 2.0, 0.3)
+    counts = law.sample(np.random.default_rng(0))
+    below = law.cdf(counts - 1)
+    assert (law.quantile(below + (law.cdf(counts) - below) * 0.5) == counts).all()
+
+
+@pytest.mark.parametrize("u", [1.0, 1.5, -0.1])
+def test_quantile_refuses_what_is_no_probability(u):
+    with pytest.raises(ValueError, match="u = ") as error:
+        zinb.ZINB(3.0, 2.0, 0.5).quantile(u)
+    one_line(error)
+
+
+@pytest.mark.parametrize(("mu", "theta", "pi"), [(5.0, 0.7, 0.0), (3.0, 2.0, 0.8), (40.0, 1e3, 0.1)])
+def test_sample_follows_the_pmf(mu, theta, pi):
+    draws = zinb.ZINB(mu, theta, pi).sample(np.random.default_rng(3), 50_000)
+    expected = len(draws) * scipy_pmf(np.arange(draws.max() + 1), mu, theta, pi)
+    observed = np.bincount(draws)
+    kept = expected >= 5
+    expected = np.append(expected[kept], len(draws) - expected[kept].sum())
+    observed = np.append(observed[kept], len(draws) - observed[kept].sum())
+    assert scipy.stats.chisquare(observed, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [((-1.0, 1.0, 0.5), "mu = -1"), ((np.inf, 1.0, 0.5), "mu = inf"), ((1.0, 0.0, 0.5), "theta = 0"), ((1.0, 1.0, 1.2), "pi = 1.2")],
+)
+def test_bad_parameters_are_named(parameters, named):
+    with pytest.raises(ValueError) as error:
+        zinb.ZINB(*parameters)
+    one_line(error, named, "must be")
+
+
+MIXED = zinb.ZINB(np.array([[1.0, 20.0], [4.0, 2.0], [9.0, 0.5]]), np.array([1.0, 50.0]), np.array([[0.5], [0.1], [0.0]]))
+
+
+def mixed_pmf(k, column):
+    mu, theta, pi = (np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi))
+    return np.mean([scipy_pmf(k, *p) for p in zip(mu, theta, pi)], axis=0)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_mixture_is_the_mean_of_its_components(column):
+    law, k = zinb.Mixture(MIXED), np.arange(3000)
+    pmf = mixed_pmf(k, column)
+    np.testing.assert_allclose(law[column].pmf(k), pmf, rtol=1e-8, atol=1e-280)
+    np.testing.assert_allclose(law[:, None].pmf(k)[column], pmf, rtol=1e-8, atol=1e-280)
+    np.testing.assert_allclose(law.pmf_table(3000)[column], pmf, rtol=1e-6, atol=1e-240)
+    np.testing.assert_allclose(np.exp(law.log_prob(7)[column]), pmf[7])
+    np.testing.assert_allclose(law[:, None].cdf(k)[column], np.cumsum(pmf))
+    np.testing.assert_allclose(law.mean[column], pmf @ k)
+    np.testing.assert_allclose(law.zero_prob[column], pmf[0])
+    assert law.quantile(0.9)[column] == np.argmax(np.cumsum(pmf) >= 0.9)
+
+
+def test_mixture_samples_from_all_its_components():
+    many = zinb.Mixture(zinb.ZINB(np.full((1, 20_000), 1.0) * [[1.0], [30.0]], 10.0, 0.0))
+    draws = many.sample(np.random.default_rng(0))
+    expected = (scipy_pmf(np.arange(100), 1, 10, 0) + scipy_pmf(np.arange(100), 30, 10, 0)) / 2
+    kept = expected * len(draws) >= 5
+    observed = np.bincount(draws, minlength=100)[:100][kept]
+    rest = len(draws) * (1 - expected[kept].sum())
+    assert scipy.stats.chisquare([*observed, len(draws) - observed.sum()], [*(len(draws) * expected[kept]), rest]).pvalue > 0.01
+
+
+def test_mixture_index_keeps_components_together():
+    law = zinb.Mixture(MIXED)
+    assert law.shape == (2,)
+    assert law[np.array([1, 0, 1])].shape == (3,)
+    np.testing.assert_allclose(law[np.array([1, 0])].pmf(2), law.pmf(2)[::-1])
+    np.testing.assert_allclose(law.parameters().mu, MIXED.mu.mean(axis=0))
+
+
+DRAWS = np.random.default_rng(0).poisson([[2.0], [8.0], [0.3]], (3, 40))
+
+
+def test_empirical_counts_its_draws():
+    law = zinb.Empirical(DRAWS)
+    for cell in range(3):
+        for k in (0, 1, 5, 100):
+            share = np.mean([d == k for d in DRAWS[cell]])
+            np.testing.assert_allclose([law.pmf(k)[cell], law[cell].pmf(k)], share)
+            np.testing.assert_allclose(law.cdf(k)[cell], np.mean([d <= k for d in DRAWS[cell]]))
+        assert law.mean[cell] == pytest.approx(sum(DRAWS[cell]) / 40)
+        assert law.quantile(0.5)[cell] == sorted(DRAWS[cell])[19]
+
+
+def test_empirical_indexes_like_an_array():
+    law = zinb.Empirical(DRAWS)
+    assert law[:, None].shape == law[..., None].shape == (3, 1)
+    np.testing.assert_array_equal(law[np.array([2, 0])].pmf(1), law.pmf(1)[[2, 0]])
+    np.testing.assert_array_equal(law[np.array([True, False, True])].pmf(1), law.pmf(1)[[0, 2]])
+
+
+def test_empirical_pmf_table_is_a_histogram():
+    table = zinb.Empirical(DRAWS).pmf_table(30)
+    np.testing.assert_allclose(table, [np.bincount(d, minlength=30) / 40 for d in DRAWS])
+
+
+def test_empirical_samples_only_its_draws():
+    law = zinb.Empirical(np.repeat([[1, 1, 1, 6]], 20_000, axis=0))
+    draws = law.sample(np.random.default_rng(0))
+    assert set(draws) == {1, 6}
+    assert abs((draws == 6).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 20_000)
+
+
+@pytest.mark.parametrize("draws", [np.empty((3, 0)), [[-1.0]], [[np.nan]]])
+def test_empirical_refuses_what_are_no_draws(draws):
+    with pytest.raises(ValueError, match="draws") as error:
+        zinb.Empirical(draws)
+    one_line(error)
+
+
+@quick
+@given(st.floats(1e-3, 100), st.floats(0.05, 1e5), st.floats(1e-3, 1))
+def test_solve_pi_reaches_its_target(mu, theta, share):
+    floor = scipy_pmf(0, mu, theta, 0.0)
+    target = floor + (1 - floor) * share
+    np.testing.assert_allclose(scipy_pmf(0, mu, theta, zinb.solve_pi(mu, theta, target)), target, rtol=1e-9)
+
+
+def test_solve_pi_says_how_many_genes_are_out_of_reach():
+    with pytest.raises(ValueError) as error:
+        zinb.solve_pi(np.array([0.1, 0.5, 50.0]), 1.0, 0.5)
+    one_line(error, "target_zero_prob = 0.5", "2 of 3", f"{1 / 1.1:.3f}")
+
+
+def test_zero_rate_is_never_clipped_in_silence():
+    with pytest.warns(UserWarning, match="2 of 3"):
+        pi = zinb.solve_pi(np.array([0.1, 0.5, 50.0]), 1.0, 0.5, unreachable="clip")
+    assert pi[:2].tolist() == [0, 0]
+    np.testing.assert_allclose(scipy_pmf(0, 50.0, 1.0, pi[2]), 0.5)
+
+
+@pytest.mark.parametrize("target", [1.2, -0.1, np.nan, np.full(100, 1.2)])
+def test_solve_pi_refuses_a_target_that_is_no_probability(target):
+    with pytest.raises(ValueError) as error:
+        zinb.solve_pi(np.ones(100), 1.0, target)
+    one_line(error, "target_zero_prob = ", "from 0 to 1")
+
+
+def draws_of(mu, theta, pi, n, seed):
+    """(n, ...) counts by scipy, not by lib."""
+    rng = np.random.default_rng(seed)
+    mu, theta, pi = np.broadcast_arrays(mu, theta, pi)
+    return scipy.stats.nbinom.rvs(theta, theta / (theta + mu), size=(n, *mu.shape), random_state=rng) * (
+        rng.random((n, *mu.shape)) >= pi
+    )
+
+
+def total_log_lik(law, counts):
+    return np.log(scipy_pmf(counts, float(law.mu), float(law.theta), float(law.pi))).sum()
+
+
+@pytest.mark.parametrize(("mu", "theta", "pi"), [(8.0, 1.0, 0.6), (3.0, 5.0, 0.3), (30.0, 0.8, 0.8)])
+def test_fit_agrees_with_statsmodels_where_zeros_are_inflated(mu, theta, pi):
+    counts = draws_of(mu, theta, pi, 1500, seed=2)
+    ones = np.ones((len(counts), 1))
+    start = [np.log(pi / (1 - pi)), np.log(mu), 1 / theta]
+    theirs = ZeroInflatedNegativeBinomialP(counts, ones, ones, p=2).fit(start_params=start, method="bfgs", maxiter=500, disp=0)
+    law = zinb.fit(counts[:, None])[0]
+    logit, log_mu, alpha = theirs.params
+    np.testing.assert_allclose([law.pi, law.mu, law.theta], [1 / (1 + np.exp(-logit)), np.exp(log_mu), 1 / alpha], rtol=0.005)
+    assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
+
+
+def test_fit_agrees_with_statsmodels_where_zeros_are_not_inflated():
+    counts = draws_of(4.0, 2.0, 0.0, 1500, seed=3)
+    counts = counts[(counts > 0) | (np.arange(1500) % 3 > 0)]  # fewer zeros than any negative binomial has
+    theirs = NegativeBinomial(counts, np.ones((len(counts), 1))).fit(disp=0)
+    law = zinb.fit(counts[:, None])[0]
+    assert law.pi == 0
+    np.testing.assert_allclose([law.mu, law.theta], [np.exp(theirs.params[0]), 1 / theirs.params[1]], rtol=0.005)
+    assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
+
+
+def fisher_standard_errors(x, n):
+    """Of (log mu, log theta, logit pi), from the score's covariance summed over the pmf."""
+
+    def log_pmf(x):
+        return np.log(scipy_pmf(np.arange(400), np.exp(x[0]), np.exp(x[1]), 1 / (1 + np.exp(-x[2]))))
+
+    step = 1e-5 * np.eye(3)
+    score = np.array([(log_pmf(x + h) - log_pmf(x - h)) / 2e-5 for h in step])
+    return np.sqrt(np.diag(np.linalg.inv(n * (score * np.exp(log_pmf(x))) @ score.T)))
+
+
+def test_fit_scatters_around_known_parameters_as_fisher_information_says():
+    x, n, n_genes = np.array([np.log(6.0), np.log(1.5), 0.5]), 5000, 80
+    counts = draws_of(np.full(n_genes, 6.0), 1.5, 1 / (1 + np.exp(-0.5)), n, seed=4)
+    fitted = zinb.fit(counts)
+    estimates = np.array([np.log(fitted.mu), np.log(fitted.theta), np.log(fitted.pi / (1 - fitted.pi))]).T
+    z = (estimates - x) / fisher_standard_errors(x, n)
+    assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(n_genes)).all()
+    assert (np.abs(z.std(axis=0) - 1) < 0.25).all()
+
+
+def test_fit_of_sparse_equals_fit_of_dense_and_leaves_it_alone():
+    counts = draws_of(np.linspace(1, 10, 6), 1.0, 0.5, 300, seed=5)
+    dense = zinb.fit(counts)
+    for kind in (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array):
+        matrix = kind(counts)
+        law = zinb.fit(matrix)
+        assert (law.mu == dense.mu).all() and (law.theta == dense.theta).all() and (law.pi == dense.pi).all()
+        assert (matrix.toarray() == counts).all()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [np.ones(200), np.full(200, 5), np.random.default_rng(0).binomial(10, 0.5, 200), np.arange(200) % 2, np.eye(1, 200)[0]],
+    ids=["all ones", "all fives", "binomial", "zeros and ones", "a single count"],
+)
+def test_fit_of_an_underdispersed_gene_is_as_good_as_a_poisson(counts):
+    law = zinb.fit(counts[:, None])[0]
+    assert law.pi == 0
+    np.testing.assert_allclose(law.mu, counts.mean(), rtol=1e-6)
+    poisson = scipy.stats.poisson.logpmf(counts, counts.mean()).sum()
+    assert abs(law.log_prob(counts).sum() - poisson) < 0.02
+
+
+def test_fit_of_a_gene_without_counts_has_only_zeros():
+    law = zinb.fit(np.zeros((50, 2)))
+    assert law.mu.tolist() == [0, 0]
+    assert law.zero_prob.tolist() == [1, 1]
+
+
+@quick
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=30))
+def test_fit_of_any_counts_is_at_least_as_good_as_poisson_and_geometric(counts):
+    counts = np.array(counts)
+    law, mean = zinb.fit(counts[:, None])[0], counts.mean()
+    others = [scipy_pmf(counts, mean, theta, 0.0) for theta in (1e8, 1.0)]
+    assert law.log_prob(counts).sum() >= max(np.log(p).sum() for p in others) - 1e-3
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, np.nan, np.inf])
+def test_fit_refuses_what_are_no_counts(value):
+    counts = np.ones((10, 3))
+    counts[2, 1] = value
+    with pytest.raises(ValueError, match="gene 1 must be whole numbers") as error:
+        zinb.fit(counts)
+    one_line(error)
+
+
+def test_torch_log_likelihood_is_that_of_scipy():
+    rng = np.random.default_rng(0)
+    k, mu, theta = rng.poisson(5, 500), rng.uniform(0.1, 50, 500), np.exp(rng.uniform(-2, 6, 500))
+    logit = rng.uniform(-4, 4, 500)
+    expected = np.log(scipy_pmf(k, mu, theta, 1 / (1 + np.exp(-logit))))
+    for dtype, rtol in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        value = zinb.log_likelihood(*(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, logit)))
+        np.testing.assert_allclose(value, expected, rtol=rtol)
+
+
+EXTREMES = [
+    a.ravel()
+    for a in np.meshgrid([0, 1, 3, 50, 1e4, 1e6], [1e-6, 1e-2, 1, 50, 1e4, 1e6], [1e-4, 0.1, 1, 8, 1e3, 1e5, 1e8], [-30, 0, 30])
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torch_log_likelihood_and_gradients_are_finite_at_the_extremes(dtype):
+    counts, *parameters = (torch.tensor(a, dtype=dtype) for a in EXTREMES)
+    parameters = [p.requires_grad_() for p in parameters]
+    value = zinb.log_likelihood(counts, *parameters)
+    assert value.isfinite().all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value.sum(), parameters))
+
+
+@pytest.mark.parametrize(("dtype", "largest", "tolerance"), [(torch.float64, 1e6, 1e-9), (torch.float32, 1e4, 1e-3)])
+def test_torch_log_likelihood_keeps_its_digits_at_the_extremes(dtype, largest, tolerance):
+    k, mu, theta, logit = EXTREMES
+    kept = (logit == -30) & (k <= largest)
+    k, mu, theta = k[kept], mu[kept], theta[kept]
+    expected = np.array([exact_log_prob(*p) for p in zip(k, mu, theta)])
+    expected = np.where(k == 0, np.logaddexp(-30, expected), expected)
+    value = zinb.log_likelihood(*(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, np.full(len(k), -30.0))))
+    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_torch_gradients_are_central_differences():
+    rng = np.random.default_rng(1)
+    counts = torch.tensor([0, 0, 0, 0, 1, 2, 7, 40, 300, 3000], dtype=torch.float64)
+    parameters = [np.exp(rng.uniform(-1, 5, 10)), np.exp(rng.uniform(-2, 5, 10)), rng.uniform(-5, 5, 10)]
+    tensors = [torch.tensor(p, requires_grad=True) for p in parameters]
+    gradients = torch.autograd.grad(zinb.log_likelihood(counts, *tensors).sum(), tensors)
+    for i, gradient in enumerate(gradients):
+        step = 1e-5 * np.abs(parameters[i])
+        ends = [[torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)] for s in (1, -1)]
+        high, low = (zinb.log_likelihood(counts, *e).numpy() for e in ends)
+        np.testing.assert_allclose(gradient, (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
