@@ -87,13 +87,19 @@ def produce_perturbed_observations_1gene(
     Returns AnnData of len(cells) * len(doses) cells; `obs` has `reference` (the reference cell's
     name), `perturbed` and `dose_<gene>`.
     """
-    if gene in ("smallest", "largest"):
-        mechanistic = list(dataset.parents(adata))
-        if mech_gene is None and not mechanistic:
-            raise ValueError(f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb")
-        weights = dataset.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
-        gene = str(weights.idxmin() if gene == "smallest" else weights.idxmax())
+    gene = parent_to_perturb(adata, gene, mech_gene)
     return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
+
+
+def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None) -> str:
+    """The gene that "smallest", "largest" or a name stands for, as in the dose series above."""
+    if gene not in ("smallest", "largest"):
+        return checks.genes("gene", gene, list(adata.var_names))[0]
+    mechanistic = list(dataset.parents(adata))
+    if mech_gene is None and not mechanistic:
+        raise ValueError(f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb")
+    weights = dataset.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
+    return str(weights.idxmin() if gene == "smallest" else weights.idxmax())
 
 
 def dose_series(

@@ -118,13 +118,14 @@ def save(fig: plt.Figure, folder: str | Path, name: str) -> None:
         os.replace(scratch, folder / f"{name}.{kind}")
 
 
-def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, low: float | None = None, width: float = 0.7) -> None:
+def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, order: list | None = None, low: float | None = None, width: float = 0.7) -> None:
     """Means with their 95 % intervals, `hue` side by side at each `x`.
 
     summary : columns x, hue, mean, ci_low, ci_high
+    order : of the places along x, by default as they come
     low : what lies below is drawn as a triangle at this value, its mean written beside it
     """
-    places, hues = list(pd.unique(summary[x])), list(pd.unique(summary[hue]))
+    places, hues = order or list(pd.unique(summary[x])), list(pd.unique(summary[hue]))
     for j, key in enumerate(hues):
         part = summary[summary[hue] == key].set_index(x).reindex(places)
         at = np.arange(len(places)) + (width * ((j + 0.5) / len(hues) - 0.5) if len(hues) > 1 else 0)

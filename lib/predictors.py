@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lib import checks, dataset, model, training, zinb
+from lib.seeds import stream
 
 
 class Predictor:
@@ -193,6 +194,25 @@ class VAE(Predictor):
             z = mean + torch.exp(0.5 * log_var) * torch.randn(self.n_samples, *mean.shape, generator=noise, device=device)
             parts.append([p[..., 0] for p in self.module.generative(z, [column])])
         return zinb.Mixture(model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts))))
+
+    @torch.no_grad()
+    def reconstruct(self, adata) -> zinb.ZINB:
+        """The law of every gene in every cell, (n_cells, n_genes), decoded at the posterior mean.
+
+        The encoder sees every input, the gene itself too: what parameters the VAE has learned, no
+        prediction.
+        """
+        x = model.to_tensor(adata.X, self.module.is_input.device)
+        parts = [self.module.generative(self.module.inference(b, self.module.visible(b))[0]) for b in x.split(4096)]
+        return model.to_law(*(torch.cat(p) for p in zip(*parts)))
+
+    @torch.no_grad()
+    def generate(self, n_cells: int, seed=0) -> np.ndarray:
+        """Counts of new cells, (n_cells, n_genes), with z drawn from the prior."""
+        device = self.module.is_input.device
+        noise = training.torch_generator(seed, "prior samples", device)
+        z = torch.randn(checks.integer("n_cells", n_cells, low=1), self.module.n_latent, generator=noise, device=device)
+        return model.to_law(*self.module.generative(z)).sample(stream(seed, "generated counts"))
 
     def save(self, path):
         """Write settings and weights, to be read by `load`."""

@@ -314,10 +314,11 @@ def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     return np.where(missed, 0.0, (target - floor) / np.maximum(1 - floor, np.finfo(float).tiny))
 
 
-def fit(counts) -> ZINB:
+def fit(counts, zero_inflated: bool = True) -> ZINB:
     """Maximum-likelihood law of each gene.
 
     counts : (n_cells, n_genes) whole numbers >= 0, dense or sparse
+    zero_inflated : False for a plain negative binomial, pi = 0
 
     Returns a ZINB of shape (n_genes,). A gene without a single count gets mu = 0.
 
@@ -337,11 +338,11 @@ def fit(counts) -> ZINB:
         unique, n_each = np.unique(values, return_counts=True)
         if len(unique) and (unique[0] < 0 or (unique != np.floor(unique)).any() or not np.isfinite(unique).all()):
             raise ValueError(f"counts of gene {gene} must be whole numbers of at least 0")
-        parameters[:, gene] = _fit_gene(unique.astype(float), n_each.astype(float), n_cells)
+        parameters[:, gene] = _fit_gene(unique.astype(float), n_each.astype(float), n_cells, zero_inflated)
     return ZINB(*parameters)
 
 
-def _fit_gene(k, n_each, n_cells):
+def _fit_gene(k, n_each, n_cells, zero_inflated):
     """ML (mu, theta, pi) from a gene's unique non-zero counts and how often each was seen."""
     n_nonzero = n_each.sum()
     if n_nonzero == 0:
@@ -371,7 +372,7 @@ def _fit_gene(k, n_each, n_cells):
 
     bounds = [np.log([1e-8, 1e8]), log_theta]
     starts = [(mean_nonzero, 7.0), (mean_nonzero / 3, 0.5)]  # zeros explained by pi, and by a small theta
-    if n_nonzero < n_cells and mean_nonzero > 1:
+    if zero_inflated and n_nonzero < n_cells and mean_nonzero > 1:
         best = min(
             (scipy.optimize.minimize(truncated, np.log(s), jac=True, method="L-BFGS-B", bounds=bounds) for s in starts),
             key=lambda r: r.fun,

@@ -6,8 +6,9 @@ import scipy.stats
 
 def zinb_cdf(k, mu, theta, pi):
     """P(count <= k) of a ZINB."""
+    mu, theta, pi = np.asarray(mu), np.asarray(theta), np.asarray(pi)
     nb = scipy.stats.nbinom.cdf(k, theta, theta / (theta + mu))
-    return np.where(np.asarray(k) < 0, 0.0, pi + (1 - np.asarray(pi)) * nb)
+    return np.where(np.asarray(k) < 0, 0.0, pi + (1 - pi) * nb)
 
 
 def pit_p_value(counts, mu, theta, pi, seed=0):

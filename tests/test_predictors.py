@@ -279,7 +279,7 @@ def test_law_around_mean_of_counts_without_dropout_has_hardly_any():
     assert pi < 0.01 and theta == pytest.approx(8, rel=0.15)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, derandomize=True)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
 def test_maximise_finds_the_poisson_maximum_likelihood_log_means(counts):
     y = torch.tensor(counts, dtype=torch.float64)
@@ -372,3 +372,29 @@ def test_later_changes_of_the_training_cells_change_no_prediction(train, cells):
     ridge = predictors.ridge().fit(mine)
     mine.X = mine.X * 0
     np.testing.assert_allclose(ridge.predict(cells, "mech").mean, predictors.ridge().fit(train).predict(cells, "mech").mean)
+
+
+def test_reconstruct_decodes_the_posterior_mean_of_cells_seen_whole(fitted, cells):
+    vae = fitted["vae"]
+    law, x = vae.reconstruct(cells), torch.as_tensor(dataset.dense(cells.X))
+    with torch.no_grad():
+        mu, theta, logit_pi = vae.module.generative(vae.module.inference(x, torch.ones_like(x))[0])
+    np.testing.assert_allclose(law.mu, mu, rtol=1e-5)
+    np.testing.assert_allclose(law.theta, theta, rtol=1e-5)
+    np.testing.assert_allclose(law.pi, 1 / (1 + np.exp(-logit_pi.numpy())), rtol=1e-5)
+
+
+def test_reconstruct_refuses_cells_with_their_genes_in_another_order(fitted, cells):
+    with pytest.raises(ValueError, match="genes") as error:
+        fitted["vae"].reconstruct(cells[:, GENES[::-1]].copy())
+    assert "\n" not in str(error.value)
+
+
+def test_generated_cells_have_the_means_and_zero_rates_of_the_training_cells(train):
+    vae = predictors.VAE(vae_options={"n_latent": 2, "n_hidden": 32}, training_options={"max_epochs": 20, "batch_size": 128}, device="cpu").fit(train)
+    counts, real = vae.generate(5000, seed=1), dataset.dense(train.X)
+    assert counts.shape == (5000, 5) and (counts >= 0).all()
+    np.testing.assert_allclose(counts.mean(0), real.mean(0), rtol=0.15)
+    np.testing.assert_allclose((counts == 0).mean(0), (real == 0).mean(0), atol=0.06)
+    np.testing.assert_array_equal(counts, vae.generate(5000, seed=1))
+    assert not np.array_equal(counts, vae.generate(5000, seed=2))
