@@ -31,8 +31,8 @@ def number(name: str, value, low: float | None = None, high: float | None = None
 
 def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
     """`value` as (smallest, largest), in that order. Raises ValueError."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise ValueError(f"{name} = {value!r}: must be two numbers, the smaller one first")
+    if isinstance(value, str) or np.ndim(value) != 1 or len(value) != 2:
+        raise ValueError(f"{name} = {_shown(value)}: must be two numbers, the smaller one first")
     first, second = (number(name, v, low, high) for v in value)
     if first > second:
         raise ValueError(f"{name} = ({first:g}, {second:g}): must be two numbers, the smaller one first")
@@ -41,14 +41,14 @@ def interval(name: str, value, low: float | None = None, high: float | None = No
 
 def numbers(name: str, value, low: float | None = None, high: float | None = None) -> list[float]:
     """`value` as a list of at least one number. Raises ValueError."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) == 0:
+    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
         raise ValueError(f"{name} = {value!r}: must be a list of at least one number{_limits(low, high)}")
     return [number(name, v, low, high) for v in value]
 
 
 def listed(name: str, value, allowed=None) -> list:
     """`value` as a list of at least one item, each in `allowed` if that is given. Raises ValueError."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) == 0:
+    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
         raise ValueError(f"{name} = {value!r}: must be a list of at least one item")
     return [choice(name, v, allowed) if allowed is not None else v for v in value]
 
@@ -83,8 +83,8 @@ def writable_folder(name: str, value) -> Path:
     except OSError as error:
         raise ValueError(f"{name} = {str(value)!r}: must be a folder that can be written to ({error.strerror})") from None
     finally:
-        if os.access(folder, os.W_OK):
-            probe.unlink(missing_ok=True)
+        if probe.exists():
+            probe.unlink()
     return folder
 
 
@@ -126,9 +126,14 @@ def parameters(namespace: dict, **rules) -> None:
             raise ValueError(f"{name} = {value!r}: must be of type {kind.__name__}")
 
 
+def _shown(value):
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return repr(value)
+
+
 def _within(name, value, low, high):
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name} = {value!r}: must be {_limits(low, high).strip(' ,')}")
+        raise ValueError(f"{name} = {_shown(value)}: must be {_limits(low, high).strip(' ,')}")
     return value
 
 

@@ -199,12 +199,20 @@ def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...])
     checks.integer("n_cells", n_cells, low=1)
     types = pd.unique(adata.obs["cell_type"].astype(str))
     uns = {"mechanisms": adata.uns["mechanisms"]} if "mechanisms" in adata.uns else {}
-    return _cells_of(adata.var, uns, np.repeat(types, n_cells), seed)
+    return _cells_of(adata.var, uns, np.repeat(types, n_cells), seed, "fresh ")
 
 
 def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     """Data sets one below the other, with all that `law` needs; cells are named anew."""
-    joined = ad.concat(adatas, merge="unique", uns_merge="unique", index_unique="-")
+    joined = ad.concat(adatas, merge="unique", index_unique="-")
+    for key in ("mechanisms", "drugs"):
+        together: dict = {}
+        for adata in adatas:
+            for name, entry in adata.uns.get(key, {}).items():
+                if not _same(together.setdefault(name, entry), entry):
+                    raise ValueError(f"adatas: {key} {name!r} differ between them; what is joined must agree on it")
+        if together:
+            joined.uns[key] = together
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
     joined.obs["cell_type"] = joined.obs["cell_type"].astype("category")
     joined.obs["drug"] = joined.obs["drug"].astype("category")
@@ -244,6 +252,11 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> zinb.ZINB:
         was_set = dense(adata[:, names].layers["do"]).astype(bool)
         mu[was_set] = theta[was_set] = pi[was_set] = np.nan
     return zinb.ZINB(mu, theta, pi)
+
+
+def cell_types(adata: ad.AnnData) -> list[str]:
+    """The cell types whose laws `adata.var` holds, whether or not `adata` has cells of them."""
+    return [c.removeprefix("mu_") for c in adata.var.columns if c.startswith("mu_")]
 
 
 def parents(adata: ad.AnnData) -> dict[str, list[str]]:
@@ -328,10 +341,10 @@ def check_counts(adata: ad.AnnData, name: str = "counts") -> None:
             raise ValueError(f"{name}: has {what} values, the first {values[wrong][0]:g}; must be raw counts, whole numbers of at least 0")
 
 
-def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed) -> ad.AnnData:
+def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
     """Draw control cells of the given types: base genes first, then mechanistic ones, parents first."""
     n_cells, base = len(types), ~var["mechanistic"].to_numpy(dtype=bool)
-    rng = stream(seed, "cells")
+    rng = stream(seed, f"{kind}cells")
     blocks, step = [], max(1, _CHUNK // len(var))
     for start in range(0, n_cells, step):
         chunk = types[start : start + step]
@@ -352,7 +365,7 @@ def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed) -> ad.AnnDa
         layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
     )
     for gene in parents(adata):
-        adata = with_counts(adata, {gene: law(adata, [gene]).sample(stream(seed, f"counts of {gene}"))[:, 0]})
+        adata = with_counts(adata, {gene: law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]})
     return adata
 
 
@@ -368,7 +381,7 @@ def _after_drugs(adata, names, types, mu):
             raise ValueError(f"drug = {drug!r}: adata.uns['drugs'] hasn't got it (join with lib.dataset.concat)")
         entry, rows = adata.uns["drugs"][drug], np.flatnonzero(given == drug)
         touched = np.flatnonzero(np.isin(names, entry["genes"]))
-        factor = np.array([entry["cell_type_factors"].get(t, 1.0) for t in types[rows]])
+        factor = np.array([dict(zip(entry["cell_types"], entry["factors"])).get(t, 1.0) for t in types[rows]])
         strength = (factor * adata.obs["dose"].to_numpy(dtype=float)[rows])[:, None]
         block = mu[np.ix_(rows, touched)]
         after = block + entry["effect"] * strength if entry["kind"] == "additive" else block * entry["effect"] ** strength
@@ -391,3 +404,9 @@ def _value(entry, x):
 
 def _law_columns(var):
     return [c for c in var.columns if c.startswith(("mu_", "theta_", "pi_"))]
+
+
+def _same(a, b):
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    return np.array_equal(a, b)

@@ -79,9 +79,17 @@ def _kl_and_crps(true, predicted, n_counts):
         long = 1 - g.sum(-1) > CRPS_TAIL
         rows, n_counts = rows[long], 2 * n_counts
         if n_counts > _MAX_COUNTS:
+            crps[rows] += _far_tail(predicted[rows], f.shape[-1])
             break
         f, g = true[rows].pmf_table(n_counts), predicted[rows].pmf_table(n_counts)
     return np.maximum(kl, 0.0), crps
+
+
+def _far_tail(predicted, start):
+    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by the trapezoid on a fine geometric grid."""
+    k = start * np.geomspace(1, 1e6, 4001)
+    rest = (1 - predicted[:, None].cdf(k)) ** 2
+    return np.trapezoid(rest, k) - 0.0
 
 
 def skill(distance: float, marginal: float) -> float:
@@ -109,6 +117,8 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray 
 
     Returns tidy rows: model, metric, value.
     """
+    if "marginal" not in predictions:
+        raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
     means = {model: distances(true, law).mean() for model, law in predictions.items()}
     rows = []
     for model, mean in means.items():

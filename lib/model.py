@@ -47,9 +47,9 @@ class ZINBVAE(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        checks.integer("n_genes", n_genes, low=1)
-        checks.integer("n_latent", n_latent, low=1)
-        checks.integer("n_hidden", n_hidden, low=1)
+        n_genes = checks.integer("n_genes", n_genes, low=1)
+        n_latent = checks.integer("n_latent", n_latent, low=1)
+        n_hidden = checks.integer("n_hidden", n_hidden, low=1)
         self.beta = checks.number("beta", beta, low=0)
         self.hide = checks.number("hide", hide, 0, 1)
         self.target = checks.choice("target", target, ("all", "hidden"))
@@ -57,19 +57,21 @@ class ZINBVAE(nn.Module):
         if not inputs or (target == "hidden" and hide == 0 and len(inputs) == n_genes):
             raise ValueError(f"inputs = {inputs!r}: must leave the encoder a gene to see, and one to predict")
         self.config = dict(
-            n_genes=n_genes, n_latent=n_latent, n_hidden=n_hidden, beta=beta, inputs=inputs, hide=hide, target=target
+            n_genes=n_genes, n_latent=n_latent, n_hidden=n_hidden, beta=self.beta, inputs=inputs, hide=self.hide, target=target
         )
         self.n_latent = n_latent
+        self.kl_share = 1.0  # of beta; below 1 while training warms up
         self.register_buffer("is_input", torch.zeros(n_genes).index_fill_(0, torch.tensor(inputs), 1.0))
         self.register_buffer("scale", torch.ones(n_genes))  # counts; mu is learned in units of it
-        self.encoder = nn.Sequential(
-            nn.Linear(2 * n_genes, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-            nn.Linear(n_hidden, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-            nn.Linear(n_hidden, 2 * n_latent),
-        )  # fmt: skip
-        self.decoder = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden), nn.SiLU())
-        self.heads = nn.Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
-        _initialise(self, generator)
+        with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
+            self.encoder = nn.Sequential(
+                nn.Linear(2 * n_genes, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
+                nn.Linear(n_hidden, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
+                nn.Linear(n_hidden, 2 * n_latent),
+            )  # fmt: skip
+            self.decoder = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden), nn.SiLU())
+            self.heads = nn.Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
+        _initialise(self, generator or torch.Generator().manual_seed(0))
 
     def start_at(self, counts: torch.Tensor) -> None:
         """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest.
@@ -118,7 +120,7 @@ class ZINBVAE(nn.Module):
         if self.target == "hidden":
             return -(log_p * (1 - visible)).sum(-1)
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(-1)
-        return self.beta * kl - log_p.sum(-1)
+        return self.kl_share * self.beta * kl - log_p.sum(-1)
 
 
 def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:

@@ -44,6 +44,8 @@ def do(
         if wrong.any():
             raise ValueError(f"interventions[{gene!r}] = {value[wrong].flat[0]:g}: must be a whole number of at least 0")
         values[gene] = np.broadcast_to(value, adata.n_obs)
+    if exogenous is not None:
+        _check_noise(adata, exogenous, dataset.descendants(adata, genes))
     after = dataset.with_counts(adata, values)
     flags = sparse.lil_matrix(after.layers["do"])
     flags[:, [after.var_names.get_loc(g) for g in genes]] = 1
@@ -171,11 +173,11 @@ def treat(
     gene or cell type, a negative dose, cells that were treated before, or a mu below 0.
     """
     checks.choice("kind", kind, ("additive", "fold_change"))
-    effect, dose = checks.number("effect", effect), checks.number("dose", dose, low=0)
+    effect, dose = checks.number("effect", effect, low=1e-6 if kind == "fold_change" else None), checks.number("dose", dose, low=0)
     genes = checks.genes("genes", list(adata.var_names) if genes is None else genes, list(adata.var_names))
     factors = {}
     for cell_type, factor in (cell_type_factors or {}).items():
-        checks.choice("cell_type_factors", cell_type, list(adata.obs["cell_type"].astype("category").cat.categories))
+        checks.choice("cell_type_factors", cell_type, dataset.cell_types(adata))
         factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
     if (adata.obs["drug"].astype(str) != dataset.CONTROL).any():
         raise ValueError("adata: has treated cells; a drug is given to control cells")
@@ -183,7 +185,7 @@ def treat(
     if name == dataset.CONTROL or "/" in name:
         raise ValueError(f"name = {name!r}: must be other than {dataset.CONTROL!r} and without a slash")
     after = adata.copy()
-    entry = {"kind": kind, "effect": effect, "genes": np.array(genes), "cell_type_factors": factors}
+    entry = {"kind": kind, "effect": effect, "genes": np.array(genes), "cell_types": np.array(list(factors), dtype=object), "factors": np.array(list(factors.values()), dtype=float)}
     after.uns["drugs"] = dict(adata.uns.get("drugs", {})) | {name: entry}
     after.obs["drug"] = pd.Categorical([name] * after.n_obs)
     after.obs["dose"] = dose
@@ -207,8 +209,19 @@ def _redraw(adata, genes, exogenous, seed):
         counts = dataset.dense(adata.X[:, [column]])[:, 0].copy()
         free = ~np.isnan(new.mu)
         if exogenous is None:
-            counts[free] = new[free].sample(stream(seed, f"counts of {gene}"))
+            counts[free] = new[free].sample(stream(seed, f"counts of {gene} after an intervention"))
         else:
             counts[free] = new[free].quantile(exogenous[free, column])
         adata = dataset.with_counts(adata, {gene: counts})
     return adata
+
+
+def _check_noise(adata, exogenous, genes):
+    if np.shape(exogenous) != adata.shape:
+        raise ValueError(f"exogenous: shape {np.shape(exogenous)}; must be {adata.shape}")
+    columns = adata.var_names.get_indexer(genes)
+    free = dataset.dense(adata.layers["do"][:, columns]) == 0
+    noise = exogenous[:, columns][free]
+    wrong = ~((noise >= 0) & (noise < 1))
+    if wrong.any():
+        raise ValueError(f"exogenous = {noise[wrong][0]:g}: must be at least 0 and below 1")

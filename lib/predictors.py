@@ -31,9 +31,8 @@ class Predictor:
         raise NotImplementedError
 
     def features(self, adata: ad.AnnData, gene: str) -> np.ndarray:
-        """Counts of the inputs other than `gene`, (n_cells, n_inputs)."""
-        names = list(adata.var_names)
-        inputs = checks.genes("inputs", names if self.inputs is None else self.inputs, names)
+        """Counts of the inputs other than `gene`, (n_cells, n_inputs), in the order of the training cells."""
+        inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(adata.var_names))
         return dataset.dense(adata[:, [g for g in inputs if g != gene]].X).astype(float)
 
 
@@ -55,6 +54,7 @@ class Marginal(Predictor):
         return self
 
     def predict(self, adata, gene):
+        checks.genes("gene", gene, list(self.laws))
         return zinb.ZINB(*(np.full(adata.n_obs, p) for p in (self.laws[gene].mu, self.laws[gene].theta, self.laws[gene].pi)))
 
 
@@ -62,7 +62,7 @@ class GeneByGene(Predictor):
     """A predictor that fits one regression a gene, when the gene is first asked for."""
 
     def fit(self, adata):
-        self.train, self.fitted = adata, {}
+        self.train, self.genes, self.fitted = adata.copy(), list(adata.var_names), {}
         return self
 
     def predict(self, adata, gene):
@@ -181,8 +181,7 @@ class VAE(Predictor):
 
     @torch.no_grad()
     def predict(self, adata, gene):
-        if list(adata.var_names) != self.genes:
-            raise ValueError("adata: its genes must be those that the model was fitted to, in that order")
+        self._check(adata)
         column, device = self.genes.index(*checks.genes("gene", gene, self.genes)), self.module.is_input.device
         noise = training.torch_generator(self.seed, f"posterior samples for {gene}", device)
         parts = []
@@ -202,6 +201,7 @@ class VAE(Predictor):
         The encoder sees every input, the gene itself too: what parameters the VAE has learned, no
         prediction.
         """
+        self._check(adata)
         x = model.to_tensor(adata.X, self.module.is_input.device)
         parts = [self.module.generative(self.module.inference(b, self.module.visible(b))[0]) for b in x.split(4096)]
         return model.to_law(*(torch.cat(p) for p in zip(*parts)))
@@ -213,6 +213,10 @@ class VAE(Predictor):
         noise = training.torch_generator(seed, "prior samples", device)
         z = torch.randn(checks.integer("n_cells", n_cells, low=1), self.module.n_latent, generator=noise, device=device)
         return model.to_law(*self.module.generative(z)).sample(stream(seed, "generated counts"))
+
+    def _check(self, adata):
+        if list(adata.var_names) != self.genes:
+            raise ValueError("adata: its genes must be those that the model was fitted to, in that order")
 
     def save(self, path):
         """Write settings and weights, to be read by `load`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 
 import numpy as np
 
@@ -19,6 +19,6 @@ def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
     entropy = [seed] if np.isscalar(seed) else list(seed)
     if not entropy or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0 for s in entropy):
         raise ValueError(f"seed = {seed!r}: must be a whole number of at least 0, or a tuple of them")
-    return np.random.default_rng(
-        np.random.SeedSequence([int(s) for s in entropy], spawn_key=(zlib.crc32(purpose.encode()),))
-    )
+    # hashed, since SeedSequence takes 1 and (1, 0), or 2**32 and (0, 1), for the same entropy
+    key = repr(([int(s) for s in entropy], purpose)).encode()
+    return np.random.default_rng(np.random.SeedSequence(int.from_bytes(hashlib.sha256(key).digest())))

@@ -32,6 +32,8 @@ def pick_device(device: str = "auto") -> torch.device:
         picked = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(f"device = {device!r}: must be auto, cpu or cuda") from None
+    if picked.type not in ("cpu", "cuda"):
+        raise ValueError(f"device = {device!r}: must be auto, cpu or cuda")
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device = {device!r}: this machine has no CUDA device; allowed are auto and cpu")
     return picked
@@ -50,9 +52,10 @@ def fit(
     batch_size: int = 512,
     learning_rate: float = 1e-2,
     weight_decay: float = 0.0,
-    validation_fraction: float = 0.1,
-    patience: int = 5,
+    validation_fraction: float = 0.05,
+    patience: int = 6,
     cuts: int = 3,
+    warmup: int = 0,
     clip: float = 10.0,
     seed: int | tuple[int, ...] = 0,
     report: int = 0,
@@ -67,6 +70,9 @@ def fit(
         each of these points the best weights so far come back if they beat the present ones by
         more than a standard error over the validation cells: a smaller lead is chance, and weights
         trained for longer at a lower rate are then the better ones
+    warmup : epochs in which the weight of the KL term rises from 0 to its own, for a module that
+        has one (`kl_share`): without it, a latent variable may be lost before it is of use. The
+        best weights are looked for after it
     clip : largest norm of the gradient
     report : print a line every so many epochs; 0 for none
 
@@ -76,7 +82,10 @@ def fit(
     checks.integer("batch_size", batch_size, low=1)
     checks.integer("patience", patience, low=1)
     checks.integer("cuts", cuts, low=0)
+    checks.integer("warmup", warmup, low=0, high=max_epochs - 1)
     checks.number("learning_rate", learning_rate, low=1e-12)
+    checks.number("weight_decay", weight_decay, low=0)
+    checks.number("clip", clip, low=1e-12)
     checks.number("validation_fraction", validation_fraction, 0, 0.9)
     device = counts.device
     order = torch.as_tensor(stream(seed, "validation split").permutation(len(counts)), device=device)
@@ -93,6 +102,7 @@ def fit(
     best_losses = torch.full((max(n_validation, 1),), math.inf)
     for epoch in range(1, max_epochs + 1):
         module.train()
+        module.kl_share = min(1.0, (epoch - 1) / warmup) if warmup else 1.0
         total = torch.zeros((), device=device)
         for rows in torch.as_tensor(shuffle.permutation(len(train)), device=device).split(batch_size):
             loss = module.loss(train[rows], noise).mean()
@@ -114,6 +124,8 @@ def fit(
         history.append((epoch, train_loss, score if n_validation else math.nan, optimiser.param_groups[0]["lr"]))
         if report and (epoch % report == 0 or epoch == max_epochs):
             print(f"  epoch {epoch:3d}/{max_epochs}  train {train_loss:.4f}  validation {history[-1][2]:.4f} nats a cell", flush=True)
+        if epoch <= warmup:
+            continue
         waited += 1
         if score < best_losses.mean().item():
             best, best_losses, waited = good, losses, 0
@@ -150,12 +162,14 @@ def load(kind: type[nn.Module], path: str | Path, device: str = "auto") -> nn.Mo
 
     kind : the network's class, such as `ZINBVAE`. Raises ValueError for a file that isn't one.
     """
+    picked = pick_device(device)
     try:
-        saved = torch.load(path, map_location=pick_device(device), weights_only=True)
+        saved = torch.load(path, map_location=picked, weights_only=True)
         module = kind(**saved["config"])
         module.load_state_dict(saved["weights"])
     except FileNotFoundError:
         raise ValueError(f"path = {str(path)!r}: no such file") from None
     except Exception as error:
-        raise ValueError(f"path = {str(path)!r}: no readable checkpoint of {kind.__name__} ({str(error).splitlines()[0]})") from None
-    return module.to(pick_device(device)).eval()
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"path = {str(path)!r}: no readable checkpoint of {kind.__name__} ({reason})") from None
+    return module.to(picked).eval()

@@ -46,6 +46,9 @@ class Law:
         u : array that broadcasts with the law, in [0, 1)
         """
         u = np.asarray(u, dtype=float)
+        wrong = ~((u >= 0) & (u < 1))
+        if wrong.any():
+            raise ValueError(f"u = {u[wrong].flat[0]:g}: must be at least 0 and below 1")
         shape = np.broadcast_shapes(u.shape, self.shape)
         low, high = np.full(shape, -1.0), np.ones(shape)
         while (short := self.cdf(high) < u).any():
@@ -246,7 +249,7 @@ class Empirical(Law):
 
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
-        return Empirical(self.draws[(*index, *(slice(None),) * (0 if Ellipsis in index else 1))])
+        return Empirical(self.draws[(*index, slice(None))])
 
     def log_prob(self, k):
         """Natural log of the pmf; -inf for a count that was never drawn."""
@@ -296,8 +299,9 @@ def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     reach the target and what the lowest target is that all of them can.
     """
     target = np.asarray(target_zero_prob, dtype=float)
-    if not ((target >= 0) & (target <= 1)).all():
-        raise ValueError(f"target_zero_prob = {target_zero_prob}: must be from 0 to 1")
+    wrong = ~((target >= 0) & (target <= 1))
+    if wrong.any():
+        raise ValueError(f"target_zero_prob = {target[wrong].flat[0]:g}: must be from 0 to 1")
     if unreachable not in ("raise", "clip"):
         raise ValueError(f"unreachable = {unreachable!r}: must be 'raise' or 'clip'")
     floor = np.clip(nb_zero_prob(mu, theta), 0.0, 1.0)

@@ -1,0 +1,118 @@
+"""Predictors of what a drug does: `fit(adata)` on control and treated cells, `predict(control)`.
+
+`fit` sees control and treated cells of some cell types (`obs["drug"]`, `obs["cell_type"]`).
+`predict` gets control cells of one type, which may be one that was never seen treated, and returns
+the law of each gene, (n_genes,), in that type under the drug. Effects are means over the cell types
+seen both ways, each with the same weight.
+"""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import torch
+
+from lib import dataset, model, predictors, training, zinb
+from lib.seeds import stream
+
+
+class NoChange:
+    """The law of the control cells, by maximum likelihood."""
+
+    def fit(self, adata: ad.AnnData) -> NoChange:
+        return self
+
+    def predict(self, control: ad.AnnData) -> zinb.Law:
+        return zinb.fit(control.X)
+
+
+class MeanShift(NoChange):
+    """The control law, with its mean count shifted by the treated less the control mean."""
+
+    def fit(self, adata):
+        self.shift = np.mean([after - before for before, after in _means(adata, dataset.dense(adata.X))], axis=0)
+        return self
+
+    def predict(self, control):
+        law = zinb.fit(control.X)
+        return zinb.ZINB(np.maximum(law.mu + self.shift / (1 - law.pi), 1e-3), law.theta, law.pi)
+
+
+class FoldChange(NoChange):
+    """The control law, with its mean count multiplied by the treated over the control mean."""
+
+    def fit(self, adata):
+        ratios = [np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in _means(adata, dataset.dense(adata.X))]
+        self.fold = np.exp(np.mean(ratios, axis=0))
+        return self
+
+    def predict(self, control):
+        law = zinb.fit(control.X)
+        return zinb.ZINB(law.mu * self.fold, law.theta, law.pi)
+
+
+class LatentArithmetic:
+    """scGen's latent arithmetic (Lotfollahi et al. 2019, Nature Methods 16) with a ZINB VAE.
+
+    The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent
+    position of each control cell and decoded. The law of a gene is the mixture over these cells.
+    `options` as of `predictors.VAE`.
+    """
+
+    def __init__(self, **options):
+        options["vae_options"] = {"hide": 0.0} | options.get("vae_options", {})
+        self.vae = predictors.VAE(**options)
+
+    def fit(self, adata):
+        self.vae.fit(adata)
+        self.effect = np.mean([after - before for before, after in _means(adata, self.latent(adata))], axis=0)
+        return self
+
+    @torch.no_grad()
+    def latent(self, adata: ad.AnnData) -> np.ndarray:
+        """Posterior mean of each cell, (n_cells, n_latent)."""
+        module = self.vae.module
+        x = model.to_tensor(adata.X, module.is_input.device)
+        return module.inference(x, module.visible(x))[0].double().cpu().numpy()
+
+    @torch.no_grad()
+    def cells(self, control: ad.AnnData) -> zinb.ZINB:
+        """The law of every gene in each control cell, were it treated: (n_cells, n_genes)."""
+        module = self.vae.module
+        z = torch.as_tensor(self.latent(control) + self.effect, dtype=torch.float32, device=module.is_input.device)
+        return model.to_law(*module.generative(z))
+
+    def predict(self, control):
+        return zinb.Mixture(self.cells(control))
+
+
+class Oracle:
+    """The true treated law. `drug` is a function of control cells that treats them."""
+
+    def __init__(self, drug):
+        self.drug = drug
+
+    def fit(self, adata):
+        return self
+
+    def predict(self, control):
+        return dataset.law(self.drug(control))[0]
+
+
+def draw(law: zinb.Law, n_cells: int, seed: int | tuple[int, ...]) -> np.ndarray:
+    """Counts of new cells, (n_cells, n_genes), from laws (n_genes,)."""
+    rng = stream(seed, "cells drawn from a predicted law")
+    if isinstance(law, zinb.Mixture):  # whole cells, so that their genes vary together
+        rows = rng.integers(law.components.shape[0], size=n_cells)
+        return law.components[rows].sample(rng)
+    return law.sample(rng, (n_cells, *law.shape))
+
+
+def _means(adata, values):
+    """Mean (control, treated) row of `values` in each cell type that was seen both ways."""
+    types, treated = adata.obs["cell_type"].astype(str).to_numpy(), (adata.obs["drug"].astype(str) != dataset.CONTROL).to_numpy()
+    groups = [((types == t) & ~treated, (types == t) & treated) for t in np.unique(types)]
+    pairs = [(values[before].mean(0), values[after].mean(0)) for before, after in groups if before.any() and after.any()]
+    if not pairs:
+        raise ValueError("adata: has no cell type with both control and treated cells")
+    return pairs
