@@ -42,6 +42,7 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
+import pandas as pd
 import torch
 
 from lib import checks, dataset, mechanisms as known_mechanisms, metrics, plotting, predictors, training
@@ -120,6 +121,8 @@ metrics.write(table, f"{figures_dir}/tables/02_mechanism.csv")
 # ## Figure 2
 
 # %%
+import seaborn as sns
+
 models_shown = ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_copying", "vae_conditional"]
 first = next(iter(kinds))
 scatter = ["boosting", "zinb_regression", "vae", "vae_conditional"]
@@ -156,13 +159,11 @@ axes["c"].legend(loc="lower right", markerscale=3)
 true, predictions = shown[first]
 box_models = [m for m in models_shown if m != "vae_copying"]
 points = [predictions[m].parameters() if m.startswith("vae") else predictions[m] for m in box_models]
-boxes = axes["d"].boxplot([p.pi + 0 * p.mu for p in points], orientation="horizontal", sym="", widths=0.6, patch_artist=True)
-for box, median, name in zip(boxes["boxes"], boxes["medians"], box_models):
-    box.set(facecolor=plotting.COLOURS[name], edgecolor=plotting.COLOURS[name], alpha=0.6)
-    median.set_color(plotting.TRUTH)
+pi = pd.concat([pd.DataFrame({"model": m, "pi": p.pi + 0 * p.mu}) for m, p in zip(box_models, points)])
+sns.boxplot(pi, x="pi", y="model", hue="model", palette=plotting.COLOURS, legend=False, fliersize=0, linewidth=0.6, width=0.6, ax=axes["d"])
 axes["d"].axvline(true.pi[0], color=plotting.TRUTH, lw=0.6, ls="--")
-axes["d"].set_yticks(range(1, len(box_models) + 1), [plotting.label(m) for m in box_models])
-axes["d"].set(xlabel=f"predicted π of {plotting.label(first)}")
+axes["d"].set_yticks(range(len(box_models)), [plotting.label(m) for m in box_models])
+axes["d"].set(xlabel=f"predicted π of {plotting.label(first)}", ylabel="")
 
 wide = summary[summary["scenario"] == "mechanistic_gene"].pivot_table(index=["mechanism", "model"], columns="metric", values="mean", sort=False)
 wide["excess"] = wide["nll_nats"] - wide["nll_nats"].xs("oracle", level="model").reindex(wide.index, level="mechanism")

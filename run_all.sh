@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'TEXT'
+Perturbation Lab: every figure and table from one command.
+
+  ./run_all.sh          run notebooks 01 to 04 and rewrite figures/, figures/tables/ and the outputs
+                        in notebooks/*.ipynb (about 12 minutes on 2 cores)
+  ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
+                        (about 2 minutes)
+  ./run_all.sh test     the test suite, with a tiny run of all four notebooks
+  ./run_all.sh --help   this text
+
+  --force, after any of the first two: also run again what is up to date in build/
+
+The first call makes .venv and installs requirements.txt into it, unless the active Python has all
+of it already. A run that was stopped goes on with the notebooks that are missing. Where a notebook
+fails, a line names it, the cell and the error, and where the partly executed notebook lies.
+CORES=n limits the processor cores (default: all).
+TEXT
+}
+
+mode=full force=()
+for argument in "$@"; do
+  case "$argument" in
+    quick | test | tiny) mode=$argument ;;
+    --force) force=(--forceall) ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "run_all.sh: '$argument': must be quick, test, --force or --help, or nothing" >&2; exit 2 ;;
+  esac
+done
+
+if python3 workflow/satisfied.py requirements.txt 2> /dev/null; then
+  python=$(command -v python3)
+else
+  python=$PWD/.venv/bin/python
+  if ! "$python" workflow/satisfied.py requirements.txt 2> /dev/null; then
+    base=$(command -v python3.11 || command -v python3) || { echo "run_all.sh: needs Python 3.11" >&2; exit 1; }
+    "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "run_all.sh: needs Python 3.11, found $("$base" --version)" >&2; exit 1; }
+    echo "Installing requirements.txt into .venv (once, a few minutes)"
+    [ -x "$python" ] || "$base" -m venv --clear .venv
+    "$python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+  fi
+fi
+PATH="$(dirname "$python"):$PATH"
+# the environment's own kernel, single threads (other counts give other last digits), no stray warnings
+export PATH JUPYTER_PREFER_ENV_PATH=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLBACKEND=agg
+export PYTHONWARNINGS="ignore:IProgress not found" PYTHONDONTWRITEBYTECODE=1 PYDEVD_DISABLE_FILE_VALIDATION=1
+
+if [ "$mode" = test ]; then
+  exec "$python" -m pytest
+fi
+
+cores=${CORES:-$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')}
+mkdir -p "build/$mode"
+if command -v flock > /dev/null; then
+  exec 9> "build/$mode/.lock"
+  flock -n 9 || { echo "run_all.sh: another run of '$mode' is under way in this folder" >&2; exit 1; }
+fi
+started=$SECONDS
+if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
+  --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}"; then
+  "$python" workflow/notebooks.py explain "build/$mode"/executed/*.ipynb >&2
+  exit 1
+fi
+"$python" workflow/finish.py "$mode"
+echo "Done in $(((SECONDS - started + 30) / 60)) min."

@@ -1,0 +1,87 @@
+"""After all notebooks: the summary table and run.json; the full run goes into figures/ and notebooks/.
+
+    python workflow/finish.py MODE
+
+The tracked files are rewritten only here, when every notebook has succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from lib import metrics
+from workflow import notebooks
+
+SHOWN = {  # scenario, metric, split: what the printed table holds
+    "01_parameter_recovery": ("one_type", "mse_mu", "train"),
+    "02_mechanism": ("mechanistic_gene", "skill_kl", "held_out"),
+    "03_perturbation": ("dose_series", "skill_kl", "do_inside"),
+    "04_drug": ("additive", "kl_nats", "held_out_type"),
+}
+
+
+def finish(mode: str) -> None:
+    """Summarise build/<mode>, and publish it if it is the full run."""
+    build = Path("build") / mode
+    figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
+    tables = {path.stem: pd.read_csv(path, keep_default_na=False) for path in sorted((figures / "tables").glob("0*.csv"))}
+    for table in tables.values():
+        table["value"] = pd.to_numeric(table["value"], errors="coerce")
+    summaries = {name: metrics.summary(table) for name, table in tables.items()}
+    metrics.write(pd.concat(summaries.values(), ignore_index=True), figures / "tables" / "summary.csv")
+    (figures / "tables" / "run.json").write_text(json.dumps(_run(executed), indent=1) + "\n")
+    if mode == "full":
+        Path("figures/tables").mkdir(parents=True, exist_ok=True)
+        for path in sorted(p for p in figures.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            target = Path("figures") / path.relative_to(figures)
+            scratch = target.with_name(f".{target.name}")
+            shutil.copyfile(path, scratch)
+            os.replace(scratch, target)
+        for path in executed:
+            notebooks.publish(str(path), f"notebooks/{path.name}")
+
+    for name, (scenario, metric, split) in SHOWN.items():
+        part = summaries[name].query("scenario == @scenario and metric == @metric and split == @split")
+        print(f"\n{name}: {metric}, {scenario}, {split}, mean [95 % interval]")
+        print(metrics.readable(part, metric).to_string(header=part["mechanism"].any(), index_names=False))
+    place = "figures/" if mode == "full" else f"{figures}/"
+    print(f"\nFigures: {place}*.png, *.pdf. Tables: {place}tables/, all of it in summary.csv.")
+    print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
+
+
+def _run(executed):
+    """What a run was made with: parameters, versions, device, commit, seconds a notebook."""
+    parameters, seconds = {}, {}
+    for path in executed:
+        notebook = nbformat.read(path, as_version=4)
+        cells = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
+        found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(cells), flags=re.M))
+        parameters[path.stem] = {k: v for k, v in found.items() if not k.endswith("_dir")}
+        seconds[path.stem] = round(notebook.metadata.papermill.duration)
+    pins = [line.partition("==")[0] for line in Path("requirements.txt").read_text().splitlines() if "==" in line]
+    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True)
+    return {
+        "parameters": parameters,
+        "seconds": seconds,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
+        "commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in pins},
+    }
+
+
+if __name__ == "__main__":
+    finish(sys.argv[1])
