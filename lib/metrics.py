@@ -89,7 +89,7 @@ def _far_tail(predicted, start):
     """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by the trapezoid on a fine geometric grid."""
     k = start * np.geomspace(1, 1e6, 4001)
     rest = (1 - predicted[:, None].cdf(k)) ** 2
-    return np.trapezoid(rest, k) - 0.0
+    return np.trapezoid(rest, k)
 
 
 def skill(distance: float, marginal: float) -> float:

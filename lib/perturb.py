@@ -104,6 +104,31 @@ def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str |
     return str(weights.idxmin() if gene == "smallest" else weights.idxmax())
 
 
+def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
+    """The parent of `mech_gene` to perturb together with `gene`: of the others, that with the
+    smallest weight, or the first where the mechanism has no weights."""
+    others = [g for g in dataset.parents(adata)[mech_gene] if g != gene]
+    if not others:
+        raise ValueError(f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two")
+    try:
+        return str(dataset.weights(adata, mech_gene)[others].idxmin())
+    except ValueError:
+        return others[0]
+
+
+def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30) -> tuple[np.ndarray, float]:
+    """Doses from 0 upwards that reach beyond the training range, and where that range ends.
+
+    n_doses : 0, 1, 2, ... if that reaches twice the 99th percentile of the gene's counts in `train`,
+        else as many whole numbers spread evenly up to there
+
+    Returns (doses, end): doses up to `end`, the 99th percentile, are interpolation.
+    """
+    checks.integer("n_doses", n_doses, low=2)
+    end = float(np.percentile(dataset.dense(train[:, gene].X), 99))
+    return np.unique(np.round(np.linspace(0, max(n_doses - 1, np.ceil(2 * end)), n_doses))), end
+
+
 def dose_series(
     adata: ad.AnnData,
     doses: dict[str, list[int] | np.ndarray],
@@ -185,7 +210,13 @@ def treat(
     if name == dataset.CONTROL or "/" in name:
         raise ValueError(f"name = {name!r}: must be other than {dataset.CONTROL!r} and without a slash")
     after = adata.copy()
-    entry = {"kind": kind, "effect": effect, "genes": np.array(genes), "cell_types": np.array(list(factors), dtype=object), "factors": np.array(list(factors.values()), dtype=float)}
+    entry = {
+        "kind": kind,
+        "effect": effect,
+        "genes": np.array(genes),
+        "cell_types": np.array(list(factors), dtype=object),
+        "factors": np.array(list(factors.values()), dtype=float),
+    }
     after.uns["drugs"] = dict(adata.uns.get("drugs", {})) | {name: entry}
     after.obs["drug"] = pd.Categorical([name] * after.n_obs)
     after.obs["dose"] = dose
@@ -194,11 +225,10 @@ def treat(
     base_law = dataset.law(after, base)
     rng, is_set = stream(seed, f"cells under {name}"), np.isnan(base_law.mu)
     counts = np.where(is_set, dataset.dense(after[:, base].X), 0)
-    columns = {g: i for i, g in enumerate(base)}
-    for gene, i in columns.items():
+    for i in range(len(base)):
         free = ~is_set[:, i]
         counts[free, i] = base_law[free, i].sample(rng)
-    after = dataset.with_counts(after, {g: counts[:, i] for g, i in columns.items()})
+    after = dataset.with_counts(after, {g: counts[:, i] for i, g in enumerate(base)})
     return _redraw(after, mechanistic, None, seed)
 
 

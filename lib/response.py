@@ -12,7 +12,7 @@ import anndata as ad
 import numpy as np
 import torch
 
-from lib import dataset, model, predictors, training, zinb
+from lib import dataset, model, predictors, zinb
 from lib.seeds import stream
 
 

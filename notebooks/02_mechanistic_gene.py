@@ -95,7 +95,7 @@ for replicate in range(replicates):
     options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
     networks = predictors.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
     models = predictors.simple(base) | networks
-    for name, model in models.items():
+    for model in models.values():
         model.fit(train)
     epochs = ", ".join(f"{name} {len(network.history)}" for name, network in networks.items())
     print(f"replicate {replicate + 1}/{replicates}: trained (epochs: {epochs})", flush=True)

@@ -84,8 +84,7 @@ for replicate in range(replicates):
         keys = {"scenario": "dose_series", "mechanism": kind, "gene": gene, "replicate": replicate}
         cells = range(n_reference)
         parent = perturb.parent_to_perturb(train, perturbed_gene, gene)
-        end_inside = float(np.percentile(dataset.dense(train[:, parent].X), 99))
-        values = np.round(np.linspace(0, max(n_doses - 1, 2 * end_inside), n_doses))
+        values, end_inside = perturb.doses_to_beyond(train, parent, n_doses)
         doses = perturb.produce_perturbed_observations_1gene(
             reference, parent, gene, doses=values, cells=cells, seed=(seed, replicate)
         )
@@ -100,8 +99,7 @@ for replicate in range(replicates):
             slopes = {m: metrics.slope_ratio(dose[rows], law.mean, true[rows].mean) for m, law in parts.items()}
             frames.append(pd.DataFrame({"model": slopes.keys(), "value": slopes.values(), "metric": "slope_ratio", "split": split, **keys}))
 
-        weights = dataset.weights(train, gene)
-        other = weights.drop(parent).idxmin()
+        other = perturb.second_parent(train, parent, gene)
         tops = {g: np.percentile(dataset.dense(train[:, g].X), 99) for g in (parent, other)}
         grid = {g: np.unique(np.round(np.linspace(0, top, n_pair_doses))) for g, top in tops.items()}
         pairs = perturb.dose_series(reference, grid, cells=range(0, n_reference, 4), seed=(seed, replicate, 3))

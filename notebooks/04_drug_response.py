@@ -163,7 +163,7 @@ for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), 
     sc.pp.neighbors(arms, use_rep="X", random_state=0)
     sc.tl.umap(arms, random_state=0)
     ax = axes["a" + suffix]
-    plotting.embedding(ax, arms.obsm["X_umap"], arms.obs["arm"], colours={k: plotting.COLOURS[k] for k in ("control", "treated", "predicted")})
+    plotting.embedding(ax, arms.obsm["X_umap"], arms.obs["arm"], colours={k: plotting.COLOURS[k] for k in z}, name="latent UMAP")
     ax.set_title(plotting.label(name))
     ax = axes["b" + suffix]
     ends = [0, 1.05 * true.mean.max()]
@@ -174,8 +174,8 @@ for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), 
 axes["a"].legend(loc="best", markerscale=0.8)
 axes["b"].set_ylabel("predicted treated mean")
 for letter, split, metric, text in (
-    ("c", "held_out", "kl_nats", "KL to the true law (nats), held-out cells"),
-    ("d", "held_out_type", "kl_nats", "KL to the true law (nats), held-out type"),
+    ("c", "held_out", "kl_nats", "KL (nats), held-out cells"),
+    ("d", "held_out_type", "kl_nats", "KL (nats), held-out type"),
     ("e", "held_out_type", "de_recall", "changed genes that are found"),
     ("f", "held_out_type", "de_precision", "found genes that are changed"),
 ):

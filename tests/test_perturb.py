@@ -332,3 +332,19 @@ def test_second_drug_is_refused_in_one_line(cells):
     with pytest.raises(ValueError) as error:
         perturb.fold_change(perturb.additive(cells))
     one_line(error, "adata", "control cells")
+
+
+@pytest.mark.parametrize("mean", [2.0, 60.0])
+def test_doses_beyond_lie_outside_the_training_range(mean):
+    train = dataset.base_genes(2000, 3, None, (mean, mean), (0.1, 0.1), seed=5)
+    values, end = perturb.doses_to_beyond(train, "gene_0", 30)
+    counts = np.sort(counts_of(train, ["gene_0"]).ravel())
+    assert counts[int(0.985 * 2000)] <= end <= counts[int(0.995 * 2000)]
+    assert values[0] == 0 and values.max() >= 2 * end and (values > end).sum() >= 3 and (values <= end).sum() >= 3
+    assert (values == np.round(values)).all() and len(np.unique(values)) == len(values) == 30
+
+
+def test_the_second_parent_is_another_one():
+    adata = dataset.get_mech_dataset(dataset.base_genes(200, 4, seed=3), "linear", parameters={"weights": np.array([3.0, -1.0, 2.0, -2.0])}, target_zero_prob=None)
+    assert perturb.second_parent(adata, "gene_0", "mech_linear") == "gene_3"
+    assert perturb.second_parent(adata, "gene_3", "mech_linear") == "gene_1"

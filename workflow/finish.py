@@ -2,7 +2,7 @@
 
     python workflow/finish.py MODE
 
-The tracked files are rewritten only here, when every notebook has succeeded.
+The README's summary is rewritten too. Tracked files are touched only here, when every notebook has succeeded.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def finish(mode: str) -> None:
             os.replace(scratch, target)
         for path in executed:
             notebooks.publish(str(path), f"notebooks/{path.name}")
+        _publish_readme()
 
     for name, (scenario, metric, split) in SHOWN.items():
         part = summaries[name].query("scenario == @scenario and metric == @metric and split == @split")
@@ -60,6 +61,32 @@ def finish(mode: str) -> None:
     place = "figures/" if mode == "full" else f"{figures}/"
     print(f"\nFigures: {place}*.png, *.pdf. Tables: {place}tables/, all of it in summary.csv.")
     print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
+
+
+def readme_summary(tables: Path) -> str:
+    """The README's tables, from summary.csv."""
+    summary = pd.read_csv(tables / "summary.csv", keep_default_na=False)
+    summary[["mean", "ci_low", "ci_high"]] = summary[["mean", "ci_low", "ci_high"]].apply(pd.to_numeric, errors="coerce")
+    skills = summary.query("metric == 'skill_kl' and scenario == 'dose_series' and split == 'do_inside'")
+    drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
+    mu = summary.query("metric == 'mse_mu' and scenario == 'one_type'").set_index("model")
+    return (
+        "**Skill (KL) on do(gene = dose), doses inside the training range** (oracle 1, marginal 0):\n\n"
+        + metrics.readable(skills, "skill_kl").to_markdown()
+        + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
+        + metrics.readable(drugs, "kl_nats", columns="scenario").to_markdown()
+        + "\n\n**Recovery of mu from counts of one cell type**, squared error in counts²: maximum likelihood "
+        + f"{mu.loc['maximum_likelihood', 'mean']:.3g}, VAE {mu.loc['vae', 'mean']:.3g}, one constant {mu.loc['constant', 'mean']:.3g}.\n"
+    )
+
+
+def _publish_readme() -> None:
+    readme = Path("README.md")
+    head, start, rest = readme.read_text().partition("<!-- summary: written by ./run_all.sh -->\n")
+    tail = rest[rest.index("<!-- end of summary -->") :]
+    scratch = Path(".README.md")
+    scratch.write_text(head + start + readme_summary(Path("figures/tables")) + tail)
+    os.replace(scratch, readme)
 
 
 def _run(executed):

@@ -1,0 +1,99 @@
+"""The notebooks as a reader and papermill find them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from lib import checks
+from workflow import notebooks
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+NAMES = [path.stem for path in SOURCES]
+
+
+def cells(notebook):
+    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+
+
+def papermill(name, folder, *options):
+    """Run a notebook as a user would; returns (exit code, last line of what it says)."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", f"notebooks/{name}.ipynb", str(folder / "out.ipynb"), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+def test_there_are_the_four_notebooks():
+    assert NAMES == ["01_generative_modelling", "02_mechanistic_gene", "03_perturb_and_predict", "04_drug_response"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_script_and_notebook_are_in_step(source):
+    assert cells(jupytext.read(source)) == cells(nbformat.read(source.with_suffix(".ipynb"), as_version=4))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_committed_notebook_ran_through_and_holds_no_trace_of_the_run(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    assert any(c.outputs for c in code)
+    assert not [o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    text = source.with_suffix(".ipynb").read_text()
+    assert '"papermill"' not in text and "iopub.execute_input" not in text and str(ROOT) not in text
+
+
+def test_committed_notebooks_are_small():
+    assert sum(s.with_suffix(".ipynb").stat().st_size for s in SOURCES) < 10e6
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_parameters_are_typed_explained_and_run_as_they_stand(source):
+    tagged = [c for c in jupytext.read(source).cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0].source.splitlines():
+        assert re.fullmatch(r"\w+: (int|float|str|list|bool) = .+  # .+", line), line
+    namespace = {}
+    exec(tagged[0].source, namespace)
+    checks.parameters(namespace)
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("01_generative_modelling", ["-p", "n_cels", "500"], "ValueError: n_cels = 500: no such parameter"),
+        ("01_generative_modelling", ["-p", "mu_range", "[10, 1]"], "ValueError: mu_range = "),
+        ("02_mechanistic_gene", ["-p", "zero_rate", "1.2"], "ValueError: zero_rate = 1.2: must be from 0 to 0.99"),
+        ("03_perturb_and_predict", ["-p", "data_dir", "{tmp}"], "run notebook 02 first"),
+        ("04_drug_response", ["-p", "dose", "-1"], "ValueError: dose = -1: must be at least 0"),
+    ],
+)
+def test_a_bad_parameter_ends_in_one_line_and_writes_nothing(name, options, message, tmp_path):
+    figures = tmp_path / "figures"
+    options = [o.format(tmp=tmp_path) for o in options]
+    code, last = papermill(name, tmp_path, "-p", "figures_dir", str(figures), *options)
+    assert code != 0
+    assert message in last
+    assert not list(figures.rglob("*.*"))
+
+
+def test_publishing_drops_injected_parameters_and_is_idempotent(tmp_path):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("n: int = 1  # cells", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell("n = 2", metadata={"tags": ["injected-parameters"], "papermill": {"duration": 3}}),
+            nbformat.v4.new_code_cell("print(n)", outputs=[nbformat.v4.new_output("stream", text="2"), nbformat.v4.new_output("stream", text="\n")]),
+        ],
+        metadata={"papermill": {"duration": 3}},
+    )
+    nbformat.write(notebook, tmp_path / "run.ipynb")
+    notebooks.publish(str(tmp_path / "run.ipynb"), str(tmp_path / "once.ipynb"))
+    notebooks.publish(str(tmp_path / "once.ipynb"), str(tmp_path / "twice.ipynb"))
+    once = (tmp_path / "once.ipynb").read_bytes()
+    assert once == (tmp_path / "twice.ipynb").read_bytes()
+    assert b"papermill" not in once and b"injected" not in once
+    assert [o.text for o in nbformat.reads(once.decode(), 4).cells[-1].outputs] == ["2\n"]

@@ -1,0 +1,160 @@
+"""run_all.sh as a user runs it, at tiny size."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import metrics
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "tiny"
+TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug"]
+FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response"]
+
+
+def run(*command, cwd=ROOT):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def git_status():
+    return run("git", "status", "--porcelain").stdout
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    before = git_status()
+    shutil.rmtree(BUILD, ignore_errors=True)
+    done = run("./run_all.sh", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert git_status() == before, "a run that isn't the full one has touched tracked files"
+    return done
+
+
+def table(name):
+    return pd.read_csv(BUILD / "figures" / "tables" / f"{name}.csv", keep_default_na=False)
+
+
+def test_progress_and_summary_are_printed(tiny):
+    for line in ("02_mechanistic_gene | starts", "03_perturb_and_predict | replicate 2/2", "04_drug_response | done"):
+        assert line in tiny.stdout + tiny.stderr
+    assert "summary.csv" in tiny.stdout and "zinb_regression" in tiny.stdout
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_tidy(tiny, name):
+    rows = table(name)
+    assert list(rows.columns) == [*metrics.KEYS, "value"]
+    assert not rows.duplicated(metrics.KEYS).any()
+    assert len(rows) > 20
+
+
+def test_oracle_and_marginal_are_the_ends_of_the_scale(tiny):
+    for name in ("02_mechanism", "03_perturbation"):
+        skills = table(name).query("metric == 'skill_kl'").assign(value=lambda t: t["value"].astype(float))
+        assert np.allclose(skills.query("model == 'oracle'")["value"], 1)
+        assert np.allclose(skills.query("model == 'marginal'")["value"], 0)
+    kl = table("04_drug").query("metric == 'kl_nats' and model == 'oracle'")["value"].astype(float)
+    assert np.allclose(kl, 0)
+
+
+def test_every_mechanism_and_split_is_there(tiny):
+    rows = table("03_perturbation")
+    assert {"do_inside", "do_beyond", "pairs", "off_target"} == set(rows["split"])
+    assert {"linear", "polynomial", "interaction", "hill", "threshold"} <= set(rows["mechanism"])
+    assert {"held_out", "held_out_type"} == set(table("04_drug")["split"])
+
+
+def test_summary_is_the_mean_of_the_tables(tiny):
+    rows = table("02_mechanism").assign(value=lambda t: t["value"].astype(float))
+    mean = rows.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill'")["value"].mean()
+    summary = pd.read_csv(BUILD / "figures/tables/summary.csv", keep_default_na=False)
+    found = summary.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out'")
+    assert found["mean"].astype(float).item() == pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_there_with_editable_text(tiny, name):
+    assert (BUILD / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    pdf = (BUILD / "figures" / f"{name}.pdf").read_bytes()
+    assert b"/Type3" not in pdf and b"/FontFile2" in pdf
+
+
+def test_run_json_says_what_a_run_was_made_with(tiny):
+    about = json.loads((BUILD / "figures/tables/run.json").read_text())
+    assert about["versions"]["torch"].startswith("2.13.0")
+    assert about["parameters"]["02_mechanistic_gene"]["replicates"] == "2"
+    assert set(about["seconds"]) == set(about["parameters"]) and len(about["seconds"]) == 4
+
+
+def test_a_second_run_has_nothing_left_to_do(tiny):
+    executed = BUILD / "executed" / "02_mechanistic_gene.ipynb"
+    before = executed.stat().st_mtime
+    done = run("./run_all.sh", "tiny")
+    assert done.returncode == 0 and executed.stat().st_mtime == before
+
+
+def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
+    done = run(
+        sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--config", "mode=tiny", f"out={tmp_path}",
+        "--cores", "1", "--nolock", "--quiet", "all", "--", f"{tmp_path}/figures/tables/02_mechanism.csv",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for file in ("tables/02_mechanism.csv", "fig2_mechanism.pdf", "fig2_mechanism.png"):
+        assert (tmp_path / "figures" / file).read_bytes() == (BUILD / "figures" / file).read_bytes()
+
+
+def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
+    for part in ("lib", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    for part in ("run_all.sh", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / part, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for source in (ROOT / "notebooks").glob("*.py"):
+        (tmp_path / "notebooks" / source.name).write_text('# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n\n# %%\nraise RuntimeError("no luck")\n')
+    done = run("./run_all.sh", "tiny", cwd=tmp_path)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert "cell" in last and "RuntimeError: no luck" in last
+    path = tmp_path / last.rpartition("run so far: ")[2].rstrip(")")
+    assert path.is_file() and path.stem in last
+
+
+def test_an_unknown_command_is_refused():
+    done = run("./run_all.sh", "everything")
+    assert done.returncode == 2 and done.stderr.startswith("run_all.sh: 'everything': must be")
+
+
+def test_help_names_the_commands():
+    text = run("./run_all.sh", "--help").stdout
+    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "--help"))
+
+
+def test_environment_yml_installs_the_same_pins():
+    text = (ROOT / "environment.yml").read_text()
+    assert "-r requirements.txt" in text and "python=3.11" in text and "==" not in text
+
+
+def test_every_requirement_is_pinned():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(line.count("==") == 1 and "+" not in line for line in lines)
+    assert "torch==2.13.0" in lines
+
+
+def test_satisfied_tells_a_missing_pin(tmp_path):
+    pins = tmp_path / "pins.txt"
+    for text, code in (("pytest==" + pytest.__version__, 0), ("pytest==0.0.1", 1), ("no-such-package==1", 1)):
+        pins.write_text(text + "\n")
+        assert run(sys.executable, "workflow/satisfied.py", str(pins)).returncode == code
+
+
+def test_committed_figures_are_complete():
+    for name in FIGURES:
+        assert (ROOT / "figures" / f"{name}.png").is_file() and (ROOT / "figures" / f"{name}.pdf").is_file()
+    for name in [*TABLES, "summary"]:
+        assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
