@@ -20,9 +20,9 @@ import scipy.stats
 from lib import zinb
 
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
-CRPS_TAIL = 1e-5  # and, for the CRPS, where the predicted one has less than this
+CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
 _MAX_COUNTS = 2**15
-_CHUNK = 2_000_000  # table entries at a time, to bound memory
+_CHUNK = 4096  # laws at a time: few enough to stay in the processor's cache
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
 
@@ -48,13 +48,9 @@ def distances(true: zinb.ZINB, predicted: zinb.Law) -> pd.DataFrame:
     n_counts = true.quantile(1 - TAIL) + 1
     order = np.argsort(n_counts, kind="stable")
     n_components = predicted.components.shape[0] if isinstance(predicted, zinb.Mixture) else 1
-    start = 0
-    while start < n_cells:
-        # cells of like support together, so that no table is much wider than its cells need
-        step = max(1, _CHUNK // (n_components * int(n_counts[order[min(start + 256, n_cells - 1)]])))
-        rows = order[start : start + min(step, 256)]
+    # cells of like support together, so that no table is much wider than its cells need
+    for rows in np.array_split(order, -(-n_cells * n_components // _CHUNK)):
         kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], int(n_counts[rows].max()))
-        start += len(rows)
     frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
     point = predicted.parameters() if isinstance(predicted, zinb.Mixture) else predicted
     if isinstance(point, zinb.ZINB):
@@ -68,11 +64,11 @@ def _kl_and_crps(true, predicted, n_counts):
     f, g = true.pmf_table(n_counts), predicted.pmf_table(n_counts)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_g = np.log(g)
-        lost = (g < 1e-290) & (f > 0)
+        lost, counted = (g < 1e-290) & (f > 1e-290), f > 1e-290
         if lost.any():  # too small for a float, not for its logarithm
             rows, counts = np.nonzero(lost)
             log_g[lost] = predicted[rows].log_prob(counts)
-        kl = np.where(f > 0, f * (np.log(f) - log_g), 0.0).sum(-1)
+        kl = np.where(counted, f * (np.log(f) - log_g), 0.0).sum(-1)
     crps, rows = np.empty(len(kl)), np.arange(len(kl))
     while len(rows):  # a predicted tail that is longer than the true one gets a longer table
         crps[rows] = ((np.cumsum(f, -1) - np.cumsum(g, -1)) ** 2).sum(-1)
@@ -163,11 +159,16 @@ def summary(tidy: pd.DataFrame) -> pd.DataFrame:
     return result[[*keys, "mean", "ci_low", "ci_high", "n"]]
 
 
+def _short(value):
+    """Three digits, and none beyond the fourth decimal place."""
+    return f"{round(value, 4) + 0.0:.3g}"
+
+
 def readable(summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism") -> pd.DataFrame:
     """One metric of a summary as a table to read: "mean [ci_low, ci_high]" by two of the keys."""
     part = summary[summary["metric"] == metric]
     text = [
-        f"{m:.3g}" if np.isnan(low) else f"{m:.3g} [{low:.3g}, {high:.3g}]"
+        _short(m) if np.isnan(low) else f"{_short(m)} [{_short(low)}, {_short(high)}]"
         for m, low, high in zip(part["mean"], part["ci_low"], part["ci_high"])
     ]
     order = list(pd.unique(part[rows])), list(pd.unique(part[columns]))

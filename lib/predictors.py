@@ -271,7 +271,7 @@ def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float,
         mu = torch.maximum(m, p[2].exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
         return zinb.log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
 
-    p = maximise(log_likelihood, start)
+    p = maximise(log_likelihood, start, max_iter=50)
     return float(p[2].exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
 
 

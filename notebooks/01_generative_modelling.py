@@ -143,7 +143,7 @@ def embedded(groups, n_each=1500):
     sc.pp.normalize_total(cells, target_sum=100)
     sc.pp.log1p(cells)
     sc.pp.pca(cells, n_comps=min(10, min(cells.shape) - 1), random_state=0)
-    sc.pp.neighbors(cells, n_neighbors=15, random_state=0)
+    sc.pp.neighbors(cells, n_pcs=3, random_state=0)  # what sets types apart; the rest is noise
     sc.tl.umap(cells, random_state=0)
     return cells
 
@@ -228,7 +228,7 @@ axes["c2"].annotate("true μ", (1, one_law.mu[0]), (0, 2), xycoords=("axes fract
 
 groups = {"simulated": plotting.COLOURS["true"], "generated": plotting.COLOURS["vae"]}
 plotting.embedding(axes["d"], cells.obsm["X_umap"], cells.obs["source"], colours=groups)
-axes["d"].legend(loc="best", markerscale=0.8)
+axes["d"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
 counted = {"simulated": dataset.dense(simulated.X), "generated": dataset.dense(generated.X)}
 for name, values in counted.items():
     share = np.bincount(values.astype(int).ravel(), minlength=41)[:41] / values.size
@@ -249,7 +249,7 @@ axes["g"].set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel=
 axes["g"].legend(markerscale=2)
 axes["g2"].set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros")
 plotting.embedding(axes["h"], beside.obsm["X_pca"][:, :2], beside.obs["source"], colours=groups, name="PC")
-axes["h"].legend(loc="best", markerscale=0.8)
+axes["h"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
 plotting.save(fig, figures_dir, "fig1_parameter_recovery")
 
 # %% [markdown]
@@ -297,3 +297,25 @@ metrics.readable(summary[summary["scenario"].str.startswith("beta=")], "mse_mu",
 
 # %%
 misfits.mean().round(3).to_frame("total variation distance")
+
+# %% [markdown]
+# ## What it shows
+# In the default run:
+#
+# - **With the true ELBO the VAE recovers the laws as well as maximum likelihood does.** Over ten
+#   replicates its squared error of $\mu$ is 1.10 times the floor (0.038 against 0.035 counts²; one constant:
+#   7.4), and that of $\pi$ is the same. $\theta$ is less sharp (0.013 against 0.007). In one replicate of the
+#   ten it stopped at twice the floor.
+# - **Below $\beta = 1$ it copies.** At $\beta = 0.02$ the decoded $\mu$ follows the count that the encoder saw
+#   (Figure 1c), and is five times as far from the truth as one constant for all genes.
+#   (Below 1 training ends after 25 epochs.)
+# - **With several cell types it finds most of what there is to find**: the error of $\mu$ falls from 4.5 (a law
+#   that ignores the types) to 1.0, far from the 0.014 of maximum likelihood that is told the types. A cell's
+#   type isn't certain from its counts, and the decoded law is an average over the types that it may be.
+#   Here the VAE loses to the simplest method, given labels.
+# - **Generated cells** have the counts of simulated ones, up to a slightly thinner tail.
+# - **Real counts** of these blood cells are described by a ZINB almost as well as sampling allows (total
+#   variation 0.017, of which 0.013 is sampling); a Poisson law is far off (0.105), a negative binomial
+#   close (0.021). Simulated gene by gene within the labelled types, cells have the means, variances and
+#   zeros of real ones, and fall where these fall on the first components, but closer together: what is
+#   missing is all that genes share within a type.
