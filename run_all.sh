@@ -40,7 +40,7 @@ else
     base=$(command -v python3.11 || command -v python3) || { echo "run_all.sh: needs Python 3.11" >&2; exit 1; }
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "run_all.sh: needs Python 3.11, found $("$base" --version)" >&2; exit 1; }
     echo "Installing requirements.txt into .venv (once, a few minutes)"
-    [ -x "$python" ] || "$base" -m venv --clear .venv
+    "$python" -m pip --version > /dev/null 2>&1 || "$base" -m venv --clear .venv
     "$python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
   fi
 fi
@@ -60,9 +60,10 @@ if command -v flock > /dev/null; then
   flock -n 9 || { echo "run_all.sh: another run of '$mode' is under way in this folder" >&2; exit 1; }
 fi
 started=$SECONDS
+touch "build/$mode/.started"
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
   --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}"; then
-  "$python" workflow/notebooks.py explain "build/$mode"/executed/*.ipynb >&2
+  find "build/$mode/executed" -name '*.ipynb' -newer "build/$mode/.started" -exec "$python" workflow/notebooks.py explain {} + >&2
   exit 1
 fi
 "$python" workflow/finish.py "$mode"

@@ -62,6 +62,8 @@ def choice(name: str, value, allowed):
 
 def genes(name: str, value, known) -> list[str]:
     """`value`, a gene name or a list of them, as a list of genes in `known`. Raises ValueError."""
+    if not isinstance(value, str) and not np.iterable(value):
+        raise ValueError(f"{name} = {value!r}: must be the name of a gene, or a list of names")
     wanted = [value] if isinstance(value, str) else list(value)
     if not wanted:
         raise ValueError(f"{name} = []: must name at least one gene")
@@ -103,14 +105,15 @@ def parameters(namespace: dict, **rules) -> None:
     namespace : the notebook's `globals()`. Its parameters cell declares each one with a type
         (`n_cells: int = 10_000`), so a name that papermill injected and that has no declared
         type is unknown: papermill itself only warns, and runs with the default.
-    rules : name -> function(name, value), such as `lambda *a: checks.integer(*a, low=1)`;
-        parameters without a rule are checked for their type
+    rules : name -> function(name, value), such as `partial(checks.integer, low=1)`; parameters
+        without a rule are checked for their type
 
     Raises ValueError, one line for the first thing wrong.
     """
     declared = namespace.get("__annotations__", {})
     shell = {"In", "Out", "get_ipython", "exit", "quit", "open"}
-    for name, value in namespace.items():
+    first_time = not namespace.get("_parameters_were_checked")  # later, all the notebook's names are there
+    for name, value in namespace.items() if first_time else ():
         if name.startswith("_") or name in shell or name in declared or callable(value) or isinstance(value, ModuleType):
             continue
         raise ValueError(f"{name} = {value!r}: no such parameter; there are {', '.join(declared)}")
@@ -124,6 +127,7 @@ def parameters(namespace: dict, **rules) -> None:
             integer(name, value)
         elif kind in (bool, str) and not isinstance(value, kind):
             raise ValueError(f"{name} = {value!r}: must be of type {kind.__name__}")
+    namespace["_parameters_were_checked"] = True
 
 
 def _shown(value):

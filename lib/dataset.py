@@ -264,6 +264,11 @@ def parents(adata: ad.AnnData) -> dict[str, list[str]]:
     return {e["gene"]: [str(p) for p in e["parents"]] for _, e in sorted(adata.uns.get("mechanisms", {}).items())}
 
 
+def kinds(adata: ad.AnnData) -> dict[str, str]:
+    """The mechanism of each mechanistic gene's mu: a name, or an import string."""
+    return {e["gene"]: str(e["mu"]["mechanism"]) for _, e in sorted(adata.uns.get("mechanisms", {}).items())}
+
+
 def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
     """The mechanistic genes that depend on any of `genes`, however indirectly, parents first."""
     reached: list[str] = []

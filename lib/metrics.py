@@ -22,15 +22,16 @@ from lib import zinb
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
 CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
 _MAX_COUNTS = 2**15
-_CHUNK = 4096  # laws at a time: few enough to stay in the processor's cache
+_CHUNK = 1024  # laws at a time: few enough to stay in the processor's cache
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
 
 
-def distances(true: zinb.ZINB, predicted: zinb.Law) -> pd.DataFrame:
+def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) -> pd.DataFrame:
     """Every distance of the predicted to the true law of one gene, cell by cell.
 
     true, predicted : laws of shape (n_cells,); `predicted` may be any Law
+    tables : `pmf_tables(true)`, where several predictions are compared with one truth
 
     Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
     parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
@@ -45,23 +46,30 @@ def distances(true: zinb.ZINB, predicted: zinb.Law) -> pd.DataFrame:
         raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
     n_cells = true.shape[0]
     kl, crps = np.empty(n_cells), np.empty(n_cells)
-    n_counts = true.quantile(1 - TAIL) + 1
-    order = np.argsort(n_counts, kind="stable")
-    n_components = predicted.components.shape[0] if isinstance(predicted, zinb.Mixture) else 1
-    # cells of like support together, so that no table is much wider than its cells need
-    for rows in np.array_split(order, -(-n_cells * n_components // _CHUNK)):
-        kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], int(n_counts[rows].max()))
+    for rows, f in pmf_tables(true) if tables is None else tables:
+        kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], f)
     frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
-    point = predicted.parameters() if isinstance(predicted, zinb.Mixture) else predicted
-    if isinstance(point, zinb.ZINB):
+    if isinstance(predicted, (zinb.ZINB, zinb.Mixture)):
+        point = predicted.parameters()
         frame["mse_mu"] = (point.mu - true.mu) ** 2
         frame["mse_pi"] = (point.pi - true.pi) ** 2
         frame["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
     return frame
 
 
-def _kl_and_crps(true, predicted, n_counts):
-    f, g = true.pmf_table(n_counts), predicted.pmf_table(n_counts)
+def pmf_tables(true: zinb.ZINB) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The true pmf up to the cut of the support: (indices of cells, their pmfs over the counts).
+
+    Cells of like support are together, so that no table is much wider than its cells need.
+    """
+    n_counts = true.quantile(1 - TAIL) + 1
+    chunks = np.array_split(np.argsort(n_counts, kind="stable"), -(-len(n_counts) // _CHUNK))
+    return [(rows, true[rows].pmf_table(int(n_counts[rows].max()))) for rows in chunks]
+
+
+def _kl_and_crps(true, predicted, f):
+    n_counts = f.shape[-1]
+    g = predicted.pmf_table(n_counts)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_g = np.log(g)
         lost, counted = (g < 1e-290) & (f > 1e-290), f > 1e-290
@@ -115,7 +123,8 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray 
     """
     if "marginal" not in predictions:
         raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
-    means = {model: distances(true, law).mean() for model, law in predictions.items()}
+    tables = pmf_tables(true)
+    means = {model: distances(true, law, tables).mean() for model, law in predictions.items()}
     rows = []
     for model, mean in means.items():
         values = dict(mean)

@@ -147,7 +147,7 @@ class ZINBRegression(GeneByGene):
         def mu_of(p, x):
             return torch.maximum(p[0] + x @ (p[4:] / scale), p[3].exp())
 
-        p = maximise(lambda p: zinb.log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start)
+        p = maximise(lambda p: zinb.log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, torch.as_tensor(x)), _theta(p[1]), p[2])
 
 

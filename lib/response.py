@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
+import scipy.sparse as sparse
 import torch
 
 from lib import dataset, model, predictors, zinb
@@ -17,13 +18,19 @@ from lib.seeds import stream
 
 
 class NoChange:
-    """The law of the control cells, by maximum likelihood."""
+    """The law of the control cells, by maximum likelihood on those given and those trained on."""
 
     def fit(self, adata: ad.AnnData) -> NoChange:
+        self.controls = adata[(adata.obs["drug"].astype(str) == dataset.CONTROL).to_numpy()].copy()
         return self
 
     def predict(self, control: ad.AnnData) -> zinb.Law:
-        return zinb.fit(control.X)
+        return self.control_law(control)
+
+    def control_law(self, control: ad.AnnData) -> zinb.ZINB:
+        """The law of each gene in the controls' cell type, (n_genes,)."""
+        same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
+        return zinb.fit(sparse.vstack([control.X, self.controls.X[same]]))
 
 
 class MeanShift(NoChange):
@@ -31,10 +38,10 @@ class MeanShift(NoChange):
 
     def fit(self, adata):
         self.shift = np.mean([after - before for before, after in _means(adata, dataset.dense(adata.X))], axis=0)
-        return self
+        return super().fit(adata)
 
     def predict(self, control):
-        law = zinb.fit(control.X)
+        law = self.control_law(control)
         return zinb.ZINB(np.maximum(law.mu + self.shift / (1 - law.pi), 1e-3), law.theta, law.pi)
 
 
@@ -44,10 +51,10 @@ class FoldChange(NoChange):
     def fit(self, adata):
         ratios = [np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in _means(adata, dataset.dense(adata.X))]
         self.fold = np.exp(np.mean(ratios, axis=0))
-        return self
+        return super().fit(adata)
 
     def predict(self, control):
-        law = zinb.fit(control.X)
+        law = self.control_law(control)
         return zinb.ZINB(law.mu * self.fold, law.theta, law.pi)
 
 

@@ -148,6 +148,10 @@ class ZINB(Law):
         """Probability of a zero, structural or sampled."""
         return self.pi + (1 - self.pi) * nb_zero_prob(self.mu, self.theta)
 
+    def parameters(self) -> ZINB:
+        """The law itself, as a Mixture has it: its mu, theta and pi, each of the law's shape."""
+        return ZINB(*(np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi)))
+
     def sample(self, rng: np.random.Generator, size=None):
         """Draw counts (int64) of shape `size`, the law's own by default.
 

@@ -1,12 +1,14 @@
 """After all notebooks: the summary table and run.json; the full run goes into figures/ and notebooks/.
 
     python workflow/finish.py MODE
+    python workflow/finish.py --stamp FILE    (after each notebook: what it was made with)
 
 The README's summary is rewritten too. Tracked files are touched only here, when every notebook has succeeded.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import platform
@@ -89,26 +91,39 @@ def _publish_readme() -> None:
     os.replace(scratch, readme)
 
 
-def _run(executed):
-    """What a run was made with: parameters, versions, device, commit, seconds a notebook."""
-    parameters, seconds = {}, {}
-    for path in executed:
-        notebook = nbformat.read(path, as_version=4)
-        cells = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
-        found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(cells), flags=re.M))
-        parameters[path.stem] = {k: v for k, v in found.items() if not k.endswith("_dir")}
-        seconds[path.stem] = round(notebook.metadata.papermill.duration)
+def stamp(target: str) -> None:
+    """Write the commit, device and versions that a notebook has just been run with."""
+    git = shutil.which("git") and subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
+    )
     pins = [line.partition("==")[0] for line in Path("requirements.txt").read_text().splitlines() if "==" in line]
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True)
-    return {
-        "parameters": parameters,
-        "seconds": seconds,
+    about = {
+        "commit": git.stdout.strip() or None if git else None,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
-        "commit": git.stdout.strip() or None,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in pins},
     }
+    Path(target).write_text(json.dumps(about))
+
+
+def _run(executed):
+    """What a run was made with: parameters, seconds and commit of each notebook, device, versions."""
+    about: dict = {"notebooks": {}}
+    for path in executed:
+        notebook, made = nbformat.read(path, as_version=4), json.loads(path.with_suffix(".json").read_text())
+        cells = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
+        found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(cells), flags=re.M))
+        about["notebooks"][path.stem] = {
+            "seconds": round(notebook.metadata.papermill.duration),
+            "commit": made.pop("commit"),
+            "parameters": {k: ast.literal_eval(v) for k, v in found.items() if not k.endswith("_dir")},
+        }
+        about |= made
+    return about
 
 
 if __name__ == "__main__":
-    finish(sys.argv[1])
+    if sys.argv[1] == "--stamp":
+        stamp(sys.argv[2])
+    else:
+        finish(sys.argv[1])

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def publish(executed: str, target: str) -> None:
 
 
 def explain(*executed: str) -> str | None:
-    """The first failed cell of some notebooks in a line: notebook, cell, error, path; None without."""
+    """The first failed cell of some notebooks in a line: notebook, cell, error, path; None without.
+
+    A notebook whose kernel died holds no error: then the last line of what papermill said is named.
+    """
     for path in filter(os.path.exists, executed):
         notebook = nbformat.read(path, as_version=4)
         for number, cell in enumerate(notebook.cells):
@@ -57,6 +61,13 @@ def explain(*executed: str) -> str | None:
                 if output.output_type == "error":
                     error = " ".join(f"{output.ename}: {output.evalue}".split())
                     return f"{Path(path).stem}, cell {number} failed: {error} (run so far: {path})"
+    for path in filter(os.path.exists, executed):
+        said = Path(path).with_suffix(".txt")
+        lines = said.read_text().strip().splitlines() if said.exists() else []
+        if lines and not Path(path).with_suffix(".json").exists():
+            started = [int(n) for n in re.findall(r"^Executing Cell (\d+)-", "\n".join(lines), flags=re.M)]
+            cell = f"cell {started[-1] - 1}" if started else "before its first cell"
+            return f"{Path(path).stem}, {cell} failed: {lines[-1]} (run so far: {path}, messages: {said})"
     return None
 
 
