@@ -45,6 +45,7 @@ LABELS = {
     "mean_shift": "mean shift",
     "fold_change": "fold change",
     "zinb_regression": "ZINB regression",
+    "bayes": "laws known, types not",
     "vae": "VAE",
     "vae_copying": "VAE, copying",
     "vae_leaky": "VAE, leaky",
