@@ -6,6 +6,7 @@ model has the same colour everywhere.
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -20,13 +21,13 @@ COLOURS = {
     "oracle": TRUTH,
     "true": TRUTH,
     "real": TRUTH,
-    "simulated": "#0072B2",
+    "simulated": "#882255",
     "marginal": "#999999",
     "no_change": "#666666",
     "maximum_likelihood": "#009E73",
     "constant": "#999999",
     "ridge": "#8C6D31",
-    "neighbours": "#B8A100",
+    "neighbours": "#332288",
     "zinb_regression": "#009E73",
     "boosting": "#E69F00",
     "mean_shift": "#A96B59",
@@ -153,7 +154,7 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None =
     for model in pd.unique(curves["model"]):
         grouped = curves[curves["model"] == model].groupby("dose")[value]
         low, middle, high = (grouped.quantile(q) for q in (0.1, 0.5, 0.9))
-        colour, is_true = COLOURS[model], model == "true"
+        colour, is_true = COLOURS.get(model, TRUTH), model == "true"
         ax.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0, zorder=1)
         ax.plot(middle.index, middle, color=colour, lw=1.2 if is_true else 0.9, ls="--" if is_true else "-", zorder=3 if is_true else 2, label=label(model))
         if markers and not is_true:
@@ -166,7 +167,7 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None =
 
 def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None:
     """Predicted against true values, with the diagonal on which they agree."""
-    ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, color=COLOURS[model], mec="none", rasterized=True)
+    ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, color=COLOURS.get(model, TRUTH), mec="none", rasterized=True)
     both = np.concatenate([np.ravel(true), np.ravel(predicted)])
     ends = [both[both > 0].min() if log else min(0, both.min()), both.max()]
     ax.plot(ends, ends, color=TRUTH, lw=0.6, ls="--")
@@ -178,7 +179,7 @@ def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None
 def embedding(ax, points: np.ndarray, groups, *, colours: dict[str, str] | None = None, name: str = "UMAP") -> None:
     """A two-dimensional embedding, coloured by group, each group named in the legend."""
     groups = np.asarray(groups)
-    colours = colours or {g: c for g, c in zip(pd.unique(groups), plt.get_cmap("tab10").colors)}
+    colours = colours or dict(zip(pd.unique(groups), itertools.cycle(plt.get_cmap("tab10").colors)))
     order = np.random.default_rng(0).permutation(len(points))  # no group hides another
     ax.scatter(*points[order].T, s=1.2, c=[mpl.colors.to_rgba(colours[g], 0.6) for g in groups[order]], lw=0, rasterized=True)
     for group in colours:

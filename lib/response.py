@@ -29,8 +29,9 @@ class NoChange:
 
     def control_law(self, control: ad.AnnData) -> zinb.ZINB:
         """The law of each gene in the controls' cell type, (n_genes,)."""
+        _check(control, list(self.controls.var_names))
         same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
-        return zinb.fit(sparse.vstack([control.X, self.controls.X[same]]))
+        return zinb.fit(sparse.vstack([sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]))
 
 
 class MeanShift(NoChange):
@@ -71,6 +72,7 @@ class LatentArithmetic:
         self.vae = predictors.VAE(**options)
 
     def fit(self, adata):
+        _means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn
         self.vae.fit(adata)
         self.effect = np.mean([after - before for before, after in _means(adata, self.latent(adata))], axis=0)
         return self
@@ -78,6 +80,7 @@ class LatentArithmetic:
     @torch.no_grad()
     def latent(self, adata: ad.AnnData) -> np.ndarray:
         """Posterior mean of each cell, (n_cells, n_latent)."""
+        _check(adata, self.vae.genes)
         module = self.vae.module
         x = model.to_tensor(adata.X, module.is_input.device)
         return module.inference(x, module.visible(x))[0].double().cpu().numpy()
@@ -103,6 +106,8 @@ class Oracle:
         return self
 
     def predict(self, control):
+        if control.obs["cell_type"].nunique() != 1:
+            raise ValueError("control: must be cells of one type")
         return dataset.law(self.drug(control))[0]
 
 
@@ -113,6 +118,11 @@ def draw(law: zinb.Law, n_cells: int, seed: int | tuple[int, ...]) -> np.ndarray
         rows = rng.integers(law.components.shape[0], size=n_cells)
         return law.components[rows].sample(rng)
     return law.sample(rng, (n_cells, *law.shape))
+
+
+def _check(adata, genes):
+    if list(adata.var_names) != genes:
+        raise ValueError("control: its genes must be those that the model was fitted to, in that order")
 
 
 def _means(adata, values):
