@@ -15,7 +15,7 @@ def blocks(language):
 
 
 def test_shell_commands_exist():
-    lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.splitlines()]
+    lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     for words in filter(None, lines):
         if words[0] == "./run_all.sh":
             assert set(words[1:]) <= {"quick", "test", "--help", "--force"}
