@@ -75,6 +75,12 @@ def genes(name: str, value, known) -> list[str]:
     return wanted
 
 
+def same_genes(name: str, value, fitted: list[str]) -> None:
+    """Raise ValueError unless the AnnData `value` has the genes `fitted`, in that order."""
+    if list(value.var_names) != list(fitted):
+        raise ValueError(f"{name}: its genes must be those that the model was fitted to, in that order")
+
+
 def writable_folder(name: str, value) -> Path:
     """`value` as a Path to a folder that takes new files; made if it isn't there. Raises ValueError."""
     folder = Path(value)

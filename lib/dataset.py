@@ -237,7 +237,7 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> zinb.ZINB:
         for array, parameter in ((mu, "mu"), (theta, "theta"), (pi, "pi")):
             array[types == name] = var[f"{parameter}_{name}"].to_numpy(dtype=float)
 
-    entries = {e["gene"]: e for e in adata.uns.get("mechanisms", {}).values()}
+    entries = _mechanisms(adata)
     for column in np.flatnonzero(var["mechanistic"].to_numpy(dtype=bool)):
         gene = names[column]
         if gene not in entries:
@@ -261,12 +261,12 @@ def cell_types(adata: ad.AnnData) -> list[str]:
 
 def parents(adata: ad.AnnData) -> dict[str, list[str]]:
     """The parents of each mechanistic gene, in an order in which parents come first."""
-    return {e["gene"]: [str(p) for p in e["parents"]] for _, e in sorted(adata.uns.get("mechanisms", {}).items())}
+    return {gene: [str(p) for p in entry["parents"]] for gene, entry in _mechanisms(adata).items()}
 
 
 def kinds(adata: ad.AnnData) -> dict[str, str]:
     """The mechanism of each mechanistic gene's mu: a name, or an import string."""
-    return {e["gene"]: str(e["mu"]["mechanism"]) for _, e in sorted(adata.uns.get("mechanisms", {}).items())}
+    return {gene: str(entry["mu"]["mechanism"]) for gene, entry in _mechanisms(adata).items()}
 
 
 def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
@@ -280,12 +280,12 @@ def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
 
 def weights(adata: ad.AnnData, gene: str) -> pd.Series:
     """The weight of each parent in a mechanistic gene's mu. Raises ValueError if it has none."""
-    for entry in adata.uns.get("mechanisms", {}).values():
-        if entry["gene"] == gene:
-            if "weights" not in entry["mu"]["parameters"]:
-                raise ValueError(f"gene = {gene!r}: its mechanism has no weights; name the parent to perturb")
-            return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), index=[str(p) for p in entry["parents"]])
-    raise ValueError(f"gene = {gene!r}: must be a mechanistic gene: {', '.join(parents(adata)) or 'there is none'}")
+    entry = _mechanisms(adata).get(gene)
+    if entry is None:
+        raise ValueError(f"gene = {gene!r}: must be a mechanistic gene: {', '.join(parents(adata)) or 'there is none'}")
+    if "weights" not in entry["mu"]["parameters"]:
+        raise ValueError(f"gene = {gene!r}: its mechanism has no weights; name the parent to perturb")
+    return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), index=[str(p) for p in entry["parents"]])
 
 
 def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData:
@@ -372,6 +372,11 @@ def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str =
     for gene in parents(adata):
         adata = with_counts(adata, {gene: law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]})
     return adata
+
+
+def _mechanisms(adata: ad.AnnData) -> dict[str, dict]:
+    """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
+    return {entry["gene"]: entry for _, entry in sorted(adata.uns.get("mechanisms", {}).items())}
 
 
 def _after_drugs(adata, names, types, mu):

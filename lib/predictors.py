@@ -67,7 +67,7 @@ class GeneByGene(Predictor):
 
     def predict(self, adata, gene):
         if gene not in self.fitted:
-            checks.genes("gene", gene, list(self.train.var_names))
+            checks.genes("gene", gene, self.genes)
             self.fitted[gene] = self.fit_gene(self.features(self.train, gene), _counts_of(self.train, gene))
         return self.fitted[gene](self.features(adata, gene))
 
@@ -181,7 +181,7 @@ class VAE(Predictor):
 
     @torch.no_grad()
     def predict(self, adata, gene):
-        self._check(adata)
+        checks.same_genes("adata", adata, self.genes)
         column, device = self.genes.index(*checks.genes("gene", gene, self.genes)), self.module.is_input.device
         noise = training.torch_generator(self.seed, f"posterior samples for {gene}", device)
         parts = []
@@ -201,7 +201,7 @@ class VAE(Predictor):
         The encoder sees every input, the gene itself too: what parameters the VAE has learned, no
         prediction.
         """
-        self._check(adata)
+        checks.same_genes("adata", adata, self.genes)
         x = model.to_tensor(adata.X, self.module.is_input.device)
         parts = [self.module.generative(self.module.inference(b, self.module.visible(b))[0]) for b in x.split(4096)]
         return model.to_law(*(torch.cat(p) for p in zip(*parts)))
@@ -213,10 +213,6 @@ class VAE(Predictor):
         noise = training.torch_generator(seed, "prior samples", device)
         z = torch.randn(checks.integer("n_cells", n_cells, low=1), self.module.n_latent, generator=noise, device=device)
         return model.to_law(*self.module.generative(z)).sample(stream(seed, "generated counts"))
-
-    def _check(self, adata):
-        if list(adata.var_names) != self.genes:
-            raise ValueError("adata: its genes must be those that the model was fitted to, in that order")
 
     def save(self, path):
         """Write settings and weights, to be read by `load`."""

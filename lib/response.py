@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 
-from lib import dataset, model, predictors, zinb
+from lib import checks, dataset, model, predictors, zinb
 from lib.seeds import stream
 
 
@@ -29,7 +29,7 @@ class NoChange:
 
     def control_law(self, control: ad.AnnData) -> zinb.ZINB:
         """The law of each gene in the controls' cell type, (n_genes,)."""
-        _check(control, list(self.controls.var_names))
+        checks.same_genes("control", control, self.controls.var_names)
         same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
         return zinb.fit(sparse.vstack([sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]))
 
@@ -80,7 +80,7 @@ class LatentArithmetic:
     @torch.no_grad()
     def latent(self, adata: ad.AnnData) -> np.ndarray:
         """Posterior mean of each cell, (n_cells, n_latent)."""
-        _check(adata, self.vae.genes)
+        checks.same_genes("control", adata, self.vae.genes)
         module = self.vae.module
         x = model.to_tensor(adata.X, module.is_input.device)
         return module.inference(x, module.visible(x))[0].double().cpu().numpy()
@@ -118,11 +118,6 @@ def draw(law: zinb.Law, n_cells: int, seed: int | tuple[int, ...]) -> np.ndarray
         rows = rng.integers(law.components.shape[0], size=n_cells)
         return law.components[rows].sample(rng)
     return law.sample(rng, (n_cells, *law.shape))
-
-
-def _check(adata, genes):
-    if list(adata.var_names) != genes:
-        raise ValueError("control: its genes must be those that the model was fitted to, in that order")
 
 
 def _means(adata, values):

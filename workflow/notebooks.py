@@ -18,6 +18,8 @@ import nbformat
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
+    # so that jupytext writes the script back without a header
+    "jupytext": {"cell_metadata_filter": "tags,-all", "notebook_metadata_filter": "-all"},
 }
 
 
