@@ -75,6 +75,7 @@ checks.parameters(
 )
 torch.set_num_threads(1)  # another number of threads would give other last digits
 
+
 # %% [markdown]
 # ## Replicates
 # In each, one data set of a single cell type, on which the VAE is trained at every $\beta$, and one of
@@ -261,6 +262,7 @@ axes["g2"].set(xscale="log", xlabel="mean count of a gene", ylabel="share of zer
 plotting.embedding(axes["h"], beside.obsm["X_pca"][:, :2], beside.obs["source"], colours=groups, name="PC")
 axes["h"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
 plotting.save(fig, figures_dir, "fig1_parameter_recovery")
+
 
 # %% [markdown]
 # **Figure 1.** **a**, True and estimated $\mu$, $\theta$, $\pi$ of each gene (first replicate). **b**, Error
