@@ -6,14 +6,17 @@ usage() {
   cat <<'TEXT'
 Perturbation Lab: every figure and table from one command.
 
-  ./run_all.sh          run notebooks 01 to 04 and rewrite figures/, figures/tables/ and the outputs
-                        in notebooks/*.ipynb (about 12 minutes on 2 cores)
+  ./run_all.sh          run notebooks 01 to 05 and rewrite figures/, figures/tables/ and the outputs
+                        in notebooks/*.ipynb (about 30 minutes on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 2 minutes)
-  ./run_all.sh test     the test suite, with a tiny run of all four notebooks
+  ./run_all.sh test     the test suite, with a tiny run of all notebooks
+  ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
+                        them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
+                        notebook 05 shows (about 30 minutes on 2 cores)
   ./run_all.sh --help   this text
 
-  --force, after any of the first two: also run again what is up to date in build/
+  --force, after the first two or peers: also run again what is up to date in build/
 
 The first call makes .venv and installs requirements.txt into it, unless the active Python has all
 of it already. A run that was stopped goes on with the notebooks that are missing. Where a notebook
@@ -25,23 +28,31 @@ TEXT
 mode=full force=()
 for argument in "$@"; do
   case "$argument" in
-    quick | test | tiny) mode=$argument ;;
+    quick | test | tiny | peers) mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "run_all.sh: '$argument': must be quick, test, --force or --help, or nothing" >&2; exit 2 ;;
+    *) echo "run_all.sh: '$argument': must be quick, test, peers, --force or --help, or nothing" >&2; exit 2 ;;
   esac
 done
 
-if python3 workflow/satisfied.py requirements.txt 2> /dev/null; then
+requirements=requirements.txt environment=.venv
+if [ "$mode" = peers ]; then
+  requirements=build/peers.txt environment=.venv-peers
+  mkdir -p build
+  peers=$(sed -n '/^peers = \[/,/^\]/s/^ *"\([^"]*\)".*/\1/p' pyproject.toml)
+  names=$(sed 's/==.*//' <<< "$peers" | paste -sd '|' -)
+  { grep -Ev "^($names)==" requirements.txt; echo "$peers"; } > "$requirements"
+fi
+if python3 workflow/satisfied.py "$requirements" 2> /dev/null; then
   python=$(command -v python3)
 else
-  python=$PWD/.venv/bin/python
-  if ! "$python" workflow/satisfied.py requirements.txt 2> /dev/null; then
+  python=$PWD/$environment/bin/python
+  if ! "$python" workflow/satisfied.py "$requirements" 2> /dev/null; then
     base=$(command -v python3.11 || command -v python3) || { echo "run_all.sh: needs Python 3.11" >&2; exit 1; }
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "run_all.sh: needs Python 3.11, found $("$base" --version)" >&2; exit 1; }
-    echo "Installing requirements.txt into .venv (once, a few minutes)"
-    "$python" -m pip --version > /dev/null 2>&1 || "$base" -m venv --clear .venv
-    "$python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    echo "Installing $requirements into $environment (once, a few minutes)"
+    "$python" -m pip --version > /dev/null 2>&1 || "$base" -m venv --clear "$environment"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
   fi
 fi
 PATH="$(dirname "$python"):$PATH"
@@ -59,12 +70,21 @@ if command -v flock > /dev/null; then
   exec 9> "build/$mode/.lock"
   flock -n 9 || { echo "run_all.sh: another run of '$mode' is under way in this folder" >&2; exit 1; }
 fi
+targets=(all)
+if [ "$mode" = peers ]; then
+  "$python" -m pytest tests/peers
+  targets=(peers)
+fi
 started=$SECONDS
 touch "build/$mode/.started"
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
-  --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}"; then
+  --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}" -- "${targets[@]}"; then
   find "build/$mode/executed" -name '*.ipynb' -newer "build/$mode/.started" -exec "$python" workflow/notebooks.py explain {} + >&2
   exit 1
 fi
-"$python" workflow/finish.py "$mode"
+if [ "$mode" = peers ]; then
+  "$python" workflow/peers.py publish build/peers
+else
+  "$python" workflow/finish.py "$mode"
+fi
 echo "Done in $(((SECONDS - started + 30) / 60)) min."

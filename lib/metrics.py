@@ -35,7 +35,8 @@ def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) 
 
     Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
     parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
-    given the parameters of `Mixture.parameters`.
+    given the parameters of `Mixture.parameters`. An Empirical has no kl_nats: one count that was never
+    drawn would make it infinite.
 
     Raises ValueError for a law that isn't there (a count that an intervention has set) and for
     another shape.
@@ -49,6 +50,8 @@ def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) 
     for rows, f in pmf_tables(true) if tables is None else tables:
         kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], f)
     frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
+    if isinstance(predicted, zinb.Empirical):
+        return frame.drop(columns="kl_nats")
     if isinstance(predicted, (zinb.ZINB, zinb.Mixture)):
         point = predicted.parameters()
         frame["mse_mu"] = (point.mu - true.mu) ** 2
@@ -108,8 +111,8 @@ def slope_ratio(dose, predicted, true) -> float:
     effect is shrunk. NaN where the true response is flat.
     """
     centred = np.asarray(dose, dtype=float) - np.mean(dose)
-    true_slope = centred @ np.asarray(true)
-    return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > 1e-12 else float("nan")
+    true_slope, rounding = centred @ np.asarray(true), 1e-10 * np.linalg.norm(centred) * np.linalg.norm(true)
+    return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > rounding else float("nan")
 
 
 def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray | None = None) -> pd.DataFrame:
@@ -130,7 +133,8 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray 
         values = dict(mean)
         if counts is not None:
             values["nll_nats"] = -predictions[model].log_prob(counts).mean()
-        values["skill_kl"] = skill(mean["kl_nats"], means["marginal"]["kl_nats"])
+        if "kl_nats" in mean:
+            values["skill_kl"] = skill(mean["kl_nats"], means["marginal"]["kl_nats"])
         values["skill_crps"] = skill(mean["excess_crps"], means["marginal"]["excess_crps"])
         rows += [(model, metric, value) for metric, value in values.items()]
     return pd.DataFrame(rows, columns=["model", "metric", "value"])

@@ -116,17 +116,17 @@ def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
         return others[0]
 
 
-def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30) -> tuple[np.ndarray, float]:
+def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0) -> tuple[np.ndarray, float]:
     """Doses from 0 upwards that reach beyond the training range, and where that range ends.
 
-    n_doses : 0, 1, 2, ... if that reaches twice the 99th percentile of the gene's counts in `train`,
+    n_doses : 0, 1, 2, ... if that reaches twice the given percentile of the gene's counts in `train`,
         else as many whole numbers spread evenly up to there
 
     Returns (doses, end): doses up to `end`, the 99th percentile, are interpolation.
     """
     checks.integer("n_doses", n_doses, low=2)
-    end = float(np.percentile(dataset.dense(train[:, gene].X), 99))
-    return np.unique(np.round(np.linspace(0, max(n_doses - 1, np.ceil(2 * end)), n_doses))), end
+    end, reached = (float(q) for q in np.percentile(dataset.dense(train[:, gene].X), [99, checks.number("percentile", percentile, 0, 100)]))
+    return np.unique(np.round(np.linspace(0, max(n_doses - 1, np.ceil(2 * reached)), n_doses))), end
 
 
 def dose_series(

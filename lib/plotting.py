@@ -36,10 +36,21 @@ COLOURS = {
     "vae_copying": "#56B4E9",
     "vae_leaky": "#CC79A7",
     "vae_conditional": "#D55E00",
+    "true_form": "#4D4D4D",
+    "ridge_log1p": "#C9A66B",
+    "zinb_regression_log": "#66C2A5",
+    "mean_of_perturbed": "#BDBDBD",
+    "bilinear": "#6A51A3",
+    "mlp": "#A65628",
+    "dependency_network": "#D0006F",
+    "dependency_network_ensemble": "#7A0045",
+    "scvi": "#17A2B8",
+    "scgen": "#1B7837",
     "treated": "#D55E00",
     "control": "#999999",
     "predicted": "#0072B2",
 }
+OWN = "#00A000"  # a model that isn't among these
 LABELS = {
     "maximum_likelihood": "maximum likelihood",
     "no_change": "no change",
@@ -51,6 +62,17 @@ LABELS = {
     "vae_copying": "VAE, copying",
     "vae_leaky": "VAE, leaky",
     "vae_conditional": "VAE, conditional",
+    "true_form": "true form, fitted",
+    "ridge_log1p": "ridge, log1p",
+    "zinb_regression_log": "ZINB regression, log",
+    "mean_of_perturbed": "mean of perturbed",
+    "mlp": "MLP",
+    "dependency_network": "dependency network",
+    "dependency_network_ensemble": "dependency network, ensemble",
+    "scvi": "scVI",
+    "scgen": "scGen",
+    "off_target": "off target",
+    "mean_crps": "CRPS, mean of all",
     "held_out": "held-out cells",
     "do_inside": "do, inside",
     "do_beyond": "do, beyond",
@@ -131,7 +153,7 @@ def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, order: l
     for j, key in enumerate(hues):
         part = summary[summary[hue] == key].set_index(x).reindex(places)
         at = np.arange(len(places)) + (width * ((j + 0.5) / len(hues) - 0.5) if len(hues) > 1 else 0)
-        mean, colour = part["mean"].to_numpy(dtype=float), COLOURS.get(key, TRUTH)
+        mean, colour = part["mean"].to_numpy(dtype=float), COLOURS.get(key, OWN)
         inside = np.ones(len(mean), dtype=bool) if low is None else ~(mean < low)
         errors = np.abs(part[["ci_low", "ci_high"]].to_numpy(dtype=float).T - mean)
         ax.errorbar(at[inside], mean[inside], errors[:, inside], fmt="o", color=colour, ms=2.5, lw=0, elinewidth=0.8, label=label(key))
@@ -154,7 +176,7 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None =
     for model in pd.unique(curves["model"]):
         grouped = curves[curves["model"] == model].groupby("dose")[value]
         low, middle, high = (grouped.quantile(q) for q in (0.1, 0.5, 0.9))
-        colour, is_true = COLOURS.get(model, TRUTH), model == "true"
+        colour, is_true = COLOURS.get(model, OWN), model == "true"
         ax.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0, zorder=1)
         ax.plot(middle.index, middle, color=colour, lw=1.2 if is_true else 0.9, ls="--" if is_true else "-", zorder=3 if is_true else 2, label=label(model))
         if markers and not is_true:
@@ -167,13 +189,40 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None =
 
 def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None:
     """Predicted against true values, with the diagonal on which they agree."""
-    ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, color=COLOURS.get(model, TRUTH), mec="none", rasterized=True)
+    ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, color=COLOURS.get(model, OWN), mec="none", rasterized=True)
     both = np.concatenate([np.ravel(true), np.ravel(predicted)])
     ends = [both[both > 0].min() if log else min(0, both.min()), both.max()]
     ax.plot(ends, ends, color=TRUTH, lw=0.6, ls="--")
     if log:
         ax.set(xscale="log", yscale="log")
     ax.set_aspect("equal", adjustable="box")
+
+
+def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, names: bool = True) -> None:
+    """A table of scores as coloured cells with their numbers: grey to colour from `low` to `high`.
+
+    values : a row a model, columns (group, place) or places; NaN cells stay empty
+    """
+    groups = values.columns.get_level_values(0) if values.columns.nlevels > 1 else pd.Index([""] * values.shape[1])
+    colours = mpl.colors.LinearSegmentedColormap.from_list("skill", ["#F2F2F2", "#9ECAE1", "#08519C"])
+    shares = np.clip((values.to_numpy(dtype=float) - low) / (high - low), 0, 1)
+    ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values.to_numpy(dtype=float)):
+        if np.isfinite(value):
+            text = f"{value:.2f}" if value > -0.995 else f"{value:.0f}" if value > -99.5 else "≪0"
+            ax.text(column, row, text.replace("-", "−"), ha="center", va="center", fontsize=4.2, color="white" if shares[row, column] > 0.6 else "black")
+    edges = np.flatnonzero(groups[1:] != groups[:-1]) + 0.5
+    for edge in edges:
+        ax.axvline(edge, color="white", lw=2)
+    for group in pd.unique(groups):
+        ax.text(np.flatnonzero(groups == group).mean(), -0.75, label(group), ha="center", va="bottom", fontsize=SMALL)
+    ax.set_xticks(range(values.shape[1]), [label(c) for c in values.columns.get_level_values(-1)], rotation=90)
+    ax.set_yticks(range(len(values)), [label(m) for m in values.index] if names else [""] * len(values))
+    for tick, model in zip(ax.get_yticklabels(), values.index):
+        tick.set_color(COLOURS.get(model, OWN))
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
 
 def embedding(ax, points: np.ndarray, groups, *, colours: dict[str, str] | None = None, name: str = "UMAP") -> None:

@@ -6,13 +6,14 @@ that it predicts. One's own needs those two methods, no base class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anndata as ad
 import numpy as np
 import torch
 
-from lib import checks, dataset, model, training, zinb
+from lib import checks, dataset, mechanisms, model, zinb
 from lib.seeds import stream
 
 
@@ -56,6 +57,201 @@ class Marginal(Predictor):
     def predict(self, adata, gene):
         checks.genes("gene", gene, list(self.laws))
         return zinb.ZINB(*(np.full(adata.n_obs, p) for p in (self.laws[gene].mu, self.laws[gene].theta, self.laws[gene].pi)))
+
+
+class NoChange(Predictor):
+    """The law that each cell's reference cell had before the intervention: what ignoring it costs.
+
+    reference : the cells that `perturb.dose_series` was given, named in `obs["reference"]` of its cells
+    """
+
+    def __init__(self, reference: ad.AnnData):
+        super().__init__()
+        self.reference = reference
+
+    def fit(self, adata):
+        return self
+
+    def predict(self, adata, gene):
+        if "reference" not in adata.obs:
+            raise NotImplementedError("adata: has no obs['reference']; no change is a prediction for cells of perturb.dose_series alone")
+        rows = self.reference.obs_names.get_indexer(adata.obs["reference"].astype(str))
+        if (rows < 0).any():
+            missing = str(adata.obs["reference"].iloc[int(np.argmin(rows))])
+            raise ValueError(f"adata: reference cell {missing!r} is not among those given to NoChange")
+        return dataset.law(self.reference, [gene])[:, 0][rows]
+
+
+class TrueForm(Predictor):
+    """The mechanism's own form with its parameters fitted by maximum likelihood: what this many cells can tell.
+
+    It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must
+    find weights, every other parameter, and pi; theta is one constant, or has the form of its own
+    mechanism. A gene without a mechanism gets the marginal law. It reads the parents' counts,
+    whether or not they are among `inputs`.
+
+    seed : of the random starts, of which the most likely fit is kept
+    """
+
+    n_starts = 3
+    # of a kink or a step, relative to the activation; made narrow by and by, since a step has no gradient
+    widths = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256, 1 / 512, 0.0)
+
+    def __init__(self, inputs: list[str] | None = None, *, seed: int | tuple[int, ...] = 0):
+        super().__init__(inputs)
+        self.seed = seed
+
+    def fit(self, adata):
+        self.train, self.fitted, self.marginal = adata.copy(), {}, Marginal().fit(adata)
+        self.entries = {str(entry["gene"]): entry for entry in adata.uns.get("mechanisms", {}).values()}
+        return self
+
+    def predict(self, adata, gene):
+        if gene not in self.entries:
+            return self.marginal.predict(adata, gene)
+        if gene not in self.fitted:
+            self.fitted[gene] = self.fit_gene(gene)
+        return self.fitted[gene](self.parents_of(adata, gene))
+
+    def parents_of(self, adata: ad.AnnData, gene: str) -> torch.Tensor:
+        """Counts of a gene's parents, (n_cells, n_parents)."""
+        names = checks.genes(f"parents of {gene}", [str(p) for p in self.entries[gene]["parents"]], list(adata.var_names))
+        return torch.as_tensor(dataset.dense(adata[:, names].X).astype(float))
+
+    def fit_gene(self, gene: str) -> Callable[[torch.Tensor], zinb.ZINB]:
+        """A function from counts of the parents, (n_cells, n_parents), to laws."""
+        x, y = self.parents_of(self.train, gene), torch.as_tensor(_counts_of(self.train, gene))
+        if "do" in self.train.layers:  # a count that was set says nothing
+            drawn = dataset.dense(self.train[:, [gene]].layers["do"])[:, 0] == 0
+            x, y = x[drawn], y[drawn]
+        of_mu, of_theta = (_form(gene, self.entries[gene].get(name), x) for name in ("mu", "theta"))
+        rng, (_, log_theta, logit_pi, _) = stream(self.seed, f"starts of {gene}"), _basin(y)
+        seen = y > 0 if (y > 0).any() else y == 0  # without the zeros of dropout, counts are about mu
+        theta_start = of_theta.start(x, torch.full_like(y, float(log_theta.exp())))
+
+        def law(p, x, width):
+            n = of_mu.n_parameters
+            return of_mu.value(p[1 : n + 1], x, width).clamp(1e-6, 1e6), of_theta.value(p[n + 1 :], x, width).clamp(*zinb.THETA_RANGE), p[0]
+
+        def log_likelihood(p, width):
+            return zinb.log_likelihood(y, *law(p, x, width)).mean()
+
+        best = (-np.inf, None, None)
+        for attempt in range(self.n_starts):
+            start = of_mu.start(x[seen], y[seen])
+            if attempt:
+                start = start * torch.as_tensor(rng.normal(1, 0.3, len(start)))
+            p = torch.cat([logit_pi[None], start, theta_start])
+            for width in self.widths:
+                p = maximise(lambda p, width=width: log_likelihood(p, width), p, max_iter=150)
+                if width <= self.widths[-2]:
+                    best = max(best, (float(log_likelihood(p, width)), p, width), key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf))
+        _, p, width = best
+        return lambda x: model.to_law(*law(p, x, width))
+
+
+class _Constant:
+    """A positive parameter that is the same in every cell."""
+
+    n_parameters = 1
+
+    def start(self, x, level):
+        return level.mean()[None].log()
+
+    def value(self, p, x, width):
+        return p.clamp(-20, 20).exp()
+
+
+class _Form:
+    """A mechanism with unknown parameters p.
+
+    kind, constants : as in `uns["mechanisms"]`; of the constants, those that aren't fitted are read
+    x : (n_cells, n_parents) counts, for their scale
+
+    `start(x, level)` gives parameters of values near `level`, (n_cells,); `value(p, x, width)` the values.
+    """
+
+    def __init__(self, kind: str, constants: dict, x: torch.Tensor):
+        self.kind, self.constants = kind, constants
+        self.floor = float(constants.get("floor", mechanisms.FLOOR))
+        self.scale = torch.ones(1)
+        self.scale = self.features(x).std(0).clamp(min=1e-6)
+        self.n_parameters = len(self.scale)
+
+    def features(self, x):
+        """What the weights multiply, each with standard deviation 1 in the training cells."""
+        parts = [x]
+        if self.kind == "polynomial":
+            parts.append(x**2)
+        elif self.kind == "interaction":
+            parts.append(x[:, np.asarray(self.constants["first"], dtype=int)] * x[:, np.asarray(self.constants["second"], dtype=int)])
+        return torch.cat(parts, dim=1) / self.scale
+
+
+class _Additive(_Form):
+    """max(floor, sum of weighted features): linear, polynomial, interaction. The kink is smooth at first."""
+
+    def start(self, x, level):
+        return _least_squares(self.features(x), level)
+
+    def value(self, p, x, width):
+        above = self.features(x) @ p - self.floor
+        return self.floor + (torch.nn.functional.softplus(above, beta=1 / (10 * width)) if width else above.clamp(min=0))
+
+
+class _Hill(_Form):
+    """floor + top a^n / (1 + a^n), a = w.x with w >= 0: the half is in the weights, whose scale it can't be told from."""
+
+    def __init__(self, kind, constants, x):
+        super().__init__(kind, constants, x)
+        self.n_parameters += 2
+
+    def start(self, x, level):
+        total = self.features(x).sum(1).median().clamp(min=1e-3)
+        weights = torch.log(torch.expm1(1 / total)).expand(self.n_parameters - 2)
+        return torch.cat([torch.log(torch.stack([2 * level.mean(), torch.tensor(3.0, dtype=torch.float64)])), weights])
+
+    def value(self, p, x, width):
+        top, power, weights = p[0].clamp(-20, 20).exp(), p[1].clamp(-5, 5).exp(), torch.nn.functional.softplus(p[2:])
+        return self.floor + top * torch.sigmoid(power * torch.log((self.features(x) @ weights).clamp(min=1e-9)))
+
+
+class _Threshold(_Form):
+    """low or high by the side of a plane that w.x is on; a sigmoid across it until `width` is 0."""
+
+    def __init__(self, kind, constants, x):
+        super().__init__(kind, constants, x)
+        self.n_parameters += 3
+
+    def start(self, x, level):
+        above = level > level.median()
+        low, high = (level[side].mean() if side.any() else level.mean() for side in (~above, above))
+        z = torch.cat([torch.ones(len(x), 1), self.features(x)], dim=1)
+        plane = _least_squares(z, above.double() - 0.5)
+        return torch.cat([torch.log(torch.stack([low, high])), plane / plane[1:].norm().clamp(min=1e-6)])
+
+    def value(self, p, x, width):
+        low, high = p[:2].clamp(-5, 14).exp()
+        distance = (p[2] + self.features(x) @ p[3:]) / p[3:].norm()
+        return low + (high - low) * (torch.sigmoid(distance / width) if width else (distance > 0).double())
+
+
+_FORMS = {"linear": _Additive, "polynomial": _Additive, "interaction": _Additive, "hill": _Hill, "threshold": _Threshold}
+
+
+def _form(gene: str, entry: dict | None, x: torch.Tensor):
+    """The form of one parameter of a gene; a constant where it has no mechanism."""
+    if entry is None:
+        return _Constant()
+    kind = str(entry["mechanism"])
+    if kind not in _FORMS:
+        raise NotImplementedError(f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; it has one for {', '.join(_FORMS)}")
+    return _FORMS[kind](kind, entry["parameters"], x)
+
+
+def _least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Weights of columns of x, with a ridge so small that it only keeps them finite."""
+    return torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
 
 
 class GeneByGene(Predictor):
@@ -106,6 +302,15 @@ def ridge(inputs: list[str] | None = None) -> MeanRegression:
     return MeanRegression(lambda: RidgeCV(np.logspace(-2, 4, 13)), inputs)
 
 
+def ridge_log1p(inputs: list[str] | None = None) -> MeanRegression:
+    """Ridge regression of the count on log1p counts, its penalty chosen by leave-one-out error."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return MeanRegression(lambda: make_pipeline(FunctionTransformer(np.log1p), RidgeCV(np.logspace(-2, 4, 13))), inputs)
+
+
 def neighbours(inputs: list[str] | None = None, n_neighbours: int = 50) -> MeanRegression:
     """Mean of the nearest training cells, by Euclidean distance of log1p counts."""
     from sklearn.neighbors import KNeighborsRegressor
@@ -132,98 +337,35 @@ def boosting(inputs: list[str] | None = None) -> MeanRegression:
 
 
 class ZINBRegression(GeneByGene):
-    """Maximum likelihood of a ZINB with identity link: mu = max(floor, b + sum_i w_i x_i).
+    """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
 
-    theta and pi are constants of the gene. With a log link such a regression explodes on a truth
-    that is linear.
+    link : "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
+        standard generalised linear model. At large counts the latter explodes on a truth that is
+        linear; it is cut at 1e6 counts, so that its distances are finite
     """
+
+    largest = 1e6  # counts
+
+    def __init__(self, inputs: list[str] | None = None, link: str = "identity"):
+        super().__init__(inputs)
+        self.link = checks.choice("link", link, ("identity", "log"))
 
     def fit_gene(self, x, y):
         x, y = torch.as_tensor(x), torch.as_tensor(y)
         scale = x.std(0).clamp(min=1e-6)
         start = torch.zeros(x.shape[1] + 4, dtype=torch.float64)
         start[:4] = _basin(y)
+        if self.link == "log":
+            start[0] = start[0].clamp(min=1e-3).log()
 
         def mu_of(p, x):
-            return torch.maximum(p[0] + x @ (p[4:] / scale), p[3].exp())
+            value = p[0] + x @ (p[4:] / scale)
+            if self.link == "log":
+                return value.clamp(-math.log(self.largest), math.log(self.largest)).exp()
+            return torch.maximum(value, p[3].exp())
 
         p = maximise(lambda p: zinb.log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, torch.as_tensor(x)), _theta(p[1]), p[2])
-
-
-class VAE(Predictor):
-    """The ZINB variational autoencoder as a predictor.
-
-    Its encoder sees the inputs less the gene that it predicts; the prediction is the mixture of
-    the decoded laws over `n_samples` draws from q(z | what it sees).
-
-    leaky : leave the count of the predicted gene in the encoder's input, in training and in
-        prediction. Not a prediction: it shows what such a score is worth
-    vae_options, training_options : of `model.ZINBVAE` and `training.fit`
-    """
-
-    def __init__(self, inputs=None, *, leaky=False, n_samples=16, vae_options=None, training_options=None, device="auto", seed=0):
-        super().__init__(inputs)
-        self.leaky, self.n_samples = leaky, checks.integer("n_samples", n_samples, low=1)
-        self.vae_options = {"hide": 0.0 if leaky else 0.1} | (vae_options or {})
-        self.training_options, self.device, self.seed = training_options or {}, device, seed
-
-    def fit(self, adata):
-        self.genes = list(adata.var_names)
-        inputs = None if self.leaky or self.inputs is None else [self.genes.index(g) for g in checks.genes("inputs", self.inputs, self.genes)]
-        device = training.pick_device(self.device)
-        start = training.torch_generator(self.seed, "initial weights")
-        counts = model.to_tensor(adata.X, device)
-        self.module = model.ZINBVAE(adata.n_vars, inputs=inputs, generator=start, **self.vae_options).to(device)
-        self.module.start_at(counts)
-        self.history = training.fit(self.module, counts, seed=self.seed, **self.training_options)
-        return self
-
-    @torch.no_grad()
-    def predict(self, adata, gene):
-        checks.same_genes("adata", adata, self.genes)
-        column, device = self.genes.index(*checks.genes("gene", gene, self.genes)), self.module.is_input.device
-        noise = training.torch_generator(self.seed, f"posterior samples for {gene}", device)
-        parts = []
-        for x in model.to_tensor(adata.X, device).split(4096):
-            visible = self.module.visible(x).clone()
-            if not self.leaky:
-                visible[:, column] = 0
-            mean, log_var = self.module.inference(x, visible)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn(self.n_samples, *mean.shape, generator=noise, device=device)
-            parts.append([p[..., 0] for p in self.module.generative(z, [column])])
-        return zinb.Mixture(model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts))))
-
-    @torch.no_grad()
-    def reconstruct(self, adata) -> zinb.ZINB:
-        """The law of every gene in every cell, (n_cells, n_genes), decoded at the posterior mean.
-
-        The encoder sees every input, the gene itself too: what parameters the VAE has learned, no
-        prediction.
-        """
-        checks.same_genes("adata", adata, self.genes)
-        x = model.to_tensor(adata.X, self.module.is_input.device)
-        parts = [self.module.generative(self.module.inference(b, self.module.visible(b))[0]) for b in x.split(4096)]
-        return model.to_law(*(torch.cat(p) for p in zip(*parts)))
-
-    @torch.no_grad()
-    def generate(self, n_cells: int, seed=0) -> np.ndarray:
-        """Counts of new cells, (n_cells, n_genes), with z drawn from the prior."""
-        device = self.module.is_input.device
-        noise = training.torch_generator(seed, "prior samples", device)
-        z = torch.randn(checks.integer("n_cells", n_cells, low=1), self.module.n_latent, generator=noise, device=device)
-        return model.to_law(*self.module.generative(z)).sample(stream(seed, "generated counts"))
-
-    def save(self, path):
-        """Write settings and weights, to be read by `load`."""
-        training.save(self.module, path)
-
-    def load(self, path, genes: list[str]) -> VAE:
-        """Read what `save` wrote, of a model fitted to `genes`, in place of `fit`."""
-        self.module, self.genes = training.load(model.ZINBVAE, path, self.device), list(genes)
-        if self.module.config["n_genes"] != len(self.genes):
-            raise ValueError(f"path = {str(path)!r}: a model of {self.module.config['n_genes']} genes, not of {len(self.genes)}")
-        return self
 
 
 def simple(inputs: list[str] | None = None) -> dict[str, Predictor]:
@@ -238,20 +380,22 @@ def simple(inputs: list[str] | None = None) -> dict[str, Predictor]:
     }
 
 
-def variational(inputs: list[str] | None = None, *, leaky: bool = False, **options) -> dict[str, VAE]:
-    """The VAE and its variants, by the keys of the tables. `options` as of `VAE`.
+def baselines(inputs: list[str] | None = None, *, seed: int | tuple[int, ...] = 0) -> dict[str, Predictor]:
+    """Those of `simple` and three more: the fitted true form, and two regressions with a log in the wrong place.
 
-    vae : beta 1, the true ELBO
-    vae_copying : beta 0.02, that of the proof of concept
-    vae_conditional : trained on the masked genes given the others alone
-    vae_leaky : as vae_copying, with the hidden count left in; only where `leaky`
+    seed : of `TrueForm`, the only one with random starts
     """
-    variants = {
-        "vae": VAE(inputs, vae_options={"beta": 1.0}, **options),
-        "vae_copying": VAE(inputs, vae_options={"beta": 0.02}, **options),
-        "vae_conditional": VAE(inputs, vae_options={"target": "hidden"}, **options),
+    few = simple(inputs)
+    more = {
+        "true_form": TrueForm(inputs, seed=seed),
+        "ridge_log1p": ridge_log1p(inputs),
+        "zinb_regression_log": ZINBRegression(inputs, link="log"),
     }
-    return variants | ({"vae_leaky": VAE(inputs, leaky=True, vae_options={"beta": 0.02}, **options)} if leaky else {})
+    order = (
+        "oracle", "true_form", "marginal", "ridge", "ridge_log1p", "neighbours",
+        "zinb_regression", "zinb_regression_log", "boosting",
+    )  # fmt: skip
+    return {name: (few | more)[name] for name in order}
 
 
 def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:

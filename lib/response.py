@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 
-from lib import checks, dataset, model, predictors, zinb
+from lib import checks, dataset, model, networks, zinb
 from lib.seeds import stream
 
 
@@ -64,12 +64,12 @@ class LatentArithmetic:
 
     The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent
     position of each control cell and decoded. The law of a gene is the mixture over these cells.
-    `options` as of `predictors.VAE`.
+    `options` as of `networks.VAE`.
     """
 
     def __init__(self, **options):
         options["vae_options"] = {"hide": 0.0} | options.get("vae_options", {})
-        self.vae = predictors.VAE(**options)
+        self.vae = networks.VAE(**options)
 
     def fit(self, adata):
         _means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn

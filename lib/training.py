@@ -55,6 +55,8 @@ def fit(
     patience: int = 6,
     cuts: int = 3,
     warmup: int = 0,
+    schedule: str = "plateau",
+    betas: tuple[float, float] = (0.9, 0.999),
     clip: float = 10.0,
     seed: int | tuple[int, ...] = 0,
     report: int = 0,
@@ -69,9 +71,13 @@ def fit(
         each of these points the best weights so far come back if they beat the present ones by
         more than a standard error over the validation cells: a smaller lead is chance, and weights
         trained for longer at a lower rate are then the better ones
-    warmup : epochs in which the weight of the KL term rises from 0 to its own, for a module that
-        has one (`kl_share`): without it, a latent variable may be lost before it is of use. The
-        best weights are looked for after it
+    warmup : epochs in which the module's `warmed` rises from 0 to 1: for the VAE, the share of the KL
+        term's weight, without which a latent variable may be lost before it is of use; for the
+        dependency network, the time before its index may have squares and products. The best
+        weights are looked for after it
+    schedule : "plateau", as above; or "one_cycle": the learning rate rises to its own over the first tenth
+        of `max_epochs` and falls to 0 at their end (Smith and Topin, arXiv 1708.07120), without early stopping
+    betas : of AdamW, the memory of its averages of the gradient and of its square
     clip : largest norm of the gradient
     report : print a line every so many epochs; 0 for none
 
@@ -82,6 +88,9 @@ def fit(
     checks.integer("patience", patience, low=1)
     checks.integer("cuts", cuts, low=0)
     checks.integer("warmup", warmup, low=0, high=max_epochs - 1)
+    checks.choice("schedule", schedule, ("plateau", "one_cycle"))
+    if len(checks.numbers("betas", betas, 0, 1 - 1e-9)) != 2:
+        raise ValueError(f"betas = {betas!r}: must be two numbers")
     checks.number("learning_rate", learning_rate, low=1e-12)
     checks.number("weight_decay", weight_decay, low=0)
     checks.number("clip", clip, low=1e-12)
@@ -95,14 +104,19 @@ def fit(
 
     noise = torch_generator(seed, "training noise", device)
     shuffle = stream(seed, "minibatches")
-    optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=tuple(betas), weight_decay=weight_decay)
+    one_cycle = None
+    if schedule == "one_cycle":
+        n_steps = max(3, max_epochs * -(-len(train) // batch_size))
+        rise = max(0.1, 2 / n_steps)  # at least a step up and one down: torch divides by 0 where the rise is none
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps, pct_start=rise, cycle_momentum=False)
     history, waited, cuts_left = [], 0, cuts
     best = good = copy.deepcopy(module.state_dict())
     best_losses = torch.full((max(n_validation, 1),), math.inf)
     for epoch in range(1, max_epochs + 1):
         module.train()
-        module.kl_share = min(1.0, (epoch - 1) / warmup) if warmup else 1.0
-        total = torch.zeros((), device=device)
+        module.warmed = min(1.0, (epoch - 1) / warmup) if warmup else 1.0
+        total, rate = torch.zeros((), device=device), optimiser.param_groups[0]["lr"]
         for rows in torch.as_tensor(shuffle.permutation(len(train)), device=device).split(batch_size):
             loss = module.loss(train[rows], noise).mean()
             optimiser.zero_grad()
@@ -112,6 +126,8 @@ def fit(
                 module.load_state_dict(good)
                 raise DivergenceError(epoch, loss.item())
             optimiser.step()
+            if one_cycle:
+                one_cycle.step()
             total += loss.detach() * len(rows)
         train_loss = total.item() / len(train)
         losses = losses_of(module, validation, seed) if n_validation else torch.tensor([train_loss])
@@ -120,10 +136,10 @@ def fit(
             module.load_state_dict(good)
             raise DivergenceError(epoch, score)
         good = copy.deepcopy(module.state_dict())
-        history.append((epoch, train_loss, score if n_validation else math.nan, optimiser.param_groups[0]["lr"]))
+        history.append((epoch, train_loss, score if n_validation else math.nan, rate))
         if report and (epoch % report == 0 or epoch == max_epochs):
             print(f"  epoch {epoch:3d}/{max_epochs}  train {train_loss:.4f}  validation {history[-1][2]:.4f} nats a cell", flush=True)
-        if epoch <= warmup:
+        if epoch <= warmup or one_cycle:
             continue
         waited += 1
         if score < best_losses.mean().item():

@@ -178,6 +178,18 @@ class Mixture(Law):
         self.components = components
         self.shape = components.shape[1:]
 
+    @classmethod
+    def of(cls, laws: list[Law]) -> Mixture:
+        """The equal mixture of ZINB laws, or of mixtures of these with as many components each.
+
+        laws : all of one shape
+        """
+        parts = [law.components if isinstance(law, Mixture) else law[None] for law in laws]
+        if len({part.shape for part in parts}) > 1:
+            raise ValueError(f"laws: of shapes {[law.shape for law in laws]}; must be of one shape, with as many components each")
+        full = [[np.broadcast_to(p, part.shape) for p in (part.mu, part.theta, part.pi)] for part in parts]
+        return cls(ZINB(*(np.concatenate(p) for p in zip(*full))))
+
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
         return Mixture(self.components[(slice(None), *index)])

@@ -51,7 +51,7 @@ import pandas as pd
 import scipy.special
 import torch
 
-from lib import checks, dataset, metrics, plotting, predictors, training, zinb
+from lib import checks, dataset, metrics, networks, plotting, training, zinb
 from lib.seeds import stream
 
 checks.parameters(
@@ -103,7 +103,7 @@ for replicate in range(replicates):
     frames.append(squared_errors(true, pooled, scenario="one_type", model="constant", **keys))
     epochs = []
     for beta in sorted({*betas, 1.0}):
-        vae = predictors.VAE(vae_options={"beta": beta, "hide": 0.0}, training_options={"max_epochs": max_epochs if beta == 1 else min(max_epochs, 50)}, **options)
+        vae = networks.VAE(vae_options={"beta": beta, "hide": 0.0}, training_options={"max_epochs": max_epochs if beta == 1 else min(max_epochs, 50)}, **options)
         estimate = vae.fit(one).reconstruct(one)
         epochs.append(len(vae.history))
         if beta == 1:
@@ -129,7 +129,7 @@ for replicate in range(replicates):
     expected = zinb.ZINB(weight @ [law.mu for law in of_type], np.exp(weight @ [np.log(law.theta) for law in of_type]), weight @ [law.pi for law in of_type])
     frames.append(squared_errors(true, expected, scenario="several_types", model="bayes", **keys))
     training_options = {"max_epochs": min(max_epochs, 40), "warmup": min(10, max_epochs - 1), "learning_rate": 3e-3}
-    vae = predictors.VAE(vae_options={"hide": 0.0}, training_options=training_options, **options).fit(several)
+    vae = networks.VAE(vae_options={"hide": 0.0}, training_options=training_options, **options).fit(several)
     frames.append(squared_errors(true, vae.reconstruct(several), scenario="several_types", model="vae", **keys))
     if replicate == 0:
         generated = ad.AnnData(vae.generate(several.n_obs, seed=(seed, replicate)).astype(np.float32), var=several.var[[]])

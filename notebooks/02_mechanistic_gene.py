@@ -46,7 +46,7 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, mechanisms as known_mechanisms, metrics, plotting, predictors, training
+from lib import checks, dataset, mechanisms as known_mechanisms, metrics, networks, plotting, predictors, training
 
 checks.parameters(
     globals(),
@@ -93,11 +93,11 @@ for replicate in range(replicates):
     test = dataset.fresh_cells(train, n_test, seed=(seed, replicate, 1))
 
     options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
-    networks = predictors.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
-    models = predictors.simple(base) | networks
+    variational = networks.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
+    models = predictors.simple(base) | variational
     for name, model in models.items():
         model.fit(train)
-        if name in networks:
+        if name in variational:
             print(f"replicate {replicate + 1}/{replicates}: {name}, {len(model.history)} epochs", flush=True)
 
     for gene, kind in dataset.kinds(train).items():
@@ -111,7 +111,7 @@ for replicate in range(replicates):
 
     train.write_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
     for name in ("vae", "vae_copying", "vae_conditional"):
-        networks[name].save(f"{data_dir}/02_{name}_{replicate}.pt")
+        variational[name].save(f"{data_dir}/02_{name}_{replicate}.pt")
 
 table = metrics.table(frames)
 summary = metrics.summary(table)

@@ -42,7 +42,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, metrics, perturb, plotting, predictors, training
+from lib import checks, dataset, metrics, networks, perturb, plotting, predictors, training
 
 checks.parameters(
     globals(),
@@ -79,7 +79,7 @@ for replicate in range(replicates):
     models = predictors.simple(base)
     for model in models.values():
         model.fit(train)
-    for name, network in predictors.variational(base, device=device, seed=(seed, replicate)).items():
+    for name, network in networks.variational(base, device=device, seed=(seed, replicate)).items():
         models[name] = network.load(f"{data_dir}/02_{name}_{replicate}.pt", train.var_names)
     reference = dataset.fresh_cells(train, n_reference, seed=(seed, replicate, 2))
 

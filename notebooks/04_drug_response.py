@@ -41,6 +41,7 @@ shift: float = 10.0  # counts that the additive drugs add to mu
 fold: float = 3.0  # by which the others multiply it
 dose: float = 1.0  # of every drug
 max_epochs: int = 40  # of each network at most
+model: str = ""  # a predictor of one's own beside these, package.module:Class
 device: str = "auto"  # auto, cpu or cuda
 figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 
@@ -57,7 +58,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, metrics, perturb, plotting, response, training, zinb
+from lib import checks, dataset, mechanisms as known_mechanisms, metrics, perturb, plotting, response, training, zinb
 from lib.seeds import stream
 
 checks.parameters(
@@ -74,6 +75,7 @@ checks.parameters(
     fold=partial(checks.number, low=1e-3),
     dose=partial(checks.number, low=0),
     max_epochs=partial(checks.integer, low=12),
+    model=lambda name, value: value and known_mechanisms.imported(name, value),
     device=lambda name, value: training.pick_device(value),
     figures_dir=checks.writable_folder,
 )
@@ -99,7 +101,7 @@ def called(control, treated):
     return (table["pvals_adj"] < 0.05).loc[both.var_names].to_numpy()
 
 
-frames, shown = [], {}
+frames, shown, own = [], {}, model.rpartition(":")[2]
 for replicate in range(replicates):
     streams = (seed, replicate)
     genes = {"target_zero_prob": zero_rate, "dispersion_range": dispersion_range, "n_cell_types": n_cell_types}
@@ -128,8 +130,10 @@ for replicate in range(replicates):
             "fold_change": response.FoldChange(),
             "vae": response.LatentArithmetic(device=device, seed=streams, training_options=training_options),
         }
-        for model in models.values():
-            model.fit(train)
+        if own:
+            models[own] = known_mechanisms.imported("model", model)()
+        for predictor in models.values():
+            predictor.fit(train)
         print(f"replicate {replicate + 1}/{replicates}: {name}, {len(models['vae'].vae.history)} epochs", flush=True)
         for number, cell_type in enumerate(types):
             cells = test[test.obs["cell_type"] == cell_type].copy()
@@ -140,10 +144,10 @@ for replicate in range(replicates):
                 more = treated[treated.obs["cell_type"] == cell_type]
             true = dataset.law(after)[0]
             changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: model.predict(cells) for key, model in models.items()} | {"maximum_likelihood": zinb.fit(more.X)}
+            laws = {key: predictor.predict(cells) for key, predictor in models.items()} | {"maximum_likelihood": zinb.fit(more.X)}
             for key, law in laws.items():
                 keys = {"scenario": name, "model": key, "split": "held_out_type" if cell_type == held_out else "held_out", "replicate": replicate, "cell_type": cell_type}
-                values = metrics.distances(true, law)[["kl_nats", "excess_crps", "mse_mean"]].mean().to_dict()
+                values = metrics.distances(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()
                 if cell_type == held_out and key != "maximum_likelihood":
                     drawn = after if key == "oracle" else ad.AnnData(response.draw(law, n_test, (*streams, 7, list(drugs).index(name))), var=cells.var[[]])
                     found = called(ad.AnnData(dataset.dense(cells.X), var=cells.var[[]]), ad.AnnData(dataset.dense(drawn.X), var=cells.var[[]]))

@@ -91,12 +91,20 @@ def test_kl_is_exact_where_the_prediction_underflows():
 
 
 def test_kl_is_infinite_where_the_prediction_lacks_the_support():
-    draws = np.arange(20)[None]
-    row = metrics.distances(laws((5.0, 1.0, 0.3)), zinb.Empirical(draws)).iloc[0]
-    assert row["kl_nats"] == np.inf
-    cdf = np.minimum((K + 1) / 20, 1)
-    np.testing.assert_allclose(row["excess_crps"], np.sum((zinb_cdf(K, 5.0, 1.0, 0.3) - cdf) ** 2), rtol=1e-6)
-    assert "mse_mu" not in row
+    row = metrics.distances(laws((5.0, 1.0, 0.3)), laws((0.0, 1.0, 0.3))).iloc[0]
+    assert row["kl_nats"] == np.inf and np.isfinite(row["excess_crps"])
+
+
+def test_empirical_law_is_scored_by_crps_and_mean_and_has_no_kl():
+    true, draws = laws((5.0, 1.0, 0.3), (2.0, 3.0, 0.0)), np.stack([np.arange(20), np.full(20, 3)])
+    frame = metrics.distances(true, zinb.Empirical(draws))
+    assert set(frame.columns) == {"excess_crps", "mse_mean"}
+    for i, (law, cdf) in enumerate([((5.0, 1.0, 0.3), np.minimum((K + 1) / 20, 1)), ((2.0, 3.0, 0.0), K >= 3)]):
+        np.testing.assert_allclose(frame["excess_crps"][i], np.sum((zinb_cdf(K, *law) - cdf) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(frame["mse_mean"], [(9.5 - 3.5) ** 2, 1])
+    tidy = metrics.score(true, {"marginal": laws((4.0, 1.0, 0.3), (4.0, 1.0, 0.3)), "draws": zinb.Empirical(draws)})
+    assert set(tidy[tidy["model"] == "draws"]["metric"]) == {"excess_crps", "mse_mean", "skill_crps"}
+    assert {"kl_nats", "skill_kl"} < set(tidy[tidy["model"] == "marginal"]["metric"])
 
 
 def test_empirical_law_of_many_draws_comes_near_the_truth():
@@ -183,6 +191,13 @@ def test_slope_ratio_of_closed_cases():
     assert metrics.slope_ratio(dose, np.full(30, 7.0), true) == pytest.approx(0)
     assert np.isnan(metrics.slope_ratio(dose, true, np.full(30, 7.0)))
     assert np.isnan(metrics.slope_ratio(np.full(30, 2), true, true))
+
+
+@pytest.mark.parametrize("level", [0.1, 1.37, 7.3, 1e4])
+def test_slope_ratio_is_nan_where_the_truth_is_flat_but_for_rounding(level):
+    for top in (37, 61, 113, 240):
+        dose = np.tile(np.unique(np.round(np.linspace(top / 2, top, 29))), 50)
+        assert np.isnan(metrics.slope_ratio(dose, 0.1 * dose, np.full(len(dose), level)))
 
 
 def test_slope_ratio_is_the_ratio_of_least_squares_slopes():

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from lib import model, predictors, zinb
+from lib import model, predictors, training, zinb
+from tests.agreement import one_line
 
 torch.set_num_threads(1)
 
@@ -265,3 +266,328 @@ def test_bad_settings_raise_one_line_that_names_them(options, named):
     with pytest.raises(ValueError, match=named) as error:
         model.ZINBVAE(**({"n_genes": 4} | options))
     assert "\n" not in str(error.value)
+
+
+def network(n_genes=5, *, seed=0, **options):
+    """A dependency network with weights at random, those that a gene may not have among them."""
+    module = model.DependencyNetwork(n_genes, generator=rng(seed), **options)
+    with torch.no_grad():
+        module.weight.copy_(0.1 * torch.randn(module.weight.shape, generator=rng(seed + 1)))
+        module.bias.copy_(torch.randn(n_genes, generator=rng(seed + 2)))
+    return module
+
+
+def terms_by_hand(module, cell):
+    """(genes in a term, its value in a cell) for each term, by a loop."""
+    inputs = module.inputs.tolist()
+    alone = [({g}, cell[g]) for g in inputs]
+    return alone + [({inputs[a], inputs[b]}, cell[inputs[a]] * cell[inputs[b]]) for a, b in module.pairs.T.tolist()]
+
+
+@pytest.mark.parametrize("options", [{}, {"inputs": [0, 2, 3]}, {"max_pairs": 7}, {"max_pairs": 0}], ids=str)
+def test_no_gene_is_in_its_own_index_and_every_input_is_in_the_others(options):
+    module, x = network(**options), counts(n_genes=5)
+    module.start_at(x)
+    before = module.index(x)
+    for gene in range(5):
+        other = x.clone()
+        other[:, gene] += 7
+        after = module.index(other)
+        assert torch.equal(before[:, gene], after[:, gene])
+        others = [g for g in range(5) if g != gene]
+        assert (before != after)[:, others].all() == (gene in module.inputs.tolist())
+
+
+@pytest.mark.parametrize("options", [{}, {"inputs": [4, 1, 2]}, {"max_pairs": 6}], ids=str)
+def test_index_is_a_sum_over_terms_in_units_of_their_spread(options):
+    module, x = network(**options), counts(40, 5)
+    module.start_at(x)
+    values = np.array([[v.item() for _, v in terms_by_hand(module, cell)] for cell in x])
+    spread, members = values.std(0, ddof=1), [m for m, _ in terms_by_hand(module, x[0])]
+    expected = np.empty((40, 5))
+    for gene in range(5):
+        kept = [t for t, m in enumerate(members) if gene not in m]
+        expected[:, gene] = module.bias[gene].item() + sum(module.weight[t, gene].item() * values[:, t] / spread[t] for t in kept)
+    np.testing.assert_allclose(module.index(x).detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("max_pairs", "n_squares", "n_products"), [(400, 4, 6), (10, 4, 6), (6, 4, 2), (4, 4, 0), (3, 0, 0)])
+def test_terms_are_inputs_squares_and_no_more_products_than_asked_for(max_pairs, n_squares, n_products):
+    module = network(6, inputs=[5, 0, 3, 2], max_pairs=max_pairs)
+    module.start_at(counts(n_genes=6))
+    pairs = [tuple(sorted(p)) for p in module.pairs.T.tolist()]
+    assert len(set(pairs)) == len(pairs) == n_squares + n_products
+    assert sum(a == b for a, b in pairs) == n_squares
+    assert len(module.weight) == 4 + n_squares + n_products
+
+
+def test_start_at_chooses_the_products_that_the_counts_of_other_genes_follow():
+    draws = np.random.default_rng(3)
+    x = draws.poisson(3, (1500, 10))
+    x[:, 8], x[:, 9] = draws.poisson(x[:, 1] * x[:, 6]), draws.poisson(x[:, 2] * x[:, 3])
+    module = model.DependencyNetwork(10, inputs=list(range(8)), max_pairs=10)
+    module.start_at(torch.as_tensor(x, dtype=torch.float32))
+    products = {tuple(p) for p in module.pairs.T.tolist() if p[0] != p[1]}
+    assert products == {(1, 6), (2, 3)}
+
+
+def test_a_network_starts_where_zeros_are_explained_by_pi_and_mu_is_about_the_mean_of_the_rest():
+    module = model.DependencyNetwork(3, generator=rng())
+    x = torch.tensor([[0.0, 2, 1], [0, 0, 1], [4, 0, 1], [8, 0, 2]])
+    module.start_at(x)
+    mu, theta, logit_pi = (p.detach().numpy() for p in module.link(module.index(x)))
+    np.testing.assert_allclose(mu, np.tile([6, 2, 1.25], (4, 1)), rtol=0.1)
+    np.testing.assert_allclose(theta, 7, rtol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit_pi)), [0.5, 0.75, 0], atol=2e-3)
+
+
+def link_by_hand(module, index, gene):
+    """mu of one gene from its index, in double precision."""
+    p = {k: v[gene].detach().double().numpy() for k, v in module.named_parameters() if k not in ("weight", "bias")}
+    steps = 1 / (1 + np.exp(-np.exp(p["log_steep"]) * (index[:, None] - p["place"])))
+    level, sharp = p["slope"] * index + steps @ p["height"], np.exp(p["log_sharp"])
+    return module.scale[gene].item() * (np.logaddexp(0, level * sharp) / sharp + np.exp(p["log_floor"])) + 1e-6
+
+
+def test_link_is_its_formula_for_some_genes_and_for_all():
+    module, index = network(), torch.linspace(-3, 3, 50)
+    module.start_at(counts(n_genes=5))
+    with torch.no_grad():
+        module.height.copy_(torch.randn(5, 4, generator=rng(8)))
+    mu = module.link(index[:, None].expand(-1, 5))[0].detach()
+    some = module.link(index[:, None].expand(-1, 2), [3, 1])
+    torch.testing.assert_close(some[0], mu[:, [3, 1]])
+    for gene in range(5):
+        np.testing.assert_allclose(mu[:, gene], link_by_hand(module, index.double().numpy(), gene), rtol=1e-4)
+
+
+def test_link_can_be_a_step():
+    module = network(2, n_units=2)
+    with torch.no_grad():
+        module.slope.zero_()
+        module.height.copy_(torch.tensor([[3.0, 0.0]]))
+        module.place.fill_(0.5)
+        module.log_steep.fill_(np.log(1e4))
+    index = torch.tensor([[-1e4], [0.0], [0.499], [0.501], [1.0], [1e4]]).expand(-1, 2).clone().requires_grad_()
+    mu = module.link(index)[0]
+    np.testing.assert_allclose(mu[:3].detach(), np.log(2) / 10 + 0.05, rtol=1e-3)
+    np.testing.assert_allclose(mu[3:].detach(), 3.05, rtol=1e-3)
+    mu.sum().backward()
+    assert index.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 1.0, 2.5])
+def test_loss_is_the_minimax_concave_penalty_less_the_log_likelihood(sparsity):
+    module, x = network(sparsity=sparsity), counts(40, 5)
+    module.start_at(x)
+    with torch.no_grad():
+        module.weight.mul_(torch.linspace(0, 2.5, len(module.weight))[:, None])  # some of them beyond where they are free
+    penalty, members = 0.0, [m for m, _ in terms_by_hand(module, x[0])]
+    unit = sparsity * np.sqrt(2 * np.log(len(members)) / 40)
+    for term, genes in enumerate(members):
+        strength = unit * (0.35 if term < 5 else 0.6 if len(genes) == 1 else 0.85)
+        for gene in set(range(5)) - genes:
+            w = abs(module.weight[term, gene].item())
+            if strength > 0:
+                gamma = 0.1 / strength  # Zhang (2010), equation 2.1: free beyond gamma times the strength
+                penalty += strength * w - w**2 / (2 * gamma) if w <= gamma * strength else gamma * strength**2 / 2
+    log_p = scipy_log_pmf(x, *module.link(module.index(x))).sum(1)
+    free = (module.weight.abs() > 0.1).float().mean()
+    assert 0.2 < free < 0.8
+    np.testing.assert_allclose(module.loss(x, rng()).detach(), penalty - log_p, rtol=1e-4)
+
+
+def test_while_training_warms_up_the_index_is_of_first_order():
+    module, x = network(), counts(30, 5)
+    module.start_at(x)
+    module.warmed = 0.5
+    warming = module.loss(x, rng()).detach()
+    with torch.no_grad():
+        module.weight[5:] = 0
+    module.warmed = 1.0
+    np.testing.assert_allclose(warming, module.loss(x, rng()).detach(), rtol=1e-5)
+
+
+def test_criterion_is_the_extended_bic_of_the_weights_that_are_kept():
+    module, x = network(4), counts(50, 4)
+    module.start_at(x)
+    members = [m for m, _ in terms_by_hand(module, x[0])]
+    with torch.no_grad():
+        module.weight.mul_((torch.rand(module.weight.shape, generator=rng(9)) < 0.5).float())
+        module.weight[0, 1] = 0.005  # too small to be kept
+        kept = module.weight.clone()
+        kept[0, 1] = 0
+    expected = []
+    for gene in range(4):
+        terms = [m for term, m in enumerate(members) if kept[term, gene] != 0 and gene not in m]
+        n_products = 4 * 3 // 2  # of four inputs, however many were kept
+        choices = [np.log(n_products if len(m) == 2 else 4) for m in terms]
+        expected.append(len(terms) * 0.5 * np.log(50) + sum(choices))
+    criterion = module.criterion(x)
+    with torch.no_grad():
+        module.weight.copy_(kept)
+    log_p = scipy_log_pmf(x, *module.link(module.index(x))).sum(0)
+    np.testing.assert_allclose(criterion, np.array(expected) - log_p, rtol=1e-4)
+
+
+def test_weighing_sets_the_penalty_by_the_standard_error_of_each_score():
+    module, x = network(4, sparsity=0.7), counts(60, 4)
+    module.start_at(x)
+    step = 1e-3
+    with torch.no_grad():
+        index = module.index(x).double()
+        up, down = (scipy_log_pmf(x, *module.link(index.float() + s)) for s in (step, -step))
+    score = (up - down) / (2 * step)
+    terms = module.terms(x).numpy()
+    error = np.sqrt((terms[:, :, None] ** 2 * score[:, None, :] ** 2).mean(0) / 60)
+    members = [m for m, _ in terms_by_hand(module, x[0])]
+    order = np.array([0.5 if term < 4 else 1.0 for term in range(len(members))])[:, None]
+    module.weigh(x)
+    np.testing.assert_allclose(module.penalty_of, 0.7 * order * error * np.sqrt(2 * np.log(len(members))), rtol=2e-2, atol=1e-4)
+
+
+def test_adopting_takes_the_parameters_of_those_genes_alone():
+    one, other = network(3, seed=1), network(3, seed=5)
+    before = {name: p.clone() for name, p in one.named_parameters()}
+    one.adopt(other, torch.tensor([False, True, False]))
+    for name, parameter in one.named_parameters():
+        source = dict(other.named_parameters())[name]
+        for gene in range(3):
+            column = (slice(None), gene) if name == "weight" else gene
+            assert torch.equal(parameter[column], (source if gene == 1 else before[name])[column])
+
+
+def straight(slopes, n_cells, seed, n_draws=2):
+    """Counts of an input and of genes whose mu is 8 + slope * input, and the network that is their law, set by hand."""
+    draws = np.random.default_rng(seed)
+    first = draws.poisson(4, n_cells)
+    mu = np.maximum(8 + np.outer(first, slopes), 0.1)
+    x = np.column_stack([first, draws.poisson(draws.gamma(20, mu / 20)) * (draws.random(mu.shape) > 0.2)])
+    x = torch.as_tensor(x, dtype=torch.float32)
+    module = model.DependencyNetwork(x.shape[1], inputs=[0], n_draws=n_draws, n_units=1)
+    module.start_at(x)
+    with torch.no_grad():
+        for parameter, value in ((module.height, 0), (module.log_floor, -20), (module.log_sharp, 5), (module.log_theta, np.log(20))):
+            parameter.fill_(value)
+        module.logit_pi.fill_(np.log(0.2 / 0.8))
+        module.bias[1:] = 8 / module.scale[1:]
+        module.weight[0, 1:] = torch.as_tensor(slopes) * module.spread[0] / module.scale[1:]
+    return module, x
+
+
+def test_settle_keeps_the_genes_whose_index_is_worth_its_parameters_by_bic():
+    slopes = np.array([0.0, 0.06, 0.14, 0.2, 0.26, 0.32, 0.4, 0.8])
+    module, x = straight(slopes, 1500, seed=2)
+    fitted = zinb.fit(x.numpy())
+    constant = [np.log((1 - p) * scipy.stats.nbinom.pmf(k, t, t / (t + m)) + p * (k == 0)).sum() for k, m, t, p in
+                zip(x.numpy().T, fitted.mu, fitted.theta, fitted.pi)]  # fmt: skip
+    gain = scipy_log_pmf(x, *module.link(module.index(x))).sum(0) - constant
+    n_weights = (module.weight.abs() > 0.01).sum(0).numpy()
+    worth = gain > 0.5 * np.log(1500) * (n_weights + 1 + 3)
+    assert worth[-1] and not worth[1] and 1 < worth.sum() < 7  # of 8 that could depend on the input
+    module.settle(x, rng())
+    np.testing.assert_array_equal((module.weight != 0).any(0), worth)
+
+
+def test_settle_gives_genes_that_depend_on_nothing_the_maximum_likelihood_law():
+    module, x = straight(np.array([0.0, 0.0, 3.0]), 800, seed=2)
+    with torch.no_grad():
+        module.height[:3] = 0.3  # so that the law isn't the right one before
+        module.log_theta[:3] = 1.0
+    module.settle(x, rng())
+    fitted = zinb.fit(x.numpy())
+    mu, theta, logit_pi = (p.detach().double().numpy() for p in module.link(module.index(x)))
+    np.testing.assert_allclose(mu[:, :3], np.tile(fitted.mu[:3], (800, 1)), rtol=1e-5)
+    np.testing.assert_allclose(np.log(theta[:3]), np.log(fitted.theta[:3]), atol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit_pi[:3])), fitted.pi[:3], rtol=1e-4, atol=1e-10)
+    assert (module.weight != 0).any(0).tolist() == [False, False, False, True]
+    for gene in range(3):  # under every draw
+        np.testing.assert_allclose(module.drawn(x, gene)[0].detach(), fitted.mu[gene], rtol=1e-5)
+
+
+def test_draws_scatter_around_the_estimate_as_the_information_in_the_cells_says():
+    module, x = straight(np.array([1.5]), 500, seed=3, n_draws=8000)
+    module.settle(x, rng())
+    assert (module.weight[:, 1] != 0).tolist() == [True, False]  # the input, not its square
+    estimate = np.array([module.weight[0, 1].item(), module.bias[1].item()])
+    draws = module.draws[:, [0, 2], 1].double().numpy()
+    np.testing.assert_allclose(draws[:4000] + draws[4000:], np.tile(2 * estimate, (4000, 1)), atol=1e-5)
+    assert (module.draws[:, 1] == 0).all() and (module.draws[:, :2, 0] == 0).all()
+    first, own = x.double().numpy().T
+
+    def log_p(w):
+        mu = link_by_hand(module, w[0] * first / first.std(ddof=1) + w[1], 1)
+        return np.log(0.8 * scipy.stats.nbinom.pmf(own, 20, 20 / (20 + mu)) + 0.2 * (own == 0))
+
+    scores = np.array([(log_p(estimate + h) - log_p(estimate - h)) / 2e-5 for h in 1e-5 * np.eye(2)])
+    expected = np.linalg.inv(scores @ scores.T + np.eye(2))  # with a prior of spread 1
+    standard_error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / 4000)
+    np.testing.assert_array_less(np.abs(np.cov(draws[:4000].T) - expected), 5 * standard_error)
+
+
+def test_a_law_drawn_is_the_link_of_the_index_under_the_drawn_weights():
+    module, x = straight(np.array([1.5, -0.8]), 300, seed=4, n_draws=6)
+    module.settle(x, rng())
+    mu, theta, logit_pi = (p.detach() for p in module.drawn(x, 2))
+    assert mu.shape == theta.shape == logit_pi.shape == (6, 300)
+    for draw in range(6):
+        weight, square, bias = module.draws[draw, :, 2].double().numpy()
+        assert square == 0
+        first = x[:, 0].double().numpy()
+        np.testing.assert_allclose(mu[draw], link_by_hand(module, weight * first / first.std(ddof=1) + bias, 2), rtol=1e-4)
+
+
+def test_a_trained_network_follows_the_input_that_matters_and_hardly_any_other():
+    draws = np.random.default_rng(5)
+    x = draws.poisson(4, (1000, 4))
+    x[:, 3] = draws.poisson(1 + 2 * x[:, 1])
+    x = torch.as_tensor(x, dtype=torch.float32)
+    module = model.DependencyNetwork(4, inputs=[0, 1, 2], generator=rng())
+    module.start_at(x)
+    training.fit(module, x, max_epochs=300, batch_size=1000, learning_rate=2e-2, schedule="one_cycle", validation_fraction=0.0)
+    module.settle(x, rng())
+    assert (module.weight[:, :3] == 0).all()
+    alone, true = module.weight[:3, 3].abs(), module.weight[1, 3].item()
+    assert true > 0 and alone[[0, 2]].max() < 0.1 * true
+    at = torch.tensor([[4.0, 0, 4, 0], [4, 4, 4, 0], [0, 4, 8, 0], [4, 8, 4, 0]])
+    np.testing.assert_allclose(module.link(module.index(at))[0][:, 3].detach(), [1, 9, 9, 17], rtol=0.1, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (dict(n_genes=0), "n_genes = 0"),
+        (dict(n_genes=1), "inputs = [0]"),
+        (dict(inputs=[]), "inputs = []"),
+        (dict(inputs=[4]), "inputs = 4"),
+        (dict(inputs=[-1]), "inputs = -1"),
+        (dict(n_units=0), "n_units = 0"),
+        (dict(sparsity=-0.5), "sparsity = -0.5"),
+        (dict(sparsity=float("nan")), "sparsity = nan"),
+        (dict(max_pairs=-1), "max_pairs = -1"),
+        (dict(max_pairs=2.5), "max_pairs = 2.5"),
+        (dict(n_draws=1), "n_draws = 1"),
+    ],
+)
+def test_bad_settings_of_a_dependency_network_raise_one_line_that_names_them(options, named):
+    with pytest.raises(ValueError) as error:
+        model.DependencyNetwork(**({"n_genes": 4} | options))
+    one_line(error, named)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [(dict(n_hidden=0), "n_hidden = 0"), (dict(hide=2.0), "hide = 2.0"), (dict(inputs=[]), "inputs = []"), (dict(hide=0.0), "inputs = ")]
+)
+def test_bad_settings_of_a_perceptron_raise_one_line_that_names_them(options, named):
+    with pytest.raises(ValueError) as error:
+        model.ZINBMLP(**({"n_genes": 4} | options))
+    one_line(error, named)
+
+
+def test_loss_of_a_perceptron_is_that_of_the_genes_that_it_does_not_see():
+    module, x = model.ZINBMLP(4, 16, inputs=[0, 1], hide=0.5, generator=rng()), counts()
+    visible = module.visible(x, rng(3))
+    log_p = scipy_log_pmf(x, *module(x, visible))
+    expected = [-row[~seen].sum() for row, seen in zip(log_p, visible.bool().numpy())]
+    assert (visible[:, 2:] == 0).all() and 0 < visible[:, :2].mean() < 1
+    np.testing.assert_allclose(module.loss(x, rng(3)).detach(), expected, rtol=2e-5)

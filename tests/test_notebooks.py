@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import pandas as pd
 import pytest
 
 from lib import checks
@@ -28,8 +29,8 @@ def papermill(name, folder, *options):
     return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
-def test_there_are_the_four_notebooks():
-    assert NAMES == ["01_generative_modelling", "02_mechanistic_gene", "03_perturb_and_predict", "04_drug_response"]
+def test_there_are_the_five_notebooks():
+    assert NAMES == ["01_generative_modelling", "02_mechanistic_gene", "03_perturb_and_predict", "04_drug_response", "05_leaderboard"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
@@ -70,6 +71,7 @@ def test_parameters_are_typed_explained_and_run_as_they_stand(source):
         ("02_mechanistic_gene", ["-p", "zero_rate", "1.2"], "ValueError: zero_rate = 1.2: must be from 0 to 0.99"),
         ("03_perturb_and_predict", ["-p", "data_dir", "{tmp}"], "run notebook 02 first"),
         ("04_drug_response", ["-p", "dose", "-1"], "ValueError: dose = -1: must be at least 0"),
+        ("05_leaderboard", ["-p", "model", "no_such_module:Model"], "ValueError: model = 'no_such_module:Model': can't be imported"),
     ],
 )
 def test_a_bad_parameter_ends_in_one_line_and_writes_nothing(name, options, message, tmp_path):
@@ -79,6 +81,36 @@ def test_a_bad_parameter_ends_in_one_line_and_writes_nothing(name, options, mess
     assert code != 0
     assert message in last
     assert not list(figures.rglob("*.*"))
+
+
+def with_an_own(option, value, folder):
+    """Notebook 05 at small size with a model or a mechanism of one's own."""
+    sizes = {"replicates": 1, "n_cells": 500, "n_test": 40, "n_reference": 4, "n_doses": 6, "n_genes": 5, "max_epochs": 1, "n_steps": 10, "n_members": 1}
+    options = [w for name, number in sizes.items() for w in ("-p", name, str(number))]
+    code, last = papermill("05_leaderboard", folder, *options, "-p", option, value, "-p", "figures_dir", str(folder / "figures"))
+    table = folder / "figures" / "tables" / "05_leaderboard.csv"
+    return code, last, pd.read_csv(table, keep_default_na=False) if table.exists() else None
+
+
+def test_a_model_of_ones_own_gets_a_row(tmp_path):
+    code, last, table = with_an_own("model", "tests.models_of_ones_own:MyModel", tmp_path)
+    assert code == 0, last
+    own = table.query("model == 'MyModel'")
+    assert {"skill_crps", "slope_ratio"} <= set(own["metric"]) and "skill_kl" not in set(own["metric"])
+    assert set(own["split"]) == {"held_out", "do_inside", "do_beyond", "pairs", "off_target"}
+
+
+def test_a_leaking_model_is_refused_in_one_line(tmp_path):
+    code, last, table = with_an_own("model", "tests.models_of_ones_own:Leaky", tmp_path)
+    assert code != 0 and table is None
+    assert "Leaky: leakage: what it predicts of mech_linear changes" in last
+
+
+def test_a_truth_of_ones_own_is_asked_about(tmp_path):
+    code, last, table = with_an_own("mechanism", "tests.mechanisms_of_ones_own:saturating", tmp_path)
+    assert code == 0, last
+    rows = table.query("metric == 'skill_kl' and split == 'do_inside' and mechanism == 'tests.mechanisms_of_ones_own:saturating'")
+    assert {"ridge", "vae", "dependency_network"} <= set(rows["model"]) and "true_form" not in set(rows["model"])
 
 
 def test_publishing_drops_injected_parameters_and_is_idempotent(tmp_path):

@@ -344,6 +344,24 @@ def test_doses_beyond_lie_outside_the_training_range(mean):
     assert (values == np.round(values)).all() and len(np.unique(values)) == len(values) == 30
 
 
+@pytest.mark.parametrize("mean", [2.0, 60.0])
+def test_doses_beyond_can_reach_further_while_inside_stays(mean):
+    train = dataset.base_genes(2000, 3, None, (mean, mean), (0.1, 0.1), seed=5)
+    counts = counts_of(train, ["gene_0"]).ravel()
+    values, end = perturb.doses_to_beyond(train, "gene_0", 20, percentile=99.9)
+    nearer, same = perturb.doses_to_beyond(train, "gene_0", 20)
+    assert end == same == np.percentile(counts, 99)
+    assert values.max() == max(19, np.ceil(2 * np.percentile(counts, 99.9))) >= nearer.max() == max(19, np.ceil(2 * end))
+    assert values[0] == 0 and (values == np.round(values)).all() and len(values) == 20 and (np.diff(values) > 0).all()
+
+
+@pytest.mark.parametrize("percentile", [-1, 101, np.nan, "99"])
+def test_percentile_that_is_none_is_refused_in_one_line(percentile):
+    with pytest.raises(ValueError) as error:
+        perturb.doses_to_beyond(dataset.base_genes(20, 2), "gene_0", percentile=percentile)
+    one_line(error, "percentile = ")
+
+
 def test_the_second_parent_is_another_one():
     adata = dataset.get_mech_dataset(dataset.base_genes(200, 4, seed=3), "linear", parameters={"weights": np.array([3.0, -1.0, 2.0, -2.0])}, target_zero_prob=None)
     assert perturb.second_parent(adata, "gene_0", "mech_linear") == "gene_3"

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import jupytext
-import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -18,8 +17,8 @@ def test_shell_commands_exist():
     lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     for words in filter(None, lines):
         if words[0] == "./run_all.sh":
-            assert set(words[1:]) <= {"quick", "test", "--help", "--force"}
-        elif words[0] == "papermill":
+            assert set(words[1:]) <= {"quick", "test", "peers", "--help", "--force"}
+        elif "papermill" in words[:2]:
             notebook = next(w for w in words if w.startswith("notebooks/"))
             assert (ROOT / notebook).is_file()
             cell = next(c for c in jupytext.read(ROOT / notebook).cells if "parameters" in c.metadata.get("tags", []))
@@ -29,11 +28,24 @@ def test_shell_commands_exist():
             assert words == ["source", ".venv/bin/activate"]
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_example_runs(code, capsys):
-    assert len(code.splitlines()) <= 12
-    exec(code, {})
+def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    first, model, second = blocks("python")
+    assert len(first.splitlines()) <= 13 and len(second.splitlines()) <= 11
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_model.py").write_text(model)
+    exec(first, {})
     assert "skill_kl" in capsys.readouterr().out
+    exec(second, {})
+    assert "mine" in capsys.readouterr().out
+
+
+def test_the_model_of_ones_own_is_the_one_that_is_tested():
+    _, code, _ = blocks("python")
+    assert len(code.splitlines()) <= 25
+    imports, _, model = code.partition("\n\n\n")
+    source = (ROOT / "tests" / "models_of_ones_own.py").read_text()
+    assert model in source and all(line in source for line in imports.splitlines())
 
 
 def test_links_lead_to_files():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lib import dataset, model, training, zinb
+from tests.agreement import one_line
 
 torch.set_num_threads(1)
 
@@ -208,6 +209,44 @@ def test_one_seed_gives_one_training_and_the_global_state_is_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_one_cycle_rises_falls_to_nothing_and_never_stops_early():
+    module = Scripted(validation_goal=1.0)
+    history = training.fit(module, CELLS, max_epochs=60, batch_size=50, learning_rate=0.5, schedule="one_cycle", patience=1, cuts=0)
+    rates = history["learning_rate"].to_numpy()
+    top = rates.argmax()
+    assert len(history) == 60 and len(module.seen) == 120
+    assert 4 <= top <= 7 and rates[top] == pytest.approx(0.5, rel=0.05)
+    assert (np.diff(rates[: top + 1]) > 0).all() and (np.diff(rates[top:]) < 0).all()
+    assert rates[0] < 0.05 * 0.5 * 1.01 and rates[-1] < 1e-2 * 0.5
+    assert module.w.item() == pytest.approx(10.0, abs=0.1)  # the last weights, not those that were best at 1
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2, 3, 10, 11])
+def test_one_cycle_trains_however_few_steps_there_are(max_epochs):
+    module = Scripted()
+    history = training.fit(module, CELLS, max_epochs=max_epochs, batch_size=100, learning_rate=0.1, schedule="one_cycle", validation_fraction=0.0)
+    assert len(history) == len(module.seen) == max_epochs
+    assert 1e-3 < module.w.item() <= 0.1 * max_epochs * 1.01
+
+
+def test_an_unknown_schedule_raises_one_line():
+    with pytest.raises(ValueError) as error:
+        training.fit(Scripted(), CELLS, schedule="cosine")
+    one_line(error, "schedule = 'cosine'", "plateau", "one_cycle")
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.7), (0.0, 0.99)])
+def test_weights_follow_adam_with_the_betas_given(betas):
+    module = Scripted()
+    training.fit(module, CELLS, max_epochs=30, batch_size=100, learning_rate=0.5, validation_fraction=0.0, patience=100, betas=betas, clip=1e9)
+    w = first = second = 0.0
+    for step in range(1, 30):  # Kingma and Ba (arXiv 1412.6980), algorithm 1
+        gradient = 2 * (w - 10)
+        first, second = (b * m + (1 - b) * g for b, m, g in zip(betas, (first, second), (gradient, gradient**2)))
+        w -= 0.5 * (first / (1 - betas[0] ** step)) / (np.sqrt(second / (1 - betas[1] ** step)) + 1e-8)
+        assert module.seen[step] == pytest.approx(w, rel=1e-4, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -225,6 +264,9 @@ def test_one_seed_gives_one_training_and_the_global_state_is_left_alone():
         {"cuts": -1},
         {"clip": 0},
         {"clip": -1.0},
+        {"betas": 0.9},
+        {"betas": (0.9,)},
+        {"betas": (0.9, 1.0)},
         {"seed": -1},
     ],
     ids=str,

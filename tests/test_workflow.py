@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from lib import metrics
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
-TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug"]
-FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response"]
+TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
+FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response", "fig5_leaderboard"]
 
 
 def run(*command, cwd=ROOT):
@@ -59,7 +60,7 @@ def test_tables_are_tidy(tiny, name):
 
 
 def test_oracle_and_marginal_are_the_ends_of_the_scale(tiny):
-    for name in ("02_mechanism", "03_perturbation"):
+    for name in ("02_mechanism", "03_perturbation", "05_leaderboard"):
         skills = table(name).query("metric == 'skill_kl'").assign(value=lambda t: t["value"].astype(float))
         assert np.allclose(skills.query("model == 'oracle'")["value"], 1)
         assert np.allclose(skills.query("model == 'marginal'")["value"], 0)
@@ -92,7 +93,7 @@ def test_figures_are_there_with_editable_text(tiny, name):
 def test_run_json_says_what_a_run_was_made_with(tiny):
     about = json.loads((BUILD / "figures/tables/run.json").read_text())
     assert about["versions"]["torch"].startswith("2.13.0")
-    assert len(about["notebooks"]) == 4
+    assert len(about["notebooks"]) == 5
     assert about["notebooks"]["02_mechanistic_gene"]["parameters"]["replicates"] == 2
     assert about["notebooks"]["03_perturb_and_predict"]["parameters"]["n_doses"] == 8
 
@@ -137,7 +138,7 @@ def test_an_unknown_command_is_refused():
 
 def test_help_names_the_commands():
     text = run("./run_all.sh", "--help").stdout
-    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "--help"))
+    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "--help"))
 
 
 def test_environment_yml_installs_the_same_pins():
@@ -149,6 +150,13 @@ def test_every_requirement_is_pinned():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(line.count("==") == 1 and "+" not in line for line in lines)
     assert "torch==2.13.0" in lines
+
+
+def test_the_published_models_are_pinned_and_in_the_committed_table():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["peers"]
+    assert all(line.count("==") == 1 for line in extra)
+    table = pd.read_csv(ROOT / "figures" / "tables" / "05_leaderboard.csv", keep_default_na=False)
+    assert {"scvi", "scgen"} <= set(table["model"])
 
 
 def test_satisfied_tells_a_missing_pin(tmp_path):

@@ -188,6 +188,45 @@ def test_mixture_index_keeps_components_together():
     np.testing.assert_allclose(law.parameters().mu, MIXED.mu.mean(axis=0))
 
 
+def average_pmf(k, laws):
+    """The mean of the pmfs of (mu, theta, pi) triples."""
+    return np.mean([scipy_pmf(k, *p) for p in laws], axis=0)
+
+
+def test_mixture_of_laws_has_the_average_of_their_pmfs():
+    laws = [zinb.ZINB(np.array([1.0, 20.0, 4.0]), 2.0, np.array([0.5, 0.0, 0.1])), zinb.ZINB(7.0, np.array([1.0, 3.0, 50.0]), 0.3)]
+    mixture, k = zinb.Mixture.of(laws), np.arange(2000)
+    by_hand = [[(1.0, 2.0, 0.5), (7.0, 1.0, 0.3)], [(20.0, 2.0, 0.0), (7.0, 3.0, 0.3)], [(4.0, 2.0, 0.1), (7.0, 50.0, 0.3)]]
+    assert mixture.shape == (3,)
+    for cell, parts in enumerate(by_hand):
+        pmf = average_pmf(k, parts)
+        np.testing.assert_allclose(mixture[:, None].pmf(k)[cell], pmf, rtol=1e-8, atol=1e-280)
+        np.testing.assert_allclose([mixture.mean[cell], mixture.zero_prob[cell]], [pmf @ k, pmf[0]])
+
+
+def test_mixture_of_mixtures_has_the_average_of_their_pmfs():
+    mu = np.array([[[1.0, 9.0], [3.0, 2.0]], [[30.0, 5.0], [8.0, 0.5]]])  # of law, component, cell
+    mixture, k = zinb.Mixture.of([zinb.Mixture(zinb.ZINB(m, t, p)) for m, t, p in zip(mu, (1.0, 6.0), (0.2, 0.4))]), np.arange(60)
+    for cell in range(2):
+        parts = [(mu[law, i, cell], (1.0, 6.0)[law], (0.2, 0.4)[law]) for law in range(2) for i in range(2)]
+        np.testing.assert_allclose(mixture.pmf_table(60)[cell], average_pmf(k, parts), rtol=1e-6)
+
+
+def test_mixture_of_one_law_is_that_law():
+    np.testing.assert_allclose(zinb.Mixture.of([MIXED]).pmf_table(50), MIXED.pmf_table(50), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [[zinb.ZINB(np.ones(2), 1.0, 0.1)], [zinb.ZINB(1.0, 1.0, 0.1)], [zinb.Mixture(zinb.ZINB(np.ones((4, 3)), 1.0, 0.1))]],
+    ids=["other cells", "no cells", "other components"],
+)
+def test_mixture_of_laws_that_do_not_match_raises_one_line(others):
+    with pytest.raises(ValueError) as error:
+        zinb.Mixture.of([zinb.ZINB(np.ones(3), 1.0, 0.1), *others])
+    one_line(error, "laws: of shapes", "(3,)", "must be of one shape")
+
+
 DRAWS = np.random.default_rng(0).poisson([[2.0], [8.0], [0.3]], (3, 40))
 
 

@@ -1,0 +1,195 @@
+"""Models that a user might write, good and bad, named by import strings in the tests."""
+
+import numpy as np
+from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import NearestNeighbors
+
+from lib import zinb
+
+
+class MyModel:
+    """The counts of a gene in the 50 training cells that are most like a cell in the other genes."""
+
+    def __init__(self, inputs=None):  # the genes that it may look at
+        self.inputs = inputs
+
+    def fit(self, adata):
+        self.train = adata.copy()
+        return self
+
+    def predict(self, adata, gene):
+        others = [g for g in self.inputs or self.train.var_names if g != gene]  # never the gene itself
+        nearest = NearestNeighbors(n_neighbors=50).fit(np.log1p(self.train[:, others].X.toarray()))
+        rows = nearest.kneighbors(np.log1p(adata[:, others].X.toarray()), return_distance=False)
+        return self.train[:, gene].X.toarray()[:, 0][rows]  # (cells, 50): draws
+
+
+class _Own:
+    """What the others share. Its constructor takes no inputs."""
+
+    def fit(self, adata):
+        self.train = adata.copy()
+        return self
+
+    def counts(self, gene):
+        return _counts(self.train, gene)
+
+
+class Means(_Own):
+    """Least squares on the other genes: one mean a cell."""
+
+    def predict(self, adata, gene):
+        others = [g for g in self.train.var_names if g != gene]
+        regression = LinearRegression().fit(self.train[:, others].X.toarray(), self.counts(gene))
+        return regression.predict(adata[:, others].X.toarray()).clip(min=0)
+
+
+class ALaw(Means):
+    """The same means, with the theta and pi of the gene around them."""
+
+    def predict(self, adata, gene):
+        law = zinb.fit(self.train[:, gene].X)
+        return zinb.ZINB(np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi)
+
+
+class Sampler(_Own):
+    """Training counts drawn anew at every call, without a seed: no leak."""
+
+    def predict(self, adata, gene):
+        return np.random.default_rng().choice(self.counts(gene), (adata.n_obs, 20))
+
+
+class Declines(_Own):
+    """Has no answer to cells that nothing was done to."""
+
+    def predict(self, adata, gene):
+        if "perturbed" not in adata.obs:
+            raise NotImplementedError
+        return np.ones(adata.n_obs)
+
+
+class TakesAnything(_Own):
+    """Whatever it is made with is what it predicts."""
+
+    def __init__(self, prediction=None):
+        self.prediction = prediction
+
+    def predict(self, adata, gene):
+        return self.prediction
+
+
+class WrongShape(_Own):
+    def predict(self, adata, gene):
+        return np.ones((20, adata.n_obs))
+
+
+class OneLawForAll(_Own):
+    def predict(self, adata, gene):
+        return zinb.ZINB(3.0, 1.0, 0.5)
+
+
+class ReturnsNaN(_Own):
+    def predict(self, adata, gene):
+        return np.where(np.arange(adata.n_obs) == 1, np.nan, 2.0)
+
+
+class NaNLaw(_Own):
+    def predict(self, adata, gene):
+        return zinb.ZINB(np.where(np.arange(adata.n_obs) == 1, np.nan, 2.0), 1.0, 0.5)
+
+
+class NaNMixture(_Own):
+    def predict(self, adata, gene):
+        return zinb.Mixture(zinb.ZINB(np.ones((2, adata.n_obs)), np.array([[1.0], [np.nan]]), 0.5))
+
+
+class Negative(_Own):
+    def predict(self, adata, gene):
+        return np.full((adata.n_obs, 5), -2)
+
+
+class Fractional(_Own):
+    def predict(self, adata, gene):
+        return np.full((adata.n_obs, 5), 2.5)
+
+
+class FractionalLaw(_Own):
+    def predict(self, adata, gene):
+        return zinb.Empirical(np.full((adata.n_obs, 5), 2.5))
+
+
+class Infinite(_Own):
+    def predict(self, adata, gene):
+        return np.full(adata.n_obs, np.inf)
+
+
+class Text(_Own):
+    def predict(self, adata, gene):
+        return "about three"
+
+
+class Nothing(_Own):
+    def predict(self, adata, gene):
+        return None
+
+
+class Leaky(_Own):
+    """Copies the count that it should predict."""
+
+    def predict(self, adata, gene):
+        return np.repeat(_counts(adata, gene)[:, None], 3, axis=1)
+
+
+class LeakyThroughTotal(MyModel):
+    """Divides by the cell's total count, as is usual, and the hidden count is part of it."""
+
+    def predict(self, adata, gene):
+        total = adata.X.toarray().sum(1)
+        return super().predict(adata, gene).mean(1) * total / self.train.X.toarray().sum(1).mean()
+
+
+class LeakyZeros(_Own):
+    """Knows of the hidden count only whether it is 0."""
+
+    def predict(self, adata, gene):
+        return (_counts(adata, gene) > 0).astype(float)
+
+
+class LeakyAverage(_Own):
+    """Knows the mean of the hidden counts alone."""
+
+    def predict(self, adata, gene):
+        return np.full(adata.n_obs, _counts(adata, gene).mean())
+
+
+class ChangesItsCells(Means):
+    """Transforms what it is given in place, as scanpy's `pp.log1p(adata)` does."""
+
+    def fit(self, adata):
+        adata.X.data = np.log1p(adata.X.data)
+        return super().fit(adata)
+
+    def predict(self, adata, gene):
+        adata.X.data = np.log1p(adata.X.data)
+        return super().predict(adata, gene)
+
+
+class NeedsMore(_Own):
+    def __init__(self, inputs, n_neighbours):
+        self.inputs, self.n_neighbours = inputs, n_neighbours
+
+    def predict(self, adata, gene):
+        return np.ones(adata.n_obs)
+
+
+class WithoutPredict:
+    def fit(self, adata):
+        return self
+
+
+def a_function(adata):
+    return adata
+
+
+def _counts(adata, gene):
+    return adata[:, gene].X.toarray()[:, 0]

@@ -1,0 +1,77 @@
+"""Published models and scores, in their own environment: what `./run_all.sh peers` does after its notebooks.
+
+    python workflow/peers.py cell-eval OUT.csv   the scores of cell-eval, beside exact ones
+    python workflow/peers.py publish BUILD       rows of the published models into figures/tables/
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from lib import celleval, dataset, leaderboard, mechanisms, metrics, perturb
+
+NAMES = {"ScVI": "scvi", "ScGen": "scgen"}  # class: key in the tables
+SEED, REPLICATES, ARMS, CELLS = 2026, 3, 6, 300
+
+
+def cell_eval(target: str) -> None:
+    """What cell-eval says of sampled predictions under do() of a few genes, and the exact skill in the same cells."""
+    torch.set_num_threads(1)
+    frames = []
+    for replicate in range(REPLICATES):
+        streams = (SEED, replicate)
+        train = leaderboard.simulate(10_000, 20, 0.8, list(mechanisms.MECHANISMS), seed=streams)
+        genes = [g for g in train.var_names if train.var.loc[g, "mechanistic"]]
+        base = [g for g in train.var_names if g not in genes]
+        control = dataset.fresh_cells(train, CELLS, seed=(*streams, 5))
+        known = leaderboard.models(base, control, seed=streams)
+        models = {key: known[key] for key in ("oracle", "marginal", "boosting", "zinb_regression", "vae_conditional", "dependency_network")}
+        for model in models.values():
+            model.fit(train)
+        arms = {}
+        for number, gene in enumerate(base[:ARMS]):
+            dose = float(np.percentile(dataset.dense(train[:, gene].X), 99))
+            measured, asked = (dataset.fresh_cells(train, CELLS, seed=(*streams, 6, number, side)) for side in (0, 1))
+            arms[gene] = tuple(perturb.do(cells, {gene: round(dose)}, seed=(*streams, 7, number, side)) for side, cells in enumerate((measured, asked)))
+        for key, model in models.items():
+            predicted = {
+                gene: (real, celleval.predicted_cells(asked, model, genes, seed=(*streams, 8, number)))
+                for number, (gene, (real, asked)) in enumerate(arms.items())
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                celleval.write_pair(folder, control, predicted)
+                scores = celleval.run(folder)
+            exact = []
+            for gene in genes:
+                for _, asked in arms.values():
+                    laws = {"marginal": models["marginal"].predict(asked, gene), key: model.predict(asked, gene)}
+                    exact.append(metrics.score(dataset.law(asked, gene)[:, 0], laws).query("model == @key and metric == 'skill_kl'")["value"].item())
+            scores.loc[len(scores)] = {"metric": "skill_kl", "value": np.mean(exact)}
+            frames.append(scores.assign(scenario="cell_eval", model=key, split="do_inside", replicate=replicate))
+        print(f"replicate {replicate + 1}/{REPLICATES}: cell-eval of {len(models)} models", flush=True)
+    metrics.write(metrics.table(frames), target)
+
+
+def publish(build: str) -> None:
+    """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment."""
+    tables, target = Path(build) / "figures" / "tables", Path("figures/tables")
+    board = pd.read_csv(tables / "05_leaderboard.csv", keep_default_na=False)
+    drugs = pd.read_csv(tables / "04_drug.csv", keep_default_na=False)
+    drugs = drugs[drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")]
+    drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
+    both = pd.concat([board, drugs], ignore_index=True).replace({"model": NAMES})
+    both["value"] = pd.to_numeric(both["value"], errors="coerce")
+    metrics.write(both, target / "05_peers.csv")
+    metrics.write(pd.read_csv(Path(build) / "cell_eval.csv", keep_default_na=False, dtype={"value": float}), target / "05_cell_eval.csv")
+    print(f"Rows of {', '.join(NAMES.values())} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
+
+
+if __name__ == "__main__":
+    {"cell-eval": cell_eval, "publish": publish}[sys.argv[1]](sys.argv[2])
