@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, dataset
+from lib import checks, dataset, leaderboard
 from lib.seeds import stream
 
 CONTROL, COLUMN = "non-targeting", "target_gene"  # the names that `cell-eval run` takes by default
@@ -31,11 +31,11 @@ def predicted_cells(cells: ad.AnnData, predictor, genes: list[str], *, seed: int
 
     cells : after an intervention. Others than the true arm's own, or the genes that aren't drawn are
         predicted without error
-    predictor : fitted, with `predict(adata, gene)`, one law a cell
+    predictor : fitted, with `predict(adata, gene)`, which returns for each cell a law, draws or a mean
     genes : parents first, such as `dataset.descendants` has them; none that the intervention set
     """
     for gene in checks.genes("genes", genes, list(cells.var_names)):
-        law = predictor.predict(cells, gene)
+        law = leaderboard.answer(predictor, cells, gene)
         cells = dataset.with_counts(cells, {gene: law.sample(stream(seed, f"predicted counts of {gene}"))})
     return cells
 

@@ -126,7 +126,7 @@ def get_mech_dataset(
 ) -> ad.AnnData:
     """Add a gene whose mu is a function of other genes' counts.
 
-    mechanism : linear, polynomial, interaction, hill, threshold, or `package.module:function`
+    mechanism : linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
     gene : its name, by default `mech_<mechanism>`
     parents : genes that it depends on, mechanistic ones too; by default all that aren't
     parameters : of the mechanism; drawn at random for the built-in ones by default
@@ -197,6 +197,8 @@ def get_mech_dataset(
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
     """New control cells of the same genes and mechanisms, `n_cells` of each cell type of `adata`."""
     checks.integer("n_cells", n_cells, low=1)
+    if "cell_type" not in adata.obs or not _law_columns(adata.var):
+        raise ValueError("adata: has no laws (obs['cell_type'] and var['mu_...']); new cells can be drawn of simulated ones alone")
     types = pd.unique(adata.obs["cell_type"].astype(str))
     uns = {"mechanisms": adata.uns["mechanisms"]} if "mechanisms" in adata.uns else {}
     return _cells_of(adata.var, uns, np.repeat(types, n_cells), seed, "fresh ")

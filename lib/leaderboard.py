@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +24,15 @@ from lib import dataset, interventional, mechanisms, metrics, networks, perturb,
 from lib.seeds import key, stream
 
 KEYS = [  # of the models, in the order of the table
-    "oracle", "true_form", "marginal", "no_change",
-    "ridge", "ridge_log1p", "neighbours", "zinb_regression", "zinb_regression_log", "boosting",
+    "oracle", "oracle_draws", "true_form", "marginal", "no_change",
+    "ridge", "ridge_log1p", "neighbours", "zinb_regression", "zinb_regression_log", "zinb_regression_products", "boosting",
     "mean_of_perturbed", "bilinear",
     "mlp", "vae", "vae_copying", "vae_conditional", "scvi", "scgen",
     "dependency_network", "dependency_network_ensemble",
 ]  # fmt: skip
 INTERVENTIONAL = ["mean_of_perturbed", "bilinear"]
 SCENARIO = "leaderboard"
+SECONDS = ["seconds", "cpu_seconds"]  # of `enter`: measured, and another number at each run
 
 
 class Question(NamedTuple):
@@ -71,6 +73,8 @@ def questions(
     n_off_target : base genes that are asked about after do() of a parent of the first mechanistic gene
     """
     seed = key(seed)
+    if not dataset.kinds(train):
+        raise ValueError("train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one")
     asked, cells = [], range(reference.n_obs)
     for gene, kind in dataset.kinds(train).items():
         asked.append(Question(kind, gene, "held_out", test, dataset.law(test, gene)[:, 0]))
@@ -109,6 +113,7 @@ def models(
 
     made = predictors.baselines(base, seed=seed) | networks.variational(base, training_options=options, **common)
     made |= {
+        "oracle_draws": predictors.Oracle(n_draws=100, seed=seed),
         "no_change": predictors.NoChange(reference),
         "mean_of_perturbed": interventional.MeanOfPerturbed(),
         "bilinear": interventional.Bilinear(smearing=True),
@@ -119,24 +124,62 @@ def models(
     return {name: made[name] for name in KEYS if name in made}
 
 
-def own(name: str, string: str) -> Callable[..., object]:
-    """A model of one's own from its import string, as a function of the genes that it may see and of a seed.
+def own(name: str, string: str, keys: list[str] | None = None) -> type:
+    """The class of a model of one's own from its import string, checked. Raises ValueError in one line.
 
-    A class whose constructor takes `inputs` or `seed` is given them. Raises ValueError in one line.
+    keys : of the models that the table has, whose names it can't have; by default those of the leaderboard
     """
     made = mechanisms.imported(name, string)
     for method in ("fit", "predict"):
         if not callable(getattr(made, method, None)):
             raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
-    if string.rpartition(":")[2] in KEYS:
+    if string.rpartition(":")[2] in (KEYS if keys is None else keys):
         raise ValueError(f"{name} = {string!r}: its name is that of a model of the table; it must have another")
-    signature = inspect.signature(made)
-    taken = [parameter for parameter in ("inputs", "seed") if parameter in signature.parameters]
     try:
-        signature.bind(**dict.fromkeys(taken))
+        inspect.signature(made).bind(**dict.fromkeys(_taken(made)))
     except TypeError as error:
         raise ValueError(f"{name} = {string!r}: its constructor is {error}; must need none but inputs and seed") from None
-    return lambda inputs, seed=0: made(**{name: value for name, value in (("inputs", inputs), ("seed", seed)) if name in taken})
+    return made
+
+
+def _taken(made):
+    """Which of `inputs` and `seed` a class wants to be made with."""
+    return [parameter for parameter in ("inputs", "seed") if parameter in inspect.signature(made).parameters]
+
+
+def make(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0):
+    """An instance of a class of one's own, given `inputs` and `seed`, one whole number, if its constructor takes these."""
+    values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
+    return made(**{name: values[name] for name in _taken(made)})
+
+
+class Own:
+    """A model of one's own as an entry of the leaderboard: it is shown cells, and nothing of the truth about them.
+
+    made : the class. If its constructor takes no `inputs` it sees every gene, and isn't asked about one of these,
+        whose law given its children is another one than the truth of the leaderboard
+    inputs : the genes that it may see; seed : of `make`
+    """
+
+    def __init__(self, made: type, inputs: list[str], seed: int | tuple[int, ...] = 0):
+        self.model, self.inputs, self.sees_all = make(made, inputs, seed), list(inputs), "inputs" not in _taken(made)
+
+    def fit(self, adata: ad.AnnData) -> Own:
+        """Fit the model to what it is shown of `adata`."""
+        self.model.fit(_shown(adata))
+        return self
+
+    def predict(self, adata: ad.AnnData, gene: str):
+        """What the model predicts: a law, draws or means, unchecked."""
+        if self.sees_all and gene in self.inputs:
+            raise NotImplementedError(f"gene = {gene!r}: not asked of a model that sees its children")
+        return self.model.predict(_shown(adata), gene)
+
+
+def _shown(adata):
+    """A copy with counts and names, cell types and what was perturbed or given."""
+    columns = [c for c in ("cell_type", "drug", "perturbed") if c in adata.obs]
+    return ad.AnnData(adata.X.copy(), obs=adata.obs[columns].copy(), var=pd.DataFrame(index=adata.var_names))
 
 
 def answer(model, cells: ad.AnnData, gene: str, name: str = "model") -> zinb.Law:
@@ -179,22 +222,68 @@ def _around(mean, n_draws=20):
     return np.floor(mean)[:, None] + (np.arange(n_draws) < np.round(n_draws * (mean % 1))[:, None])
 
 
-def check_leakage(model, cells: ad.AnnData, gene: str, name: str = "model", *, seed: int | tuple[int, ...] = 0) -> None:
+def check_leakage(model, cells: ad.AnnData, gene: str, name: str = "model", *, n_cells: int = 300, seed: int | tuple[int, ...] = 0) -> None:
     """Raise ValueError if what a model predicts of `gene` changes when the cells have other counts of it.
 
-    A model that draws at random may change by as much as between two calls with the same cells.
+    n_cells : of `cells` at most, taken at random
+
+    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is called eight times
+    with each, and how they differ must be the most extreme of all 6,435 ways to part these calls, in two independent
+    rounds, to be a leak. What the cells of one call have in common, such as a mask drawn for it, is then none.
     """
-    rng, counts = stream(seed, "other counts"), dataset.dense(cells[:, [gene]].X)[:, 0]
-    other = rng.permutation(counts) + rng.poisson(1 + counts.mean(), cells.n_obs)  # of another mean too
+    rng = stream(seed, "other counts")
+    cells = cells[np.sort(rng.permutation(cells.n_obs)[:n_cells])].copy()
+    counts = dataset.dense(cells[:, [gene]].X)[:, 0]
+    # of another mean too
+    other = dataset.with_counts(cells, {gene: rng.permutation(counts) + rng.poisson(1 + counts.mean(), cells.n_obs)})
 
     def told(cells):
         law = answer(model, cells, gene, name)
-        return np.stack([law.cdf(np.zeros(cells.n_obs)), law.mean])
+        return np.concatenate([law.cdf(np.zeros(cells.n_obs)), law.mean])
 
-    before, again, after = (told(c) for c in (cells, cells, dataset.with_counts(cells, {gene: other})))
-    chance, change = np.abs(again - before).mean(), np.abs(after - before).mean()
-    if change > 3 * chance + 1e-9 * np.abs(before).mean():
+    before, after = told(cells), told(other)
+    same = np.allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).mean())
+    if not same and all(_most_extreme([told(c) for _ in range(8) for c in (cells, other)]) for _ in range(2)):
         raise ValueError(f"{name}: leakage: what it predicts of {gene} changes with the counts of {gene}; they must not be used")
+
+
+def _most_extreme(calls):
+    """Whether calls of even and odd places differ more than in any other parting of them into halves, as the mean square of values."""
+    values = np.stack(calls)
+    values = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
+    gram, n = values @ values.T, len(calls)
+    halves = np.array([[0, *rest] for rest in itertools.combinations(range(1, n), n // 2 - 1)])
+    signs = -np.ones((len(halves), n))
+    np.put_along_axis(signs, halves, 1.0, axis=1)
+    distance = np.einsum("ij,jk,ik->i", signs, gram, signs)
+    actual = np.array([1.0, -1.0] * (n // 2))
+    return actual @ gram @ actual >= distance.max() * (1 - 1e-9)
+
+
+def enter(model, train: ad.AnnData, asked: list[Question], name: str = "model", *, test: ad.AnnData | None = None, seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
+    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check one of one's own for leaks.
+
+    test : cells in which the laws of the base genes are asked for as well (`marginal_laws`)
+
+    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises ValueError for what `answer`
+    and `check_leakage` refuse, and for a model that answers nothing.
+    """
+    start = time.perf_counter(), time.process_time()
+    model.fit(train.copy())
+    answered = 0
+    for question in {q.gene: q for q in asked}.values():
+        with contextlib.suppress(NotImplementedError):
+            answer(model, question.cells[:2], question.gene, name)
+            answered += 1
+    took = time.perf_counter() - start[0], time.process_time() - start[1]
+    if isinstance(model, Own):
+        if not answered:
+            raise ValueError(f"{name}: answers no question (NotImplementedError each time)")
+        more = [] if test is None else [(test, gene) for gene in model.inputs]
+        for cells, gene in [*((q.cells, q.gene) for q in asked), *more]:
+            with contextlib.suppress(NotImplementedError):
+                check_leakage(model, cells, gene, name, seed=seed)
+    return took
 
 
 def score(fitted: dict[str, object], asked: list[Question]) -> pd.DataFrame:
@@ -233,41 +322,40 @@ def marginal_laws(fitted: dict[str, object], test: ad.AnnData, genes: list[str])
             laws = [answer(model, test, gene, name) for gene in genes]
         except NotImplementedError:
             continue
-        if any(isinstance(law, zinb.Empirical) for law in laws):
+        if not all(isinstance(law, zinb.ZINB | zinb.Mixture) for law in laws):
             continue
         errors = [((law.parameters().mu - truth[:, i].mu) ** 2).mean() for i, law in enumerate(laws)]
         rows.append({"model": name, "metric": "mse_mu", "value": np.mean(errors), "mechanism": "", "gene": "", "split": "base_genes"})
     return pd.DataFrame(rows)
 
 
-def fit(model, train: ad.AnnData, asked: list[Question], name: str = "model") -> float:
-    """Fit a model, and return the seconds until it has answered for each gene once (some fit a gene when it is asked for)."""
-    start = time.perf_counter()
-    model.fit(train.copy())
-    for question in {q.gene: q for q in asked}.values():
-        with contextlib.suppress(NotImplementedError):
-            answer(model, question.cells[:2], question.gene, name)
-    return time.perf_counter() - start
+def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData | None:
+    """A screen of as many cells as `train`: controls, and an arm for each base gene but those whose doses are asked about.
 
-
-def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """Control cells, and cells under do() of each base gene but those whose doses are asked about."""
+    Returns None where this leaves fewer than two genes.
+    """
     held_out = {g.removeprefix("dose_") for q in asked if q.dose is not None for g in q.cells.obs if g.startswith("dose_")}
     genes = [g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out]
-    return interventional.arms(train, genes, seed=seed)
+    if len(genes) < 2:
+        return None
+    return interventional.arms(train, genes, n_cells=max(2, train.n_obs // (len(genes) + 1)), seed=seed)
 
 
 def known(path: str | Path, marginal: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table that was written before, if its questions were the same ones: if its marginal's rows are these.
 
-    marginal : rows of `metrics.table` of the marginal. Returns an empty table where there is none, or one of other questions.
+    marginal : rows of `metrics.table` of the marginal's scores. Returns an empty table where there is none, or one of other
+        questions; rows of seconds too, which 05_leaderboard.csv has in 05_seconds.csv beside it
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         return marginal.iloc[:0]
-    table = pd.read_csv(path, keep_default_na=False)
+    beside = path.with_name("05_seconds.csv")
+    paths = [path, beside] if path.name == "05_leaderboard.csv" and beside.is_file() else [path]
+    table = pd.concat([pd.read_csv(p, keep_default_na=False) for p in paths], ignore_index=True)
     table["value"] = pd.to_numeric(table["value"], errors="coerce")
     table = table[(table["scenario"] != SCENARIO) | table["replicate"].isin(marginal["replicate"].astype(table["replicate"].dtype))]
-    theirs = table[(table["model"] == "marginal") & (table["scenario"] == SCENARIO)]
+    theirs = table[(table["model"] == "marginal") & (table["scenario"] == SCENARIO) & ~table["metric"].isin(SECONDS)]
     keys = [k for k in metrics.KEYS if k != "model"]
     both = marginal.astype({"replicate": int}).merge(theirs.astype({"replicate": int}), on=keys, suffixes=("", "_known"))
     same = len(both) == len(marginal) == len(theirs) and np.allclose(both["value"], both["value_known"], rtol=1e-3, atol=1e-8, equal_nan=True)

@@ -41,6 +41,15 @@ def threshold(x, weights, cut, low, high):
     return np.where(x @ weights > cut, high, low)
 
 
+def gate(x, weights, top, half_on, half_off, floor=FLOOR):
+    """floor + top a / (half_on + a) * half_off / (half_off + r): an activator's and a repressor's side.
+
+    a is the sum of w_i x_i over positive weights, r that of -w_i x_i over the others: no function of one weighted sum.
+    """
+    on, off = x @ np.maximum(weights, 0), x @ np.maximum(-np.asarray(weights), 0)
+    return floor + top * on / (half_on + on) * half_off / (half_off + off)
+
+
 def _draw_weights(rng, x, low=-2.0):
     return rng.uniform(low, 2.0, x.shape[1])
 
@@ -82,12 +91,20 @@ def draw_threshold(rng, x):
     }
 
 
+def draw_gate(rng, x):
+    weights = _draw_weights(rng, x)
+    on, off = x @ np.maximum(weights, 0), x @ np.maximum(-weights, 0)
+    halves = (max(float(np.median(side)), FLOOR) for side in (on, off))
+    return {"weights": weights, "top": rng.uniform(20, 40), **dict(zip(("half_on", "half_off"), halves))}
+
+
 MECHANISMS: dict[str, tuple[Callable, Callable]] = {
     "linear": (linear, draw_linear),
     "polynomial": (polynomial, draw_polynomial),
     "interaction": (interaction, draw_interaction),
     "hill": (hill, draw_hill),
     "threshold": (threshold, draw_threshold),
+    "gate": (gate, draw_gate),
 }
 
 

@@ -127,7 +127,10 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray 
     if "marginal" not in predictions:
         raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
     tables = pmf_tables(true)
-    means = {model: distances(true, law, tables).mean() for model, law in predictions.items()}
+    means = {model: distances(true, law, tables).mean(skipna=False) for model, law in predictions.items()}
+    for model, mean in means.items():
+        if mean.isna().any():
+            raise ValueError(f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell")
     rows = []
     for model, mean in means.items():
         values = dict(mean)

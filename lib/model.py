@@ -121,7 +121,8 @@ class DependencyNetwork(nn.Module):
     1993): an index of second order, and a link that is learned, from a straight line to a step.
 
     While training warms up, the index is of first order. The weights of the index carry a minimax
-    concave penalty (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large ones free. After training, `settle` draws the others from their Laplace
+    concave penalty (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large ones free; so does the
+    slope, without which a link that is flat beyond the data would keep on rising there. After training, `settle` draws the others from their Laplace
     approximation (MacKay 1992): a law is predicted as the mixture over these draws, so that where
     the data leave the index open, near a step or far out, the prediction says so.
 
@@ -137,6 +138,8 @@ class DependencyNetwork(nn.Module):
     PRODUCTS, SQUARES, LINEAR = 0.85, 0.6, 0.35  # penalty in units of sqrt(2 log(terms) / cells)
     FREE = 0.1  # a weight above this, in units of the feature's spread, isn't drawn towards zero
     ZERO = 0.01  # and one below this is set to zero after training
+    BENT = 0.3  # a slope above this isn't drawn towards zero
+    STEPS = (0.25, 0.5, 1.0, 2.0)  # of the line search, in units of the index, where the term is there
 
     def __init__(
         self,
@@ -213,6 +216,12 @@ class DependencyNetwork(nn.Module):
         values[len(self.inputs) :, 0] = torch.where(self.pairs[0] == self.pairs[1], float(square), float(product))
         return values
 
+    def _cost_of_terms(self, n_cells):
+        """What a term must bring, (n_terms, 1), in nats: see `criterion`."""
+        n_inputs = len(self.inputs)
+        choices = n_inputs, n_inputs, max(n_inputs * (n_inputs - 1) // 2, 1)
+        return 0.5 * math.log(n_cells) + self._by_order(*(math.log(n) for n in choices))
+
     def _score(self, counts):
         """Derivative of the log-likelihood with respect to the index, (n_cells, n_genes)."""
         with torch.no_grad():
@@ -265,15 +274,50 @@ class DependencyNetwork(nn.Module):
 
     def penalty(self) -> torch.Tensor:
         """The minimax concave penalty on each weight, (n_terms, n_genes), in nats a cell."""
-        size = self.weight.abs()
-        return self.penalty_of * torch.where(size < self.FREE, size - size**2 / (2 * self.FREE), self.FREE / 2)
+        return self.penalty_of * _concave(self.weight, self.FREE)
 
     def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Penalised negative log-likelihood of each cell, (n_cells,): a sum over genes, each given the others."""
         allowed = self.allowed
         if self.warmed < 1:
             allowed = allowed * (torch.arange(len(allowed), device=x.device) < len(self.inputs))[:, None]
-        return (self.penalty() * allowed).sum() - zinb.log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
+        straight = self.penalty_of.max() * _concave(self.slope, self.BENT).sum()
+        return (self.penalty() * allowed).sum() + straight - zinb.log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
+
+    @torch.no_grad()
+    def search(self, counts: torch.Tensor, n_steps: int = 20) -> int:
+        """Out of local optima: give each gene, up to `n_steps` times, the change of one weight that raises its likelihood most.
+
+        Where a term should make a gene silent and isn't there yet, the gene's zeros pass for dropout, whatever its mean: the
+        gradient is nearly none, and only a large step finds the term. A step must be worth what the term costs by the
+        extended Bayesian information criterion, or one nat where it is there already.
+
+        counts : (n_cells, n_genes). Returns the number of steps
+        """
+        terms, cost = self.terms(counts), self._cost_of_terms(len(counts))
+        sizes = torch.tensor([*(-s for s in self.STEPS), *self.STEPS], device=counts.device)
+        cells = [column.nonzero()[:, 0] for column in terms.T]
+        steps = [sizes / terms[rows, term].mean().clamp(min=1e-3) if len(rows) else sizes for term, rows in enumerate(cells)]
+        taken = 0
+        for gene in torch.where((self.weight.abs() > self.ZERO).any(0))[0].tolist():
+            y, candidates = counts[:, gene, None], self.allowed[:, gene].nonzero()[:, 0].tolist()
+            likelihood = lambda index, rows: zinb.log_likelihood(y[rows], *(p.squeeze(-1) for p in self.link(index[..., None], [gene])))
+            for _ in range(n_steps):
+                index = terms @ (self.weight[:, gene] * self.allowed[:, gene])[:, None] + self.bias[gene]
+                now = likelihood(index, slice(None))
+                best, change = 0.0, None
+                for term in candidates:
+                    rows = cells[term]
+                    gains = (likelihood(index[rows] + terms[rows, term, None] * steps[term], rows) - now[rows]).sum(0)
+                    gain, at = gains.max(0)
+                    gain = gain - (1.0 if self.weight[term, gene].abs() > self.ZERO else cost[term, 0])
+                    if gain > best:
+                        best, change = gain.item(), (term, steps[term][at])
+                if change is None:
+                    break
+                self.weight[change[0], gene] += change[1]
+                taken += 1
+        return taken
 
     @torch.no_grad()
     def criterion(self, counts: torch.Tensor) -> torch.Tensor:
@@ -282,10 +326,8 @@ class DependencyNetwork(nn.Module):
         Negative log-likelihood, and for each term log(n_cells) / 2 and the logarithm of how many terms of its
         order there were to choose from (Chen and Chen 2008, Biometrika 95, 759).
         """
-        n_inputs, kept = len(self.inputs), (self.weight.abs() > self.ZERO) * self.allowed
-        n_products = max(n_inputs * (n_inputs - 1) // 2, 1)
-        cost = 0.5 * math.log(len(counts)) + self._by_order(*(math.log(n) for n in (n_inputs, n_inputs, n_products)))
-        return (cost * kept).sum(0) - zinb.log_likelihood(counts, *self.link(self.index(counts, kept))).sum(0)
+        kept = (self.weight.abs() > self.ZERO) * self.allowed
+        return (self._cost_of_terms(len(counts)) * kept).sum(0) - zinb.log_likelihood(counts, *self.link(self.index(counts, kept))).sum(0)
 
     @torch.no_grad()
     def adopt(self, other: DependencyNetwork, genes: torch.Tensor) -> None:
@@ -377,6 +419,12 @@ class ZINBMLP(nn.Module):
         """Negative log-likelihood of the genes that it doesn't see in each cell, (n_cells,)."""
         visible = self.visible(x, generator)
         return -(zinb.log_likelihood(x, *self.forward(x, visible)) * (1 - visible)).sum(-1)
+
+
+def _concave(value, free):
+    """The minimax concave penalty for a factor of 1: |value| near zero, and constant above `free`."""
+    size = value.abs()
+    return torch.where(size < free, size - size**2 / (2 * free), free / 2)
 
 
 def _places(inputs, n_genes):

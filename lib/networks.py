@@ -128,8 +128,8 @@ class DependencyNetwork(Network):
 
     Its likelihood has more than one peak, and genes share no parameters. So three networks are trained, and each gene keeps
     one of its three by the extended Bayesian information criterion: one that is of first order for a third of its epochs, so
-    that what a bent link can say isn't said by squares, which extrapolate otherwise; that one, trained on with a penalty
-    weighed by what the cells tell of each term; and one of second order from the start, which must be better by
+    that what a bent link can say isn't said by squares, which extrapolate otherwise; that one, trained on after a line search
+    for terms that it missed, with a penalty weighed by what the cells tell of each term; and one of second order from the start, which must be better by
     `MARGIN` nats.
 
     n_steps : of training from each of two starts, whatever the number of cells
@@ -156,6 +156,7 @@ class DependencyNetwork(Network):
             module, history = self.trained(counts, (*seed, 0), options | {"warmup": epochs // 3})
             weighed = copy.deepcopy(module)
             weighed.weigh(counts)
+            weighed.search(counts)
             options_on = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
             return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | options_on))
 

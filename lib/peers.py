@@ -96,19 +96,6 @@ class ScVI(predictors.Predictor):
         return zinb.ZINB(*(p.reshape(x.shape) for p in (law.mu, law.theta, law.pi)))
 
 
-class Cells(zinb.Empirical):
-    """The laws of the genes, (n_genes,), of a model that predicts cells: counts (n_cells, n_genes)."""
-
-    def __init__(self, counts: np.ndarray):
-        super().__init__(np.asarray(counts).T)
-        self.counts = np.asarray(counts)
-
-    def sample(self, rng: np.random.Generator, size=None):
-        """Whole cells, so that their genes vary together: of shape `size`, its last axis the genes."""
-        size = self.shape if size is None else size
-        return self.counts[rng.integers(len(self.counts), size=size[:-1])]
-
-
 class ScGen:
     """scGen (Lotfollahi et al. 2019, Nature Methods 16), as in pertpy: `fit`, `predict` as in `lib.response`.
 
@@ -157,7 +144,7 @@ class ScGen:
         counts = np.maximum(counts, 0)
         # laws are of whole counts: rounded up or down at random, which leaves the mean where it is
         up = stream(self.seed, "scGen's counts rounded").random(counts.shape) < counts % 1
-        return Cells(np.floor(counts) + up)
+        return response.Cells(np.floor(counts) + up)
 
     def _expression(self, adata):
         """log1p expression, with the labels that scGen asks for."""

@@ -17,6 +17,44 @@ from lib import checks, dataset, model, networks, zinb
 from lib.seeds import stream
 
 
+KEYS = ["oracle", "no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]  # of the predictors in the tables
+
+
+class Cells(zinb.Empirical):
+    """The laws of the genes, (n_genes,), of a model that predicts cells: counts (n_cells, n_genes)."""
+
+    def __init__(self, counts: np.ndarray):
+        super().__init__(np.asarray(counts).T)
+        self.counts = np.asarray(counts)
+
+    def sample(self, rng: np.random.Generator, size=None):
+        """Whole cells, so that their genes vary together: of shape `size`, its last axis the genes."""
+        size = self.shape if size is None else size
+        return self.counts[rng.integers(len(self.counts), size=size[:-1])]
+
+
+def answer(predictor, control: ad.AnnData, name: str = "model") -> zinb.Law:
+    """A predictor's answer for control cells of one type, as the law of each gene, (n_genes,), checked.
+
+    Cells, an array (n_cells, n_genes) of counts, become their empirical law. Raises ValueError in one line for anything else.
+    """
+    predicted = predictor.predict(control.copy())
+    if not isinstance(predicted, zinb.Law):
+        try:
+            counts = np.asarray(predicted, dtype=float)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}: predicts a {type(predicted).__name__}; must be a law a gene, or cells (n_cells, {control.n_vars} genes)") from None
+        if counts.ndim != 2 or counts.shape[1] != control.n_vars or len(counts) == 0:
+            raise ValueError(f"{name}: predicts shape {counts.shape}; must be a law a gene, or cells (n_cells, {control.n_vars} genes)")
+        wrong = ~np.isfinite(counts) | (counts < 0) | (counts != np.floor(counts))
+        if wrong.any():
+            raise ValueError(f"{name}: predicts {counts[wrong][0]:g} in a cell; must be whole counts of at least 0")
+        predicted = Cells(counts)
+    if predicted.shape != (control.n_vars,):
+        raise ValueError(f"{name}: predicts laws of shape {predicted.shape}; must be one law a gene, ({control.n_vars},)")
+    return predicted
+
+
 class NoChange:
     """The law of the control cells, by maximum likelihood on those given and those trained on."""
 

@@ -80,7 +80,7 @@ class ZINB(Law):
         self.shape = np.broadcast_shapes(self.mu.shape, self.theta.shape, self.pi.shape)
         for name, value, wrong, allowed in (
             ("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0"),
-            ("theta", self.theta, self.theta <= 0, "greater than 0"),
+            ("theta", self.theta, (self.theta <= 0) | np.isinf(self.theta), "finite and greater than 0"),
             ("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1"),
         ):
             if wrong.any():

@@ -58,7 +58,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, mechanisms as known_mechanisms, metrics, perturb, plotting, response, training, zinb
+from lib import checks, dataset, leaderboard, metrics, perturb, plotting, response, training, zinb
 from lib.seeds import stream
 
 checks.parameters(
@@ -75,7 +75,7 @@ checks.parameters(
     fold=partial(checks.number, low=1e-3),
     dose=partial(checks.number, low=0),
     max_epochs=partial(checks.integer, low=12),
-    model=lambda name, value: value and known_mechanisms.imported(name, value),
+    model=lambda name, value: value and leaderboard.own(name, value, response.KEYS),
     device=lambda name, value: training.pick_device(value),
     figures_dir=checks.writable_folder,
 )
@@ -131,7 +131,7 @@ for replicate in range(replicates):
             "vae": response.LatentArithmetic(device=device, seed=streams, training_options=training_options),
         }
         if own:
-            models[own] = known_mechanisms.imported("model", model)()
+            models[own] = leaderboard.make(leaderboard.own("model", model, response.KEYS), list(control.var_names), streams)
         for predictor in models.values():
             predictor.fit(train)
         print(f"replicate {replicate + 1}/{replicates}: {name}, {len(models['vae'].vae.history)} epochs", flush=True)
@@ -144,7 +144,7 @@ for replicate in range(replicates):
                 more = treated[treated.obs["cell_type"] == cell_type]
             true = dataset.law(after)[0]
             changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: predictor.predict(cells) for key, predictor in models.items()} | {"maximum_likelihood": zinb.fit(more.X)}
+            laws = {key: response.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": zinb.fit(more.X)}
             for key, law in laws.items():
                 keys = {"scenario": name, "model": key, "split": "held_out_type" if cell_type == held_out else "held_out", "replicate": replicate, "cell_type": cell_type}
                 values = metrics.distances(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()

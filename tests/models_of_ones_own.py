@@ -1,10 +1,11 @@
 """Models that a user might write, good and bad, named by import strings in the tests."""
 
 import numpy as np
+import scipy.stats
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import NearestNeighbors
 
-from lib import zinb
+from lib import dataset, zinb
 
 
 class MyModel:
@@ -57,6 +58,103 @@ class Sampler(_Own):
 
     def predict(self, adata, gene):
         return np.random.default_rng().choice(self.counts(gene), (adata.n_obs, 20))
+
+
+class LeakySampler(Sampler):
+    """As that one, but 4 of its 20 draws are the count that it should predict."""
+
+    def predict(self, adata, gene):
+        draws = super().predict(adata, gene)
+        draws[:, :4] = _counts(adata, gene)[:, None]
+        return draws
+
+
+class OneSampleForAll(_Own):
+    """One resample of the training counts a call, the same for all cells, without a seed: no leak."""
+
+    def predict(self, adata, gene):
+        draws = np.random.default_rng().choice(self.counts(gene), 20)
+        return np.repeat(draws[None], adata.n_obs, axis=0)
+
+
+class SinglePrecision(_Own):
+    """A weighted sum of all counts less the gene's own, in 32 bits: no leak but of rounding."""
+
+    def predict(self, adata, gene):
+        x = adata.X.toarray().astype(np.float32)
+        own = list(adata.var_names).index(gene)
+        weights = np.linspace(0.1, 1.7, x.shape[1], dtype=np.float32)
+        mean = x @ weights - x[:, own] * weights[own]
+        return zinb.ZINB(np.maximum(mean, 0.5).astype(float), 2.0, 0.5)
+
+
+class ReadsTheTruth(_Own):
+    """Looks up what the simulator wrote down beside the counts."""
+
+    def predict(self, adata, gene):
+        return dataset.law(adata, [gene])[:, 0]
+
+
+class TellsItsSeed(_Own):
+    def __init__(self, inputs=None, seed=0):
+        self.inputs, self.seed = inputs, seed
+
+    def predict(self, adata, gene):
+        return np.full(adata.n_obs, self.seed)
+
+
+class DeclinesAll(_Own):
+    def predict(self, adata, gene):
+        raise NotImplementedError
+
+
+class APoisson(zinb.Law):
+    """A law of one's own: what the base class asks for, and no more."""
+
+    def __init__(self, rate):
+        self.rate, self.shape = np.asarray(rate, dtype=float), np.shape(rate)
+
+    def __getitem__(self, index):
+        return APoisson(self.rate[index])
+
+    def log_prob(self, k):
+        return scipy.stats.poisson.logpmf(k, self.rate)
+
+    def cdf(self, k):
+        return scipy.stats.poisson.cdf(k, self.rate)
+
+    @property
+    def mean(self):
+        return self.rate
+
+    def sample(self, rng, size=None):
+        return rng.poisson(self.rate, size)
+
+
+class ALawOfItsOwn(Means):
+    def predict(self, adata, gene):
+        return APoisson(np.maximum(super().predict(adata, gene), 0.01))
+
+
+class DrugCells:
+    """A predictor of a drug's effect that returns cells: treated cells of any type, whatever the control."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def fit(self, adata):
+        self.treated = adata[(adata.obs["drug"].astype(str) != "control").to_numpy()].X.toarray()
+        return self
+
+    def predict(self, control):
+        return self.treated[np.random.default_rng(self.seed).integers(len(self.treated), size=50)]
+
+
+class DrugMeans(DrugCells):
+    """The means of these: no law and no cells."""
+
+    def predict(self, control):
+        return super().predict(control).mean(0)
 
 
 class Declines(_Own):

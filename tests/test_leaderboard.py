@@ -242,7 +242,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_answer_is_refused_in_one_line(train, test, name):
-    model = leaderboard.own("model", MODELS + name)([]).fit(train)
+    model = leaderboard.own("model", MODELS + name)().fit(train)
     with pytest.raises(ValueError) as error:
         leaderboard.answer(model, test, "mech_linear", name)
     one_line(error, f"{name}: predicts {REFUSED[name]}", "mech_linear", "must be")
@@ -257,11 +257,16 @@ def test_other_things_that_are_no_answer_are_refused_in_one_line_too(test, predi
     one_line(error, "mine: predicts", "mech_linear", "must be")
 
 
-def test_a_model_of_ones_own_is_given_the_inputs_if_it_takes_them(train, test, base):
-    make = leaderboard.own("model", MODELS + "MyModel")
-    assert make(base).inputs == base and make(base[:2]).inputs == base[:2]
-    assert isinstance(leaderboard.own("model", MODELS + "Means")(base), own_models.Means)
-    few = make(base[:2]).fit(train)
+def entry(name, base, seed=0):
+    return leaderboard.Own(leaderboard.own("model", MODELS + name), base, seed)
+
+
+def test_a_model_of_ones_own_is_given_the_inputs_and_a_whole_number_if_it_takes_them(train, test, base):
+    assert entry("MyModel", base).model.inputs == base and entry("MyModel", base[:2]).model.inputs == base[:2]
+    assert isinstance(entry("Means", base).model, own_models.Means)
+    seeds = [entry("TellsItsSeed", base, seed).model.seed for seed in (0, (2026, 0), (2026, 1), (2026, 0))]
+    assert {type(seed) for seed in seeds} == {int} and seeds[1] == seeds[3] and len(set(seeds)) == 3 and max(seeds) < 2**32
+    few = entry("MyModel", base[:2]).fit(train)
     other = dataset.with_counts(test, {g: counts_of(test, g)[::-1] for g in (*base[2:], "mech_threshold")})
     np.testing.assert_array_equal(few.predict(test, "mech_linear"), few.predict(other, "mech_linear"))
 
@@ -294,6 +299,27 @@ def test_the_worked_example_is_short_and_beats_the_marginal_on_held_out_cells(tr
     assert 0.1 < scores["MyModel", "skill_crps"] < 1
 
 
+def test_a_model_of_ones_own_is_shown_cells_and_nothing_of_the_truth(train, test, base, asked):
+    with pytest.raises((ValueError, KeyError)):
+        entry("ReadsTheTruth", base).fit(train).predict(test, "mech_linear")
+    assert own_models.ReadsTheTruth().fit(train).predict(test, "mech_linear").shape == (120,)  # so that the first could fail
+    shown = []
+    recorder = entry("TellsItsSeed", base)
+    recorder.model.fit = recorder.model.predict = lambda adata, gene=None: shown.append(adata)
+    recorder.fit(train).predict(one(asked, "do_inside").cells, "mech_linear")
+    for cells, whole in zip(shown, (train, one(asked, "do_inside").cells)):
+        np.testing.assert_array_equal(cells.X.toarray(), whole.X.toarray())
+        assert list(cells.var_names) == list(whole.var_names) and cells.var.empty and not cells.uns and not cells.layers
+    assert set(shown[1].obs) == {"cell_type", "drug", "perturbed"}
+
+
+def test_a_model_that_sees_every_gene_is_not_asked_for_one_given_its_children(train, test, base, asked):
+    fitted = {"marginal": predictors.Marginal().fit(train), "all": entry("ALaw", base).fit(train), "base": entry("MyModel", base).fit(train)}
+    splits = leaderboard.score(fitted, asked).groupby("model")["split"].agg(set)
+    assert splits["all"] == set(SPLITS) and splits["base"] == {*SPLITS, "off_target"}
+    assert list(leaderboard.marginal_laws(fitted, test, base)["model"]) == ["marginal"]
+
+
 # leakage
 
 HONEST = {
@@ -307,7 +333,8 @@ HONEST = {
     "mlp": lambda base: networks.MLP(base, module_options={"n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"),
     "dependency_network": lambda base: networks.DependencyNetwork(n_steps=5, device="cpu"),
     "bilinear": lambda base: interventional.Bilinear(),
-    **{name: leaderboard.own("model", MODELS + name) for name in ("MyModel", "Means", "ALaw", "Sampler")},
+    "MyModel": own_models.MyModel,
+    **{name: lambda base, name=name: getattr(own_models, name)() for name in ("Means", "ALaw", "ALawOfItsOwn", "Sampler", "OneSampleForAll", "SinglePrecision")},
 }
 
 
@@ -321,16 +348,16 @@ def test_a_model_that_does_not_use_the_count_is_accepted(train, screen, test, as
     model = HONEST[name](base)
     model.fit(screen if name in leaderboard.INTERVENTIONAL else train)
     for cells, gene in ((test, "mech_linear"), (test, "gene_1"), (one(asked, "do_inside").cells, "mech_linear")):
-        for seed in range(3 if name == "Sampler" else 1):
+        for seed in range(10 if name in ("Sampler", "OneSampleForAll") else 1):
             leaderboard.check_leakage(model, cells, gene, name, seed=seed)
 
 
-LEAKY = ["Leaky", "LeakyThroughTotal", "LeakyZeros", "LeakyAverage"]
+LEAKY = ["Leaky", "LeakyThroughTotal", "LeakyZeros", "LeakyAverage", "LeakySampler"]
 
 
 @pytest.mark.parametrize("name", LEAKY)
 def test_a_model_that_uses_the_count_is_refused_in_one_line(train, test, base, name):
-    model = leaderboard.own("model", MODELS + name)(base).fit(train)
+    model = leaderboard.make(leaderboard.own("model", MODELS + name), base).fit(train)
     for gene in ("mech_linear", "gene_1"):
         with pytest.raises(ValueError) as error:
             leaderboard.check_leakage(model, test, gene, name)
@@ -360,7 +387,7 @@ def test_a_model_that_changes_its_cells_in_place_spoils_them_for_no_other(train,
     mine, question = train.copy(), one(asked, "held_out")
     question = question._replace(cells=question.cells.copy())
     model = own_models.ChangesItsCells()
-    leaderboard.fit(model, mine, [question])
+    leaderboard.enter(model, mine, [question])
     leaderboard.answer(model, question.cells, question.gene)
     np.testing.assert_array_equal(dataset.dense(mine.X), dataset.dense(train.X))
     np.testing.assert_array_equal(dataset.dense(question.cells.X), dataset.dense(test.X))
@@ -470,16 +497,58 @@ def test_squared_error_of_mu_of_base_genes_is_that_by_hand(fitted, train, test, 
     np.testing.assert_allclose(result["value"], [0, constant, varying], rtol=1e-9)
 
 
-def test_fit_answers_for_each_gene_once_and_returns_seconds(train, asked):
+def test_entering_answers_for_each_gene_once_and_returns_seconds(train, asked):
     class Counting(own_models.Means):
         def predict(self, adata, gene):
             told.append((gene, adata.n_obs))
             return super().predict(adata, gene)
 
     told = []
-    assert 0 < leaderboard.fit(Counting(), train, asked) < 20
+    wall, cpu = leaderboard.enter(Counting(), train, asked)
+    assert 0 < wall < 20 and 0 < cpu < 40
     assert sorted(g for g, _ in told) == sorted({q.gene for q in asked}) and {n for _, n in told} == {2}
-    leaderboard.fit(own_models.Declines(), train, asked)
+    leaderboard.enter(own_models.Declines(), train, asked)
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "off_target", "base_genes"])
+def test_a_leak_in_any_question_is_refused_where_a_model_enters(train, test, asked, base, split):
+    """It copies the count in the cells of one question, and in no others."""
+    question = next((q for q in asked if q.split == split), None)
+    cells, gene = (test, base[3]) if question is None else (question.cells, question.gene)
+
+    def rows_of(adata):
+        return {tuple(row) for row in dataset.dense(adata[:, [g for g in base if g != gene]].X)}
+
+    class LeaksThere(own_models.MyModel):
+        def predict(self, adata, g):
+            there = g == gene and adata.n_obs > 2 and rows_of(adata) <= rows_of(cells)
+            return own_models._counts(adata, g) if there else np.ones(adata.n_obs)
+
+    with pytest.raises(ValueError) as error:
+        leaderboard.enter(leaderboard.Own(LeaksThere, base), train, asked, "mine", test=test)
+    one_line(error, f"mine: leakage: what it predicts of {gene}")
+    leaderboard.enter(LeaksThere(base), train, asked, "mine", test=test)  # only a model of one's own is checked
+
+
+def test_a_model_that_declines_some_questions_enters_and_one_that_declines_all_is_refused(train, asked, base):
+    leaderboard.enter(entry("Declines", base), train, asked, "mine")
+    with pytest.raises(ValueError) as error:
+        leaderboard.enter(entry("DeclinesAll", base), train, asked, "mine")
+    one_line(error, "mine: answers no question")
+
+
+def test_without_a_mechanistic_gene_or_laws_there_is_nothing_to_ask(test):
+    plain = dataset.base_genes(20, 3, seed=0)
+    with pytest.raises(ValueError, match="no mechanistic gene"):
+        leaderboard.questions(plain, plain, plain, seed=0)
+    with pytest.raises(ValueError, match="has no laws"):
+        dataset.fresh_cells(leaderboard._shown(plain), 5, seed=0)
+
+
+def test_a_screen_has_as_many_cells_as_the_training_set_and_needs_two_genes(train, screen, asked):
+    assert train.n_obs - len(set(screen.obs["perturbed"])) < screen.n_obs <= train.n_obs
+    few = leaderboard.simulate(200, 2, 0.5, ["linear"], seed=1)
+    assert leaderboard.interventional_data(few, leaderboard.questions(few, few, few, n_doses=6, n_off_target=0, seed=2), seed=3) is None
 
 
 def test_perturbed_cells_hold_no_arm_of_a_gene_whose_doses_are_asked_about(screen, train, asked, base):
@@ -550,6 +619,16 @@ def test_scores_are_known_again_after_a_round_through_a_file(scores, tmp_path):
     np.testing.assert_allclose(taken["value"], table["value"], rtol=1e-3)
 
 
+def test_seconds_are_known_from_the_table_beside_the_scores(tmp_path):
+    seconds = rows(OTHERS).assign(metric="seconds")
+    metrics.write(rows(MINE | OTHERS), tmp_path / "05_leaderboard.csv")
+    metrics.write(metrics.table([seconds, rows(MINE).assign(metric="seconds")]), tmp_path / "05_seconds.csv")
+    taken = leaderboard.known(tmp_path / "05_leaderboard.csv", rows(MINE))
+    assert (taken["metric"] == "seconds").sum() == len(seconds) + len(rows(MINE)) and len(taken) == 2 * len(rows(MINE | OTHERS))
+    metrics.write(metrics.table([rows(MINE | OTHERS), seconds]), tmp_path / "05_peers.csv")
+    assert (leaderboard.known(tmp_path / "05_peers.csv", rows(MINE))["metric"] == "seconds").sum() == len(seconds)
+
+
 def test_scores_of_cell_eval_are_read_as_means_by_model(tmp_path):
     assert leaderboard.cell_eval(tmp_path / "none.csv") == {}
     written = pd.DataFrame({"model": ["b", "b", "a", "b", "b"], "metric": ["mae"] * 3 + ["skill_kl"] * 2, "value": [1.0, 2, 5, 0.5, 0.7], "replicate": [0, 1, 0, 0, 1]})
@@ -567,8 +646,8 @@ def test_of_a_known_table_the_replicates_that_were_run_are_taken(tmp_path):
     assert set(taken["replicate"].astype(int)) == set(rows(MINE)["replicate"].astype(int))
 
 
-def test_a_model_of_ones_own_may_take_a_seed_and_not_the_name_of_another(monkeypatch):
-    assert leaderboard.own("model", "lib.networks:MLP")(["gene_0"], (3, 1)).seed == (3, 1)
+def test_a_model_of_ones_own_may_not_have_the_name_of_another(monkeypatch):
+    assert leaderboard.own("model", "lib.networks:MLP") is networks.MLP
     monkeypatch.setattr(leaderboard, "KEYS", [*leaderboard.KEYS, "MLP"])
     with pytest.raises(ValueError, match="its name is that of a model of the table"):
         leaderboard.own("model", "lib.networks:MLP")

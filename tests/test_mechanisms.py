@@ -36,6 +36,11 @@ def activation(cell):
             {"weights": W, "top": 12.0, "half": 3.0, "power": 2.5},
             lambda c: 0.1 + 12 / (1 + (3 / activation(c)) ** 2.5) if activation(c) > 0 else 0.1,
         ),
+        (
+            "gate",
+            {"weights": W, "top": 30.0, "half_on": 4.0, "half_off": 2.0},
+            lambda c: 0.1 + 30 * (a := 0.5 * c[0] + 2 * c[2]) / (4 + a) * 2 / (2 + c[1]),
+        ),
         ("threshold", {"weights": W, "cut": 5.0, "low": 2.0, "high": 9.0}, lambda c: 9.0 if activation(c) > 5 else 2.0),
     ],
 )
@@ -81,7 +86,7 @@ def test_ones_own_mechanism_is_found_by_its_import_string():
 def test_mechanism_that_cannot_be_found_is_named_with_what_is_allowed(name):
     with pytest.raises(ValueError) as error:
         mechanisms.resolve(name)
-    one_line(error, f"mechanism = {name!r}", "linear, polynomial, interaction, hill, threshold or an import string")
+    one_line(error, f"mechanism = {name!r}", "linear, polynomial, interaction, hill, threshold, gate or an import string")
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,14 @@ def test_score_without_the_marginal_is_refused_in_one_line():
     one_line(error, "predictions", "marginal")
 
 
+def test_a_law_that_is_nan_in_some_cells_is_refused_and_not_left_out_of_the_mean():
+    true = laws((3.0, 1.0, 0.1), (4.0, 1.0, 0.1))
+    partly = laws((3.0, 1.0, 0.1), (np.nan, np.nan, np.nan))
+    with pytest.raises(ValueError) as error:
+        metrics.score(true, {"marginal": true, "mine": partly})
+    one_line(error, "predictions['mine']", "every cell")
+
+
 def test_skill_is_nan_where_the_marginal_is_exact():
     assert np.isnan(metrics.skill(0.0, 0.0))
     assert metrics.skill(1.0, 4.0) == 0.75

@@ -391,6 +391,10 @@ def test_loss_is_the_minimax_concave_penalty_less_the_log_likelihood(sparsity):
             if strength > 0:
                 gamma = 0.1 / strength  # Zhang (2010), equation 2.1: free beyond gamma times the strength
                 penalty += strength * w - w**2 / (2 * gamma) if w <= gamma * strength else gamma * strength**2 / 2
+    with torch.no_grad():
+        module.slope.copy_(torch.tensor([1.0, -0.8, 0.0, 0.05, -0.2]))
+    for size in (0.3, 0.3, 0.0, 0.05, 0.2):  # of the slope, free beyond 0.3
+        penalty += unit * 0.85 * (size - size**2 / 0.6)
     log_p = scipy_log_pmf(x, *module.link(module.index(x))).sum(1)
     free = (module.weight.abs() > 0.1).float().mean()
     assert 0.2 < free < 0.8
@@ -444,6 +448,33 @@ def test_weighing_sets_the_penalty_by_the_standard_error_of_each_score():
     order = np.array([0.5 if term < 4 else 1.0 for term in range(len(members))])[:, None]
     module.weigh(x)
     np.testing.assert_allclose(module.penalty_of, 0.7 * order * error * np.sqrt(2 * np.log(len(members))), rtol=2e-2, atol=1e-4)
+
+
+def test_the_search_finds_a_term_that_silences_a_gene_where_the_gradient_finds_none():
+    """Counts of gene 3 follow gene 0 but for cells with both 1 and 2, which are silent; dropout hides that from the gradient."""
+    draws = np.random.default_rng(7)
+    x = draws.poisson(4, (4000, 4)) * (draws.random((4000, 4)) < 0.4)
+    silent = (x[:, 1] > 0) & (x[:, 2] > 0)
+    x[:, 3] = draws.poisson(np.where(silent, 0.05, 8 + 2 * x[:, 0])) * (draws.random(4000) < 0.2)
+    x = torch.as_tensor(x, dtype=torch.float32)
+    module = model.DependencyNetwork(4, inputs=[0, 1, 2], generator=rng())
+    module.start_at(x)
+    product = 6 + int(torch.where((module.pairs[:, 3:] == torch.tensor([[1], [2]])).all(0))[0])
+    options = dict(max_epochs=60, batch_size=1000, learning_rate=2e-2, schedule="one_cycle", validation_fraction=0.0)
+    with torch.no_grad():
+        module.weight[0, 3] = 0.3
+    before = -zinb.log_likelihood(x, *module.link(module.index(x)))[:, 3].sum().item()
+    weights = module.weight.detach().clone()
+    assert module.search(x) > 0
+    changed = (module.weight != weights).nonzero().tolist()
+    assert [product, 3] in changed and {gene for _, gene in changed} == {3} and module.weight[product, 3] < 0
+    after = -zinb.log_likelihood(x, *module.link(module.index(x)))[:, 3].sum().item()
+    assert before - after > 0.5 * np.log(4000) * len(changed)
+    training.fit(module, x, **options)
+    with torch.no_grad():
+        mu = module.link(module.index(x))[0][:, 3]
+    assert mu[torch.as_tensor(silent)].mean() < 2 < 6 < mu[torch.as_tensor(~silent)].mean()
+    assert module.search(x, n_steps=0) == 0
 
 
 def test_adopting_takes_the_parameters_of_those_genes_alone():

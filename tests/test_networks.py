@@ -412,6 +412,7 @@ def test_each_gene_keeps_the_network_that_the_criterion_prefers(train):
     first, _ = network.trained(counts, (3, 0), options | {"warmup": 20})
     weighed = copy.deepcopy(first)
     weighed.weigh(counts)
+    weighed.search(counts)
     training.fit(weighed, counts, seed=(3, 1), **(options | {"max_epochs": 24, "learning_rate": 1e-2}))
     second, _ = network.trained(counts, (3, 2), options)
     a, b, c = (module.criterion(counts) for module in (first, weighed, second))

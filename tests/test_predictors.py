@@ -25,6 +25,7 @@ KINDS = {
     "zinb_regression": predictors.ZINBRegression,
     "ridge_log1p": predictors.ridge_log1p,
     "zinb_regression_log": lambda inputs=None: predictors.ZINBRegression(inputs, link="log"),
+    "zinb_regression_products": lambda inputs=None: predictors.ZINBRegression(inputs, order=2),
     "true_form": predictors.TrueForm,
 }
 
@@ -315,8 +316,28 @@ def test_no_change_refuses_cells_of_no_dose_series_or_of_other_references(cells)
         assert "\n" not in str(error.value)
 
 
+def test_a_regression_of_second_order_learns_a_product_that_one_of_first_order_does_not():
+    parameters = {"weights": np.array([1.0, 0.5]), "first": [0], "second": [1], "products": np.array([0.5])}
+    base = dataset.base_genes(2000, 4, 0.4, mu_range=(4, 10), seed=3)
+    train = dataset.get_mech_dataset(base, "interaction", gene="mech", parents=["gene_1", "gene_2"], parameters=parameters, target_zero_prob=0.4, seed=3)
+    cells = dataset.fresh_cells(train, 300, seed=4)
+    truth = dataset.law(cells, "mech")[:, 0]
+    laws = {order: predictors.ZINBRegression(order=order).fit(train).predict(cells, "mech") for order in (1, 2)}
+    scores = metrics.score(truth, laws | {"marginal": predictors.Marginal().fit(train).predict(cells, "mech")}).set_index(["model", "metric"])["value"]
+    assert scores[2, "skill_kl"] > 0.97 and scores[2, "kl_nats"] < 0.3 * scores[1, "kl_nats"]
+    np.testing.assert_allclose(predictors.ZINBRegression(order=2).terms(np.array([[2.0, 3, 5]])), [[2, 3, 5, 4, 6, 10, 9, 15, 25]])
+
+
+def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(train, cells):
+    truth = dataset.law(cells, "mech")[:, 0]
+    law = predictors.Oracle(n_draws=40, seed=1).fit(train).predict(cells, "mech")
+    cdf = np.cumsum(truth[:, None].pmf(np.arange(400)), axis=1)
+    assert law.draws.shape == (150, 40)
+    assert metrics.distances(truth, law)["excess_crps"].mean() == pytest.approx((cdf * (1 - cdf)).sum(1).mean() / 40, rel=0.15)
+
+
 def test_baselines_are_in_the_order_of_the_tables():
-    names = "oracle true_form marginal ridge ridge_log1p neighbours zinb_regression zinb_regression_log boosting".split()
+    names = "oracle true_form marginal ridge ridge_log1p neighbours zinb_regression zinb_regression_log zinb_regression_products boosting".split()
     assert list(predictors.baselines(["gene_0"], seed=3)) == names
     assert list(predictors.simple()) == ["oracle", "marginal", "ridge", "neighbours", "zinb_regression", "boosting"]
 

@@ -6,7 +6,7 @@ import scipy.sparse as sparse
 import scipy.stats
 import torch
 
-from lib import dataset, metrics, perturb, response, zinb
+from lib import dataset, leaderboard, metrics, perturb, response, zinb
 from tests.agreement import one_line
 
 torch.set_num_threads(1)
@@ -203,3 +203,36 @@ def test_the_oracle_refuses_cells_of_two_types():
     control = dataset.base_genes(10, 4, n_cell_types=2, seed=1)
     with pytest.raises(ValueError, match="one type"):
         response.Oracle(lambda cells: perturb.additive(cells, 5.0)).predict(control)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "part"),
+    [
+        (np.ones(3), "shape (3,)"),
+        (np.ones((5, 4)), "shape (5, 4)"),
+        (np.full((5, 3), -1), "-1 in a cell"),
+        (np.full((5, 3), np.nan), "nan in a cell"),
+        (np.full((5, 3), 0.5), "0.5 in a cell"),
+        ("much", "a str"),
+        (zinb.ZINB(np.ones(4), 1.0, 0.1), "laws of shape (4,)"),
+    ],
+    ids=str,
+)
+def test_what_is_no_answer_about_a_drug_is_refused_in_one_line(unbalanced, prediction, part):
+    class Says:
+        def predict(self, control):
+            return prediction
+
+    with pytest.raises(ValueError) as error:
+        response.answer(Says(), unbalanced, "mine")
+    one_line(error, "mine: predicts", part, "must be")
+
+
+def test_cells_and_laws_are_answers_about_a_drug(unbalanced):
+    mine = leaderboard.make(leaderboard.own("model", "tests.models_of_ones_own:DrugCells", response.KEYS), [], 3).fit(unbalanced)
+    law = response.answer(mine, unbalanced, "mine")
+    np.testing.assert_array_equal(law.counts, mine.predict(unbalanced))
+    np.testing.assert_allclose(law.mean, mine.predict(unbalanced).mean(0))
+    one_type = unbalanced[unbalanced.obs["cell_type"] == "A"].copy()
+    model = response.NoChange().fit(unbalanced)
+    np.testing.assert_array_equal(response.answer(model, one_type).mu, model.predict(one_type).mu)

@@ -64,6 +64,11 @@ def test_log_prob_keeps_its_digits_at_the_extremes(mu, theta):
         np.testing.assert_allclose(zinb.ZINB(mu, theta, 0.0).log_prob(k), exact_log_prob(k, mu, theta), rtol=1e-8, atol=1e-8)
 
 
+def test_theta_without_end_is_refused_since_its_pmf_would_be_nan():
+    with pytest.raises(ValueError, match="theta = inf: must be finite and greater than 0"):
+        zinb.ZINB(np.ones(2), np.array([1.0, np.inf]), 0.1)
+
+
 def test_mu_of_zero_gives_only_zeros():
     law = zinb.ZINB(0.0, 2.0, 0.3)
     assert law.pmf(np.arange(3)).tolist() == [1, 0, 0]

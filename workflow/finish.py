@@ -73,7 +73,7 @@ def readme_summary(tables: Path) -> str:
     board = summary.query("scenario == 'leaderboard'")
     inside = metrics.readable(board.query("split == 'do_inside'"), "skill_kl")
     off_target = metrics.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
-    seconds = pd.read_csv(tables / "05_seconds.csv").set_index("model")["mean"].reindex(inside.index)
+    seconds = pd.read_csv(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")

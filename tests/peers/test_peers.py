@@ -68,7 +68,7 @@ def test_a_missing_package_is_said_in_one_line(types, monkeypatch, model, packag
 
 def test_predicted_cells_are_drawn_whole():
     counts = np.arange(30).reshape(10, 3)
-    law = peers.Cells(counts)
+    law = response.Cells(counts)
     assert law.shape == (3,)
     np.testing.assert_array_equal(law.mean, counts.mean(0))
     np.testing.assert_array_equal(law.cdf(np.array([14, 14, 14])), [0.5, 0.5, 0.5])
@@ -201,7 +201,7 @@ def test_scgen_needs_a_type_seen_both_ways(trial):
 
 
 def test_scored_like_a_law(trial):
-    law = peers.Cells(np.random.default_rng(0).poisson(20, (300, 6)))
+    law = response.Cells(np.random.default_rng(0).poisson(20, (300, 6)))
     scores = metrics.distances(trial[2], law)
     assert np.isfinite(scores[["excess_crps", "mse_mean"]]).all(axis=None)
     assert isinstance(law, zinb.Empirical)
