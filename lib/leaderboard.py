@@ -102,10 +102,10 @@ def questions(
 
 
 def models(
-    base: list[str], reference: ad.AnnData, *, max_epochs: int = 40, n_steps: int = 1500, n_members: int = 3, device: str = "auto", seed=0
+    base: list[str], reference: ad.AnnData, *, max_epochs: int = 100, n_steps: int = 1500, n_members: int = 3, device: str = "auto", seed=0
 ) -> dict:
     """Every model but the published ones (`lib.peers`), unfitted, by its key. All of them see the genes `base` alone."""
-    options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
+    options = {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}
     common = {"device": device, "seed": seed}
 
     def dependency_network(seed):

@@ -214,7 +214,7 @@ def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, name
     for (row, column), value in np.ndenumerate(values.to_numpy(dtype=float)):
         if np.isfinite(value):
             text = f"{value:.2f}" if value > -0.995 else f"{value:.0f}" if value > -99.5 else "≪0"
-            ax.text(column, row, text.replace("-", "−"), ha="center", va="center", fontsize=4.2, color="white" if shares[row, column] > 0.6 else "black")
+            ax.text(column, row, text.replace("-", "−"), ha="center", va="center", fontsize=SMALL, color="white" if shares[row, column] > 0.6 else "black")
     edges = np.flatnonzero(groups[1:] != groups[:-1]) + 0.5
     for edge in edges:
         ax.axvline(edge, color="white", lw=2)

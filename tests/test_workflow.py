@@ -79,7 +79,7 @@ def test_summary_is_the_mean_of_the_tables(tiny):
     rows = table("02_mechanism").assign(value=lambda t: t["value"].astype(float))
     mean = rows.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill'")["value"].mean()
     summary = pd.read_csv(BUILD / "figures/tables/summary.csv", keep_default_na=False)
-    found = summary.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out'")
+    found = summary.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out' and scenario == 'mechanistic_gene'")
     assert found["mean"].astype(float).item() == pytest.approx(mean, rel=1e-3)
 
 
