@@ -12,7 +12,6 @@ import contextlib
 import inspect
 import itertools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 

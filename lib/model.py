@@ -300,15 +300,15 @@ class DependencyNetwork(nn.Module):
         steps = [sizes / terms[rows, term].mean().clamp(min=1e-3) if len(rows) else sizes for term, rows in enumerate(cells)]
         taken = 0
         for gene in torch.where((self.weight.abs() > self.ZERO).any(0))[0].tolist():
-            y, candidates = counts[:, gene, None], self.allowed[:, gene].nonzero()[:, 0].tolist()
-            likelihood = lambda index, rows: zinb.log_likelihood(y[rows], *(p.squeeze(-1) for p in self.link(index[..., None], [gene])))
+            candidates = self.allowed[:, gene].nonzero()[:, 0].tolist()
             for _ in range(n_steps):
                 index = terms @ (self.weight[:, gene] * self.allowed[:, gene])[:, None] + self.bias[gene]
-                now = likelihood(index, slice(None))
+                now = self._likelihood_of(gene, counts, index)
                 best, change = 0.0, None
                 for term in candidates:
                     rows = cells[term]
-                    gains = (likelihood(index[rows] + terms[rows, term, None] * steps[term], rows) - now[rows]).sum(0)
+                    moved = self._likelihood_of(gene, counts[rows], index[rows] + terms[rows, term, None] * steps[term])
+                    gains = (moved - now[rows]).sum(0)
                     gain, at = gains.max(0)
                     gain = gain - (1.0 if self.weight[term, gene].abs() > self.ZERO else cost[term, 0])
                     if gain > best:
@@ -318,6 +318,10 @@ class DependencyNetwork(nn.Module):
                 self.weight[change[0], gene] += change[1]
                 taken += 1
         return taken
+
+    def _likelihood_of(self, gene, counts, index):
+        """Log-likelihood of one gene's counts under several values of its index, (n_cells, n_values)."""
+        return zinb.log_likelihood(counts[:, gene, None], *(p.squeeze(-1) for p in self.link(index[..., None], [gene])))
 
     @torch.no_grad()
     def criterion(self, counts: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ import torch
 from lib import checks, dataset, model, networks, zinb
 from lib.seeds import stream
 
-
 KEYS = ["oracle", "no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]  # of the predictors in the tables
 
 
