@@ -351,8 +351,7 @@ def known(path: str | Path, marginal: pd.DataFrame) -> pd.DataFrame:
         return marginal.iloc[:0]
     beside = path.with_name("05_seconds.csv")
     paths = [path, beside] if path.name == "05_leaderboard.csv" and beside.is_file() else [path]
-    table = pd.concat([pd.read_csv(p, keep_default_na=False) for p in paths], ignore_index=True)
-    table["value"] = pd.to_numeric(table["value"], errors="coerce")
+    table = pd.concat([metrics.read(p) for p in paths], ignore_index=True)
     table = table[(table["scenario"] != SCENARIO) | table["replicate"].isin(marginal["replicate"].astype(table["replicate"].dtype))]
     theirs = table[(table["model"] == "marginal") & (table["scenario"] == SCENARIO) & ~table["metric"].isin(SECONDS)]
     keys = [k for k in metrics.KEYS if k != "model"]
@@ -365,5 +364,5 @@ def cell_eval(path: str | Path) -> dict[str, pd.Series]:
     """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty where there is no such table."""
     if not Path(path).is_file():
         return {}
-    table = pd.read_csv(path)
+    table = metrics.read(path)
     return dict(iter(table.pivot_table(index="model", columns="metric", values="value", sort=False).iterrows()))

@@ -162,6 +162,14 @@ def write(tidy: pd.DataFrame, path: str | Path) -> None:
     os.replace(scratch, path)
 
 
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a table that `write` wrote: keys as text, empty where they don't apply, and numbers, NaN where there is none."""
+    tidy = pd.read_csv(path, keep_default_na=False)
+    numbers = [c for c in ("value", "mean", "ci_low", "ci_high") if c in tidy]
+    tidy[numbers] = tidy[numbers].apply(pd.to_numeric, errors="coerce")
+    return tidy
+
+
 def summary(tidy: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over replicates: the KEYS less `replicate`, mean, ci_low, ci_high, n.
 

@@ -202,10 +202,11 @@ def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None
     ax.set_aspect("equal", adjustable="box")
 
 
-def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, names: bool = True) -> None:
+def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, notes: dict[str, str] | None = None) -> None:
     """A table of scores as coloured cells with their numbers: grey to colour from `low` to `high`.
 
     values : a row a model, columns (group, place) or places; NaN cells stay empty
+    notes : model -> what its row says at its left end, such as why it is empty
     """
     groups = values.columns.get_level_values(0) if values.columns.nlevels > 1 else pd.Index([""] * values.shape[1])
     colours = mpl.colors.LinearSegmentedColormap.from_list("skill", ["#F2F2F2", "#9ECAE1", "#08519C"])
@@ -215,13 +216,15 @@ def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, name
         if np.isfinite(value):
             text = f"{value:.2f}" if value > -0.995 else f"{value:.0f}" if value > -99.5 else "≪0"
             ax.text(column, row, text.replace("-", "−"), ha="center", va="center", fontsize=SMALL, color="white" if shares[row, column] > 0.6 else "black")
+    for model, note in (notes or {}).items():
+        ax.text(-0.4, values.index.get_loc(model), note, va="center", fontsize=SMALL, color="0.4", style="italic")
     edges = np.flatnonzero(groups[1:] != groups[:-1]) + 0.5
     for edge in edges:
         ax.axvline(edge, color="white", lw=2)
     for group in pd.unique(groups):
         ax.text(np.flatnonzero(groups == group).mean(), -0.75, label(group), ha="center", va="bottom", fontsize=SMALL)
     ax.set_xticks(range(values.shape[1]), [label(c) for c in values.columns.get_level_values(-1)], rotation=90)
-    ax.set_yticks(range(len(values)), [label(m) for m in values.index] if names else [""] * len(values))
+    ax.set_yticks(range(len(values)), [label(m) for m in values.index])
     for tick, model in zip(ax.get_yticklabels(), values.index):
         tick.set_color(COLOURS.get(model, OWN))
     ax.tick_params(length=0)

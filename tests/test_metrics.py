@@ -246,3 +246,11 @@ def test_summary_has_students_t_interval_over_replicates():
 def test_summary_leaves_out_replicates_without_a_value():
     result = metrics.summary(metrics.table([replicates([1.0, np.nan, 3.0], model="vae", metric="skill_kl")]))
     assert result["n"].tolist() == [2] and result["mean"].tolist() == [2]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    tidy = metrics.table([replicates([1.0, np.nan, 0.25], model="vae", metric="skill_kl"), replicates([3.0], model="None", metric="nan")])
+    metrics.write(tidy, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(metrics.read(tmp_path / "t.csv"), tidy, check_dtype=False)
+    metrics.write(metrics.summary(tidy), tmp_path / "s.csv")
+    assert np.isnan(metrics.read(tmp_path / "s.csv").query("model == 'None'")["ci_low"].item())

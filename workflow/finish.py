@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lib import metrics
+from lib import leaderboard, metrics
 from workflow import notebooks
 
 SHOWN = {  # scenario, metric, split: what the printed table holds
@@ -40,10 +40,7 @@ def finish(mode: str) -> None:
     """Summarise build/<mode>, and publish it if it is the full run."""
     build = Path("build") / mode
     figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
-    tables = {name: pd.read_csv(figures / "tables" / f"{name}.csv", keep_default_na=False) for name in SHOWN}
-    for table in tables.values():
-        table["value"] = pd.to_numeric(table["value"], errors="coerce")
-    summaries = {name: metrics.summary(table) for name, table in tables.items()}
+    summaries = {name: metrics.summary(metrics.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
     metrics.write(pd.concat(summaries.values(), ignore_index=True), figures / "tables" / "summary.csv")
     (figures / "tables" / "run.json").write_text(json.dumps(_run(executed), indent=1) + "\n")
     if mode == "full":
@@ -68,22 +65,29 @@ def finish(mode: str) -> None:
 
 def readme_summary(tables: Path) -> str:
     """The README's tables, from summary.csv and 05_seconds.csv."""
-    summary = pd.read_csv(tables / "summary.csv", keep_default_na=False)
-    summary[["mean", "ci_low", "ci_high"]] = summary[["mean", "ci_low", "ci_high"]].apply(pd.to_numeric, errors="coerce")
+    summary = metrics.read(tables / "summary.csv")
     board = summary.query("scenario == 'leaderboard'")
     inside = metrics.readable(board.query("split == 'do_inside'"), "skill_kl")
+    crps = board.query("split == 'do_inside' and metric == 'skill_crps'").groupby("model")["mean"].mean()
+    inside = inside.reindex([key for key in leaderboard.KEYS if key in crps.index])
+    inside["CRPS, mean of all"] = crps.map("{:.3g}".format)
     off_target = metrics.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
-    seconds = pd.read_csv(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
+    seconds = metrics.read(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
+    cells = summary.query("scenario == 'drug' and metric == 'excess_crps'").groupby("model", sort=False)["mean"].mean()
     mu = summary.query("metric == 'mse_mu' and scenario == 'one_type'").set_index("model")
     return (
-        "**The leaderboard: skill (KL) on do(gene = dose), doses inside the training range** (oracle 1, marginal 0), and the "
-        "KL on genes that the intervention doesn't touch:\n\n"
-        + inside.fillna("").to_markdown()
+        "**The leaderboard: skill (KL) on do(gene = dose), doses inside the training range** (oracle 1, marginal 0), skill by "
+        "CRPS, and the KL on genes that the intervention doesn't touch. Models of draws or means have no KL:\n\n"
+        + inside.fillna("—").to_markdown()
         + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
         + metrics.readable(drugs, "kl_nats", columns="scenario").to_markdown()
+        + "\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and "
+        + "two replicates, "
+        + ", ".join(f"{key} {value:.3g}" for key, value in cells.items())
+        + "."
         + "\n\n**Recovery of mu from counts of one cell type**, squared error in counts²: maximum likelihood "
         + f"{mu.loc['maximum_likelihood', 'mean']:.3g}, VAE {mu.loc['vae', 'mean']:.3g}, one constant {mu.loc['constant', 'mean']:.3g}.\n"
     )

@@ -62,14 +62,12 @@ def cell_eval(target: str) -> None:
 def publish(build: str) -> None:
     """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment."""
     tables, target = Path(build) / "figures" / "tables", Path("figures/tables")
-    board, seconds = (pd.read_csv(tables / f"05_{name}.csv", keep_default_na=False) for name in ("leaderboard", "seconds"))
-    drugs = pd.read_csv(tables / "04_drug.csv", keep_default_na=False)
+    board, seconds, drugs = (metrics.read(tables / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
     drugs = drugs[drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")]
     drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
     both = pd.concat([board, seconds[seconds["model"] != "marginal"], drugs], ignore_index=True).replace({"model": NAMES})
-    both["value"] = pd.to_numeric(both["value"], errors="coerce")
     metrics.write(both, target / "05_peers.csv")
-    metrics.write(pd.read_csv(Path(build) / "cell_eval.csv", keep_default_na=False, dtype={"value": float}), target / "05_cell_eval.csv")
+    metrics.write(metrics.read(Path(build) / "cell_eval.csv"), target / "05_cell_eval.csv")
     print(f"Rows of {', '.join(NAMES.values())} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
 
 
