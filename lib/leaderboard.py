@@ -360,6 +360,12 @@ def known(path: str | Path, marginal: pd.DataFrame) -> pd.DataFrame:
     return table if same else table.iloc[:0]
 
 
+def join(table: pd.DataFrame, more: pd.DataFrame, fitted: list[str]) -> pd.DataFrame:
+    """The rows of `table`, and those of `more` but what it has of this leaderboard's questions to models just `fitted`; each once."""
+    more = more[(more["scenario"] != SCENARIO) | ~more["model"].isin(fitted)]
+    return pd.concat([table, more], ignore_index=True).drop_duplicates(metrics.KEYS, ignore_index=True)
+
+
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
     """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty where there is no such table."""
     if not Path(path).is_file():

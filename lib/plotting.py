@@ -214,8 +214,9 @@ def board(ax, values: pd.DataFrame, *, low: float = 0.0, high: float = 1.0, note
     ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values.to_numpy(dtype=float)):
         if np.isfinite(value):
-            text = f"{value:.2f}" if value > -0.995 else f"{value:.0f}" if value > -99.5 else "≪0"
-            ax.text(column, row, text.replace("-", "−"), ha="center", va="center", fontsize=SMALL, color="white" if shares[row, column] > 0.6 else "black")
+            text = f"{value:z.2f}" if value > -0.995 else f"{value:.0f}" if value > -99.5 else "≪0"
+            text = text.replace("-0.", "-.").replace("-", "−")  # the minus sign takes the room of the zero
+            ax.text(column, row, text, ha="center", va="center", fontsize=SMALL, color="white" if shares[row, column] > 0.6 else "black")
     for model, note in (notes or {}).items():
         ax.text(-0.4, values.index.get_loc(model), note, va="center", fontsize=SMALL, color="0.4", style="italic")
     edges = np.flatnonzero(groups[1:] != groups[:-1]) + 0.5

@@ -619,6 +619,18 @@ def test_scores_are_known_again_after_a_round_through_a_file(scores, tmp_path):
     np.testing.assert_allclose(taken["value"], table["value"], rtol=1e-3)
 
 
+def test_what_was_just_fitted_stands_beside_all_that_is_known_of_the_others():
+    """Rows about drugs, which come from the published models' table, take nothing from the leaderboard's own."""
+    old = rows({"marginal": [9.0], "vae": [0.1], "MyModel": [0.2], "scvi": [0.3]})
+    drugs = rows({"vae": [5.0], "scgen": [6.0]}, scenario="drug")
+    mine = rows({"marginal": [0.0], "MyModel": [0.4]})
+    for first, second in ((drugs, old), (old, metrics.table([drugs, old]))):
+        table = leaderboard.join(leaderboard.join(mine, first, ["marginal", "MyModel"]), second, ["marginal", "MyModel"])
+        board = table[(table["scenario"] == leaderboard.SCENARIO) & (table["replicate"] == 0)].set_index("model")["value"]
+        assert board.to_dict() == {"marginal": 0.0, "MyModel": 0.4, "vae": 0.1, "scvi": 0.3}
+        assert len(table) == 2 * (4 + 2) and not table.duplicated(metrics.KEYS).any()
+
+
 def test_seconds_are_known_from_the_table_beside_the_scores(tmp_path):
     seconds = rows(OTHERS).assign(metric="seconds")
     metrics.write(rows(MINE | OTHERS), tmp_path / "05_leaderboard.csv")

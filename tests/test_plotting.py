@@ -260,11 +260,11 @@ def test_models_legend_names_each_model_once_in_the_order_asked_for():
 
 def test_a_board_writes_each_score_leaves_missing_ones_empty_and_says_why():
     columns = pd.MultiIndex.from_product([["held_out", "pairs"], ["linear", "hill"]])
-    values = pd.DataFrame([[0.5, -3.2, 1.0, -500], [np.nan] * 4], index=["ridge", "scgen"], columns=columns)
+    values = pd.DataFrame([[-0.0012, -3.2, -0.237, -500], [np.nan] * 4], index=["ridge", "scgen"], columns=columns)
     fig, axes = plotting.figure("a", 89, 40)
     plotting.board(axes["a"], values, notes={"scgen": "asked about drugs"})
     at = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes["a"].texts if t.get_text() != "a"}
-    assert [at[column, 0] for column in range(4)] == ["0.50", "−3", "1.00", "≪0"]
+    assert [at[column, 0] for column in range(4)] == ["0.00", "−3", "−.24", "≪0"]
     assert at[0, 1] == "asked about drugs" and (1, 1) not in at
     assert [t.get_text() for t in axes["a"].get_yticklabels()] == ["ridge", "scGen"]
     assert {"held-out cells", "pairs of genes"} & {t.get_text() for t in axes["a"].texts}
