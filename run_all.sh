@@ -9,11 +9,11 @@ Perturbation Lab: every figure and table from one command.
   ./run_all.sh          run notebooks 01 to 05 and rewrite figures/, figures/tables/ and the outputs
                         in notebooks/*.ipynb (about 50 minutes on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
-                        (about 2 minutes)
+                        (about 5 minutes)
   ./run_all.sh test     the test suite, with a tiny run of all notebooks
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
-                        notebook 05 shows (about 30 minutes on 2 cores)
+                        notebook 05 shows (about 25 minutes on 2 cores)
   ./run_all.sh --help   this text
 
   --force, after the first two or peers: also run again what is up to date in build/

@@ -283,7 +283,7 @@ pd.DataFrame(judged, index=shown).T.round(3) if judged else "not there: ./run_al
 # - **The VAE learns the marginals or copies.** At $\beta = 1$ it has the laws of the base genes and no mechanism; at the
 #   proof of concept's it has a share of the mechanisms, and is wrong about the base genes a thousand times as much.
 #   scVI is between, at 0.06 to 0.14 inside.
-# - **Draws and means.** The truth in 100 draws a cell gets 0.81 to 0.97 by CRPS inside: a model of draws stands below that.
+# - **Draws and means.** The truth in 100 draws a cell gets 0.81 to 0.97 by CRPS inside: a model of as many draws can't be told from it.
 #   scGen's cells are farther from the treated law than the control cells are. It decodes means of log1p counts, and with
 #   many zeros these lie far below the logarithm of the mean, which would explain it.
 # - **What cell-eval sees.** Its discrimination score is 1 for the marginal as for the oracle, and the Pearson correlation
