@@ -76,7 +76,8 @@ def readme_summary(tables: Path) -> str:
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
-    cells = summary.query("scenario == 'drug' and metric == 'excess_crps'").groupby("model", sort=False)["mean"].mean()
+    crps_of_drugs = summary.query("scenario == 'drug' and metric == 'excess_crps'")
+    cells, n_replicates = crps_of_drugs.groupby("model", sort=False)["mean"].mean(), crps_of_drugs["n"].max()
     mu = summary.query("metric == 'mse_mu' and scenario == 'one_type'").set_index("model")
     return (
         "**The leaderboard: skill (KL) on do(gene = dose), doses inside the training range** (oracle 1, marginal 0), skill by "
@@ -85,7 +86,7 @@ def readme_summary(tables: Path) -> str:
         + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
         + metrics.readable(drugs, "kl_nats", columns="scenario").to_markdown()
         + "\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and "
-        + "two replicates, "
+        + f"{n_replicates} replicates, "
         + ", ".join(f"{key} {value:.3g}" for key, value in cells.items())
         + "."
         + "\n\n**Recovery of mu from counts of one cell type**, squared error in counts²: maximum likelihood "
