@@ -11,6 +11,10 @@ Perturbation Lab: every figure and table from one command.
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
   ./run_all.sh test     the test suite, with a tiny run of all notebooks
+  ./run_all.sh sweep NAME
+                        a parameter sweep, workflow/sweeps/NAME.yaml or a file of your own, into
+                        build/sweeps/NAME/; --dry-run says what would run and why, -p NAME VALUE (as often as
+                        needed) changes a parameter, --profile workflow/profiles/slurm runs it on a cluster
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)
@@ -26,12 +30,16 @@ TEXT
 }
 
 mode=full force=()
-for argument in "$@"; do
+if [ "${1-}" = sweep ]; then
+  mode=sweep
+  shift
+fi
+[ "$mode" = sweep ] || for argument in "$@"; do
   case "$argument" in
     quick | test | tiny | peers) mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "run_all.sh: '$argument': must be quick, test, peers, --force or --help, or nothing" >&2; exit 2 ;;
+    *) echo "run_all.sh: '$argument': must be quick, test, sweep, peers, --force or --help, or nothing" >&2; exit 2 ;;
   esac
 done
 
@@ -60,6 +68,9 @@ PATH="$(dirname "$python"):$PATH"
 export PATH JUPYTER_PREFER_ENV_PATH=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLBACKEND=agg
 export PYTHONWARNINGS="ignore:IProgress not found" PYTHONDONTWRITEBYTECODE=1 PYDEVD_DISABLE_FILE_VALIDATION=1
 
+if [ "$mode" = sweep ]; then
+  exec "$python" -m workflow.sweep "$@"
+fi
 if [ "$mode" = test ]; then
   exec "$python" -m pytest
 fi

@@ -19,7 +19,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import dataset, interventional, mechanisms, metrics, networks, perturb, predictors, zinb
+from lib import checks, dataset, interventional, mechanisms, metrics, networks, perturb, predictors, zinb
 from lib.seeds import key, stream
 
 KEYS = [  # of the models, in the order of the table
@@ -45,11 +45,16 @@ class Question(NamedTuple):
     dose: np.ndarray | None = None
 
 
-def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """Training cells: independent base genes, and one mechanistic gene of each kind that depends on all of them."""
+def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
+    """Training cells: independent base genes, and one mechanistic gene of each kind that depends on them.
+
+    n_parents : on so many of them, drawn at random for each kind; 0 for all
+    """
     train = dataset.base_genes(n_cells, n_genes, zero_rate, seed=seed)
+    base, n_parents = list(train.var_names), checks.integer("n_parents", n_parents, 0, n_genes)
     for kind in kinds:
-        train = dataset.get_mech_dataset(train, kind, target_zero_prob=zero_rate, seed=seed)
+        places = np.sort(stream(seed, f"parents of {kind}").permutation(n_genes)[: n_parents or n_genes])
+        train = dataset.get_mech_dataset(train, kind, parents=[base[i] for i in places], target_zero_prob=zero_rate, seed=seed)
     return train
 
 
@@ -101,16 +106,28 @@ def questions(
 
 
 def models(
-    base: list[str], reference: ad.AnnData, *, max_epochs: int = 100, n_steps: int = 1500, n_members: int = 3, device: str = "auto", seed=0
+    base: list[str],
+    reference: ad.AnnData,
+    *,
+    beta: float = 1.0,
+    n_latent: int = 10,
+    max_epochs: int = 100,
+    n_steps: int = 1500,
+    n_members: int = 3,
+    device: str = "auto",
+    seed=0,
 ) -> dict:
-    """Every model but the published ones (`lib.peers`), unfitted, by its key. All of them see the genes `base` alone."""
+    """Every model but the published ones (`lib.peers`), unfitted, by its key. All of them see the genes `base` alone.
+
+    beta : of the model "vae"; n_latent : of all VAEs
+    """
     options = {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}
     common = {"device": device, "seed": seed}
 
     def dependency_network(seed):
         return networks.DependencyNetwork(base, n_steps=n_steps, device=device, seed=seed)
 
-    made = predictors.baselines(base, seed=seed) | networks.variational(base, training_options=options, **common)
+    made = predictors.baselines(base, seed=seed) | networks.variational(base, beta=beta, n_latent=n_latent, training_options=options, **common)
     made |= {
         "oracle_draws": predictors.Oracle(n_draws=100, seed=seed),
         "no_change": predictors.NoChange(reference),

@@ -170,13 +170,15 @@ def read(path: str | Path) -> pd.DataFrame:
     return tidy
 
 
-def summary(tidy: pd.DataFrame) -> pd.DataFrame:
+def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
     """Mean and 95 % interval over replicates: the KEYS less `replicate`, mean, ci_low, ci_high, n.
+
+    also : more columns to keep apart, such as parameters that were swept
 
     Student's t interval over independent replicates; without one where there is a single replicate.
     """
-    keys = [k for k in KEYS if k != "replicate"]
-    grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False)["value"]
+    keys = [*also, *(k for k in KEYS if k != "replicate")]
+    grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False, dropna=False)["value"]
     result = grouped.agg(mean="mean", sd="std", n="count").reset_index()
     half = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1) * result["sd"] / np.sqrt(result["n"])
     result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,6 +133,8 @@ class DependencyNetwork(Network):
     for terms that it missed, with a penalty weighed by what the cells tell of each term; and one of second order from the start, which must be better by
     `MARGIN` nats.
 
+    Two are trained at a time, unless the environment has CORES=1.
+
     n_steps : of training from each of two starts, whatever the number of cells
     network_options, training_options : of `model.DependencyNetwork` and `training.fit`
     """
@@ -160,10 +163,15 @@ class DependencyNetwork(Network):
             options_on = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
             return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | options_on))
 
-        with ThreadPoolExecutor(1) as beside:  # each has its own random streams, so that the order in time is of no matter
-            waiting = beside.submit(self.trained, counts, (*seed, 2), options)
+        # each has its own random streams, so that the order in time is of no matter
+        if os.environ.get("CORES") == "1":
             self.module, first, weighed, second = first_order_first()
-            other, third = waiting.result()
+            other, third = self.trained(counts, (*seed, 2), options)
+        else:
+            with ThreadPoolExecutor(1) as beside:
+                waiting = beside.submit(self.trained, counts, (*seed, 2), options)
+                self.module, first, weighed, second = first_order_first()
+                other, third = waiting.result()
         self.module.adopt(weighed, weighed.criterion(counts) < self.module.criterion(counts))
         self.module.adopt(other, other.criterion(counts) < self.module.criterion(counts) - self.MARGIN)
         history = pd.concat([first, second, third], keys=["first", "weighed", "second"], names=["network"])
@@ -243,17 +251,17 @@ class Ensemble(Predictor):
         return zinb.Mixture.of([member.predict(adata, gene) for member in self.members])
 
 
-def variational(inputs: list[str] | None = None, *, leaky: bool = False, **options) -> dict[str, VAE]:
+def variational(inputs: list[str] | None = None, *, leaky: bool = False, beta: float = 1.0, n_latent: int = 10, **options) -> dict[str, VAE]:
     """The VAE and its variants, by the keys of the tables. `options` as of `VAE`.
 
-    vae : beta 1, the true ELBO
+    vae : trained on the ELBO with the KL term's weight `beta`; 1 is the true one
     vae_copying : beta 0.02, that of the proof of concept
     vae_conditional : trained on the masked genes given the others alone
     vae_leaky : as vae_copying, with the hidden count left in; only where `leaky`
     """
     variants = {
-        "vae": VAE(inputs, vae_options={"beta": 1.0}, **options),
-        "vae_copying": VAE(inputs, vae_options={"beta": 0.02}, **options),
-        "vae_conditional": VAE(inputs, vae_options={"target": "hidden"}, **options),
+        "vae": VAE(inputs, vae_options={"beta": beta, "n_latent": n_latent}, **options),
+        "vae_copying": VAE(inputs, vae_options={"beta": 0.02, "n_latent": n_latent}, **options),
+        "vae_conditional": VAE(inputs, vae_options={"target": "hidden", "n_latent": n_latent}, **options),
     }
-    return variants | ({"vae_leaky": VAE(inputs, leaky=True, vae_options={"beta": 0.02}, **options)} if leaky else {})
+    return variants | ({"vae_leaky": VAE(inputs, leaky=True, vae_options={"beta": 0.02, "n_latent": n_latent}, **options)} if leaky else {})

@@ -81,6 +81,15 @@ LABELS = {
     "do_inside": "do, inside",
     "do_beyond": "do, beyond",
     "skill_kl": "skill (KL)",
+    "skill_crps": "skill (CRPS)",
+    "mse_mu": "squared error of μ (counts²)",
+    "base_genes": "base genes",
+    "n_cells": "cells",
+    "n_genes": "genes",
+    "n_parents": "parents",
+    "n_latent": "latent variables",
+    "zero_rate": "share of zeros",
+    "beta": "β, weight of the KL term",
 }
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -121,6 +130,11 @@ mpl.rcParams.update(STYLE)
 def label(key: str) -> str:
     """How a key of the tables is written in a figure."""
     return LABELS.get(key, str(key).replace("_", " "))
+
+
+def plural(key: str) -> str:
+    """A key of the tables as a word for several."""
+    return f"{label(key)}s"
 
 
 def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Figure, dict[str, plt.Axes]]:
@@ -169,6 +183,47 @@ def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, order: l
         ax.set_ylim(bottom=low)
     ax.set_xticks(range(len(places)), [label(p) for p in places])
     ax.set_xlim(-0.5, len(places) - 0.5)
+
+
+def sweep(ax, summary: pd.DataFrame, x: str | None, hue: str, *, metric: str) -> None:
+    """A metric along a swept parameter: a line and a 95 % band for each `hue`, or points where the parameter isn't a number.
+
+    summary : columns x, hue, mean, ci_low, ci_high
+    metric : of skill, 1 is dashed and what lies below -0.25 is left out; another one gets a logarithmic axis where it spans a factor of 30
+    """
+    keys = list(pd.unique(summary[hue]))
+    shades = plt.get_cmap("viridis_r")(np.linspace(0.1, 0.95, len(keys)))
+    order = list(pd.unique(summary[x])) if x else [""]
+    numeric = bool(x) and pd.api.types.is_numeric_dtype(summary[x]) and not pd.api.types.is_bool_dtype(summary[x])
+    for place, key in enumerate(keys):
+        part = summary[summary[hue] == key]
+        colour = COLOURS.get(key, OWN) if hue == "model" else shades[place]
+        text = label(key) if isinstance(key, str) else f"{key:g}"
+        if numeric:
+            part = part.sort_values(x)
+            ax.fill_between(part[x], part["ci_low"], part["ci_high"], color=colour, alpha=0.12, lw=0)
+            ax.plot(part[x], part["mean"], "o-", ms=2.5, lw=0.9, color=colour, label=text)
+        else:
+            at = [order.index(v) if x else 0 for v in (part[x] if x else [""] * len(part))]
+            at = np.asarray(at) + 0.6 * ((place + 0.5) / len(keys) - 0.5)
+            errors = np.abs(part[["ci_low", "ci_high"]].to_numpy(dtype=float).T - part["mean"].to_numpy())
+            ax.errorbar(at, part["mean"], errors, fmt="o", ms=2.5, lw=0, elinewidth=0.8, color=colour, label=text)
+    values = summary["mean"].dropna()
+    if metric.startswith("skill"):
+        ax.axhline(1, color=TRUTH, lw=0.6, ls="--")
+        ax.axhline(0, color="0.6", lw=0.5)
+        ax.set_ylim(max(-0.25, min(-0.05, values.min() - 0.05)), 1.05)
+    elif len(values) and values.min() > 0 and values.max() / values.min() > 30:
+        ax.set(yscale="log", ylim=(values.min() / 2, values.max() * 2))
+    if numeric:
+        ticks = np.sort(summary[x].unique())
+        if ticks.min() > 0 and ticks.max() / ticks.min() >= 20:
+            ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{t / 1000:g}k" if t >= 1000 and t % 100 == 0 else f"{t:g}" for t in ticks], minor=False)
+        ax.minorticks_off()
+    else:
+        ax.set_xticks(range(len(order)), [str(v) for v in order], rotation=30, ha="right")
+    ax.set_xlabel(label(x) if x else "")
 
 
 def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float | None = None, markers: bool = True) -> None:

@@ -31,12 +31,15 @@ n_test: int = 1000  # held out
 n_reference: int = 50  # cells on which interventions are performed
 n_doses: int = 30  # doses of a gene, from 0 to beyond its training range
 n_genes: int = 20  # base genes
+n_parents: int = 0  # base genes that a mechanistic gene depends on, drawn at random; 0 for all
 zero_rate: float = 0.8  # share of zeros of every gene
 mechanisms: list = ["linear", "polynomial", "interaction", "hill", "threshold", "gate"]  # or module:function
 mechanism: str = ""  # one of one's own instead of these, module:function
 model: str = ""  # one of one's own, package.module:Class; with it, only this one is fitted
 models: list = []  # keys of the models to fit, by default all
 n_members: int = 3  # of the ensemble
+beta: float = 1.0  # weight of the KL term of the VAE, 1 for the true ELBO
+n_latent: int = 10  # latent variables of the VAEs
 max_epochs: int = 100  # of the VAEs and the MLP at most
 n_steps: int = 1500  # of the dependency network, from each of its two starts
 device: str = "auto"  # auto, cpu or cuda
@@ -65,12 +68,15 @@ checks.parameters(
     n_reference=partial(checks.integer, low=1),
     n_doses=partial(checks.integer, low=3),
     n_genes=partial(checks.integer, low=4),
+    n_parents=lambda name, value: checks.integer(name, value, 0, n_genes),
     zero_rate=partial(checks.number, low=0, high=0.99),
     mechanisms=lambda name, value: [known_mechanisms.resolve(m) for m in checks.listed(name, value)],
     mechanism=lambda name, value: value and known_mechanisms.resolve(value),
     model=lambda name, value: value and leaderboard.own(name, value),
     models=lambda name, value: value and checks.listed(name, value, leaderboard.KEYS),
     n_members=partial(checks.integer, low=1),
+    beta=partial(checks.number, low=0),
+    n_latent=partial(checks.integer, low=1),
     max_epochs=partial(checks.integer, low=1),
     n_steps=partial(checks.integer, low=1),
     device=lambda name, value: training.pick_device(value),
@@ -110,14 +116,15 @@ own = model.rpartition(":")[2]
 frames, seconds = [], []
 for replicate in range(replicates):
     streams = (seed, replicate)
-    train = leaderboard.simulate(n_cells, n_genes, zero_rate, kinds, seed=streams)
+    train = leaderboard.simulate(n_cells, n_genes, zero_rate, kinds, n_parents, seed=streams)
     test = dataset.fresh_cells(train, n_test, seed=(*streams, 1))
     reference = dataset.fresh_cells(train, n_reference, seed=(*streams, 2))
     base = list(train.var_names[~train.var["mechanistic"]])
     asked = leaderboard.questions(train, test, reference, n_doses=n_doses, seed=streams)
     screen = leaderboard.interventional_data(train, asked, seed=(*streams, 4))
 
-    entries = leaderboard.models(base, reference, max_epochs=max_epochs, n_steps=n_steps, n_members=n_members, device=device, seed=streams)
+    options = {"beta": beta, "n_latent": n_latent, "max_epochs": max_epochs, "n_steps": n_steps, "n_members": n_members, "device": device}
+    entries = leaderboard.models(base, reference, **options, seed=streams)
     if model:
         entries = {"marginal": entries["marginal"], own: leaderboard.Own(leaderboard.own("model", model), base, streams)}
     elif models:

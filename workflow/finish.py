@@ -11,17 +11,13 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import nbformat
 import pandas as pd
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import leaderboard, metrics
@@ -105,17 +101,7 @@ def _publish_readme() -> None:
 
 def stamp(target: str) -> None:
     """Write the commit, device and versions that a notebook has just been run with."""
-    git = shutil.which("git") and subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
-    )
-    pins = [line.partition("==")[0] for line in Path("requirements.txt").read_text().splitlines() if "==" in line]
-    about = {
-        "commit": git.stdout.strip() or None if git else None,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in pins},
-    }
-    Path(target).write_text(json.dumps(about))
+    Path(target).write_text(json.dumps(notebooks.made_with()))
 
 
 def _run(executed):

@@ -8,8 +8,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import shutil
+import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jupytext
@@ -71,6 +75,22 @@ def explain(*executed: str) -> str | None:
             cell = f"cell {started[-1] - 1}" if started else "before its first cell"
             return f"{Path(path).stem}, {cell} failed: {lines[-1]} (run so far: {path}, messages: {said})"
     return None
+
+
+def made_with() -> dict:
+    """The commit, device and versions that a notebook is run with."""
+    import torch
+
+    git = shutil.which("git") and subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
+    )
+    pins = [line.partition("==")[0] for line in Path("requirements.txt").read_text().splitlines() if "==" in line]
+    return {
+        "commit": git.stdout.strip() or None if git else None,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in pins},
+    }
 
 
 def _joined(outputs):

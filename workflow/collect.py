@@ -1,0 +1,37 @@
+"""All runs of a sweep as one table, its means, and its figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lib import metrics, plotting, sweeps
+from workflow import plan as plans
+
+
+def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> str:
+    """Write results.csv, summary.csv and figure.* of the finished runs into `target`; a table of the means to print."""
+    declared = plans.parameters(plan.notebook)
+    runs = []
+    for run in done:
+        swept = {name: plan.runs[run].get(name, declared[name][1]) for name in plan.varied}
+        runs.append((swept, metrics.read(folder / "runs" / run / "results.csv")))
+    table = sweeps.results(runs)
+    summary = sweeps.summary(table, plan.varied)
+    metrics.write(table, target / "results.csv")
+    metrics.write(summary, target / "summary.csv")
+    try:
+        plotting.save(sweeps.figure(summary, plan.varied, plan.figure), target, "figure")
+    except ValueError as error:
+        return f"No figure: {error}"
+    plt.close("all")
+    return f"{plan.name}: {len(done)} runs, {len(table)} values"
+
+
+def publish(plan: plans.Plan, folder: Path) -> None:
+    """Put the rows that are drawn of a sweep that ships into figures/tables/, for notebook 06."""
+    table = metrics.read(folder / "results.csv")
+    drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
+    metrics.write(table[drawn], Path("figures/tables") / f"{plan.table}.csv")

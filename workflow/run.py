@@ -1,0 +1,87 @@
+"""One run of a sweep: papermill, its tables as one, and run.json, which is written last and says that the run is finished.
+
+    python -m workflow.run FOLDER SOURCE.ipynb PARAMETERS THREADS GPUS    PARAMETERS as JSON
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+
+from lib import metrics
+from workflow import fork, notebooks, plan
+
+
+def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
+    """Do a run; 0, or 1 where its notebook failed, whose path and messages then are in its folder."""
+    folder, source, parameters, threads, gpus = arguments
+    folder, parameters = Path(folder), json.loads(parameters)
+    os.environ |= {"CORES": threads, "OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+    scratch = folder / ".scratch"
+    for old in (scratch, folder / "figures", folder / "data"):
+        shutil.rmtree(old, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    said = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    gpu = _a_gpu(int(gpus))  # held until this process ends
+    if kernel:
+        fork.use(kernel, str(folder / "log.txt"))
+    declared = plan.parameters(folder_notebook := Path(source).stem)
+    own = {name: str(scratch / name.removesuffix("_dir")) for name in plan.OWN_FOLDERS if name in declared and name not in parameters}
+    started, executed = time.perf_counter(), folder / "notebook.ipynb"
+    try:
+        papermill.execute_notebook(source, str(executed), parameters | own, progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return 1
+    rows = [metrics.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith("_seconds")]
+    metrics.write(metrics.table(rows) if rows else pd.DataFrame(columns=[*metrics.KEYS, "value"]), folder / "results.csv")
+    for kept in own.values():
+        if os.path.isdir(kept):
+            os.replace(kept, folder / Path(kept).name)
+    shutil.rmtree(scratch)
+    cells = nbformat.read(executed, as_version=4).cells
+    about = {
+        "notebook": folder_notebook,
+        "parameters": {name: parameters.get(name, default) for name, (_, default) in declared.items() if name not in own},
+        "seconds": round(time.perf_counter() - started, 3),
+        "seconds_in_cells": round(sum(c.metadata.get("papermill", {}).get("duration") or 0 for c in cells), 3),
+        **({"gpu": gpu[0]} if gpu else {}),
+        **notebooks.made_with(),
+    }
+    part = folder / ".run.json"
+    part.write_text(json.dumps(about, indent=1) + "\n")
+    os.replace(part, folder / "run.json")
+    return 0
+
+
+def _a_gpu(wanted):
+    """Take one GPU that no other run on this machine holds: its number, and the lock that holds it."""
+    if not wanted or os.environ.get("CUDA_VISIBLE_DEVICES"):  # a cluster has said which
+        return None
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        lock = open(f"/tmp/.sweep-gpu-{os.getuid()}-{number}", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
+        return number, lock
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
