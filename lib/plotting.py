@@ -186,40 +186,45 @@ def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, order: l
 
 
 def sweep(ax, summary: pd.DataFrame, x: str | None, hue: str, *, metric: str) -> None:
-    """A metric along a swept parameter: a line and a 95 % band for each `hue`, or points where the parameter isn't a number.
+    """A metric along a swept parameter: a line for each `hue`, points where the parameter isn't a number, with 95 % intervals.
 
     summary : columns x, hue, mean, ci_low, ci_high
-    metric : of skill, 1 is dashed and what lies below -0.25 is left out; another one gets a logarithmic axis where it spans a factor of 30
+    metric : of skill, 1 is dashed, and what lies below -0.25 is a triangle there; another one gets a logarithmic axis where it spans a factor of 30
     """
     keys = list(pd.unique(summary[hue]))
     shades = plt.get_cmap("viridis_r")(np.linspace(0.1, 0.95, len(keys)))
     order = list(pd.unique(summary[x])) if x else [""]
     numeric = bool(x) and pd.api.types.is_numeric_dtype(summary[x]) and not pd.api.types.is_bool_dtype(summary[x])
+    ends = np.sort(summary[x].unique()) if numeric else []
+    log = numeric and ends[0] > 0 and ends[-1] / ends[0] >= 20
+    values, skill = summary["mean"].dropna(), metric.startswith("skill")
+    steep = not skill and len(values) > 0 and values.min() > 0 and values.max() / values.min() > 30
+    low = -0.25 if skill else values.min() / 2 if steep else -np.inf
     for place, key in enumerate(keys):
         part = summary[summary[hue] == key]
         colour = COLOURS.get(key, OWN) if hue == "model" else shades[place]
         text = label(key) if isinstance(key, str) else f"{key:g}"
+        shift = (place + 0.5) / len(keys) - 0.5  # so that intervals don't hide one another
         if numeric:
             part = part.sort_values(x)
-            ax.fill_between(part[x], part["ci_low"], part["ci_high"], color=colour, alpha=0.12, lw=0)
-            ax.plot(part[x], part["mean"], "o-", ms=2.5, lw=0.9, color=colour, label=text)
+            at = part[x].to_numpy(dtype=float)
+            at = at * (ends[-1] / ends[0]) ** (0.04 * shift) if log else at + 0.04 * shift * (ends[-1] - ends[0])
         else:
-            at = [order.index(v) if x else 0 for v in (part[x] if x else [""] * len(part))]
-            at = np.asarray(at) + 0.6 * ((place + 0.5) / len(keys) - 0.5)
-            errors = np.abs(part[["ci_low", "ci_high"]].to_numpy(dtype=float).T - part["mean"].to_numpy())
-            ax.errorbar(at, part["mean"], errors, fmt="o", ms=2.5, lw=0, elinewidth=0.8, color=colour, label=text)
-    values = summary["mean"].dropna()
-    if metric.startswith("skill"):
+            at = np.array([order.index(v) for v in part[x]] if x else [0.0] * len(part)) + 0.6 * shift
+        mean = part["mean"].to_numpy(dtype=float)
+        ax.plot(at, mean, "o", ls="-" if numeric else "", ms=2.2, lw=0.9, color=colour, label=text)
+        ax.vlines(at, np.maximum(part["ci_low"], low), part["ci_high"], color=colour, lw=0.6, alpha=0.6)
+        if (mean < low).any():
+            ax.plot(at[mean < low], np.full((mean < low).sum(), low), "v", ms=3, color=colour, clip_on=False)
+    if skill:
         ax.axhline(1, color=TRUTH, lw=0.6, ls="--")
         ax.axhline(0, color="0.6", lw=0.5)
         ax.set_ylim(max(-0.25, min(-0.05, values.min() - 0.05)), 1.05)
-    elif len(values) and values.min() > 0 and values.max() / values.min() > 30:
-        ax.set(yscale="log", ylim=(values.min() / 2, values.max() * 2))
+    elif steep:
+        ax.set(yscale="log", ylim=(low, values.max() * 2))
     if numeric:
-        ticks = np.sort(summary[x].unique())
-        if ticks.min() > 0 and ticks.max() / ticks.min() >= 20:
-            ax.set_xscale("log")
-        ax.set_xticks(ticks, [f"{t / 1000:g}k" if t >= 1000 and t % 100 == 0 else f"{t:g}" for t in ticks], minor=False)
+        ax.set_xscale("log" if log else "linear")
+        ax.set_xticks(ends, [f"{t / 1000:g}k" if t >= 1000 and t % 100 == 0 else f"{t:g}" for t in ends], minor=False)
         ax.minorticks_off()
     else:
         ax.set_xticks(range(len(order)), [str(v) for v in order], rotation=30, ha="right")

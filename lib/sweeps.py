@@ -11,7 +11,7 @@ import pandas as pd
 from lib import checks, metrics, plotting
 
 REPLICATE = "seed"  # a parameter whose values are replicates of one another, not places to look at
-MAX_PANELS, SIZE = 40, 38  # panels of a figure, and mm of one
+MAX_PANELS, SIZE = 40, 40  # panels of a figure, and mm of one
 
 
 def column(parameter: str) -> str:
@@ -40,28 +40,29 @@ def summary(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
     return metrics.summary(table, places)
 
 
-def figure(summary: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None) -> plt.Figure:
+def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None) -> plt.Figure:
     """A metric against what was swept, with 95 % intervals; what lies where follows from the shape of the grid.
 
-    summary : of `summary`
+    table : of `results`
     parameters : that were swept. The one of most numeric values is the horizontal axis, the next one the columns of panels (or,
         where there is a single model, the colours), all others the rows
     panels : for each row of panels its `metric`, by default skill_kl or else the first, and `where`, values of the keys
         to keep: by default the first split and scenario. `models` are those to draw, by default all but the references.
-        Over genes and mechanisms that are left the mean is drawn
+        Over genes and mechanisms that are left the mean is taken, in each replicate
 
     Raises ValueError for a metric or a value that isn't there, and where more than 40 panels would be needed.
     """
-    places = [column(p) for p in parameters if p != REPLICATE and summary[column(p)].nunique(dropna=False) > 1] or [column(parameters[0])] if parameters else []
-    shown = [_shown(summary, places, panel) for panel in panels or [{}]]
-    numeric = [p for p in places if pd.api.types.is_numeric_dtype(summary[p]) and not pd.api.types.is_bool_dtype(summary[p])]
-    x = max(numeric or places, key=lambda p: summary[p].nunique(), default=None)
+    swept = [column(p) for p in parameters if p != REPLICATE]
+    places = [p for p in swept if table[p].nunique(dropna=False) > 1] or swept[:1]
+    shown = [_shown(table, places, panel) for panel in panels or [{}]]
+    numeric = [p for p in places if pd.api.types.is_numeric_dtype(table[p]) and not pd.api.types.is_bool_dtype(table[p])]
+    x = max(numeric or places, key=lambda p: table[p].nunique(), default=None)
     rest = [p for p in places if p != x]
     one_model = all(part["model"].nunique() == 1 for _, part, _ in shown)
-    hue = rest.pop(0) if one_model and rest and summary[rest[0]].nunique() <= 7 else "model"
+    hue = rest.pop(0) if one_model and rest and table[rest[0]].nunique() <= 7 else "model"
     across = rest.pop(0) if rest else None
-    columns = list(pd.unique(summary[across])) if across else [None]
-    down = list(summary[rest].drop_duplicates().itertuples(index=False, name=None)) if rest else [()]
+    columns = list(pd.unique(table[across])) if across else [None]
+    down = list(table[rest].drop_duplicates().itertuples(index=False, name=None)) if rest else [()]
     n_rows, n_columns = len(shown) * len(down), len(columns)
     if n_rows * n_columns > MAX_PANELS:
         raise ValueError(f"figure: {n_rows * n_columns} panels; at most {MAX_PANELS} can be drawn")
@@ -111,17 +112,18 @@ def rows_of(table: pd.DataFrame, panel: dict) -> np.ndarray:
     return rows
 
 
-def _shown(summary, places, panel):
-    """The metric of a panel, its rows, and what they are of."""
-    part = summary[rows_of(summary, panel)]
+def _shown(table, places, panel):
+    """The metric of a panel, its means with intervals, and what they are of."""
+    part = table[rows_of(table, panel)]
     metric = part["metric"].iloc[0]
     part = part.replace({"model": {"": "value"}})
     said = [plotting.label(part[key].iloc[0]) for key in ("scenario", "split") if part[key].iloc[0] and (key == "split" or not part["split"].iloc[0])]
-    several = [key for key in ("mechanism", "gene") if part[key].nunique() > 1]
-    if part.duplicated([*places, "model"]).any():
-        part = part.groupby([*places, "model"], sort=False, as_index=False, dropna=False)[["mean", "ci_low", "ci_high"]].mean()
-        said.append(f"mean of {plotting.plural(several[0]) if several else 'all'}")
-    return metric, part, ", ".join(said)
+    several = next(((key, part[key].unique()) for key in ("mechanism", "gene") if part[key].nunique() > 1), None)
+    replicate = [key for key in ("replicate", REPLICATE) if key in part]
+    part = part.groupby([*places, "model", *replicate], sort=False, as_index=False, dropna=False)["value"].mean()
+    part = metrics.summary(part.assign(**{key: "" for key in metrics.KEYS if key not in part}), places)
+    said += [f"mean of {len(several[1])} {plotting.plural(several[0])}"] if several else []
+    return metric, part, "\n".join(said)
 
 
 def _same_height(row):

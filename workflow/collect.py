@@ -23,7 +23,7 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> st
     metrics.write(table, target / "results.csv")
     metrics.write(summary, target / "summary.csv")
     try:
-        plotting.save(sweeps.figure(summary, plan.varied, plan.figure), target, "figure")
+        plotting.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
     except ValueError as error:
         return f"No figure: {error}"
     plt.close("all")

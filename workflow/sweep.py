@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -94,9 +95,10 @@ def _run(plan, folder, scratch, lock, asked, overrides):
     limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    server, held, environment = None, None, {}
+    server, held, os.environ["SWEEP_DIGEST"] = None, None, _digest(plan)
+    environment = {}
     try:
-        if not asked.profile:  # a cluster's jobs are on other machines
+        if not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ:  # a cluster's jobs are on other machines
             from workflow import fork, run
 
             environment["SWEEP_SERVER"] = str(scratch / "server")
@@ -135,14 +137,16 @@ def _snakemake(plan, folder, target, options, environment, gpu=0):
     """Run Snakemake on a plan: its exit code, and what became of each run."""
     part = target.with_name(f".{target.name}")
     about = {"name": plan.name, "folder": str(folder), "notebook": plan.notebook, "varied": plan.varied, "gpu": gpu}
-    part.write_text(json.dumps({**about, "files": plans.files(plan.notebook, list(plan.runs.values())), "runs": plan.runs}, indent=1))
+    needed = plans.files(plan.notebook, list(plan.runs.values()))
+    part.write_text(json.dumps({**about, "files": needed, "runs": plan.runs}, indent=1))
     os.replace(part, target)
     events = folder / ".events"
     events.write_text("")
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--config", f"plan={target}"]
     command += ["--rerun-incomplete", "--nolock", "--logger", "progress", "--scheduler", "greedy", *options]
     paths = os.pathsep.join(filter(None, [str(LOGGERS), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(command, env=os.environ | environment | {"PYTHONPATH": paths, "SWEEP_RUNS": str(len(plan.runs)), "SWEEP_EVENTS": str(events)})
+    environment = {"PYTHONPATH": paths, "SWEEP_RUNS": str(len(plan.runs)), "SWEEP_EVENTS": str(events), **environment}
+    process = subprocess.Popen(command, env=os.environ | environment)
     try:
         code = process.wait()
     except Stopped:
@@ -153,6 +157,14 @@ def _snakemake(plan, folder, target, options, environment, gpu=0):
             process.kill()
         raise
     return code, [json.loads(line) for line in events.read_text().splitlines()]
+
+
+def _digest(plan):
+    """Of the content of all files that the runs need."""
+    content = hashlib.sha256()
+    for path in [*plans.files(plan.notebook, list(plan.runs.values())), "requirements.txt", "workflow/run.py"]:
+        content.update(Path(path).read_bytes())
+    return content.hexdigest()
 
 
 def _gpus(plan):

@@ -1,0 +1,175 @@
+"""What a sweep file may say, and the line in which each mistake ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow import plan
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = """
+# %% tags=["parameters"]
+n: int = 5  # a whole number
+rate: float = 0.5  # from 0 to 1
+rates: list = [0.1]  # numbers
+quick: bool = False  # whether
+name: str = "a"  # text
+limit: float | None = None  # may be none
+figures_dir: str = "figures"  # folder
+
+# %%
+from functools import partial
+
+from lib import checks
+
+print("the notebook itself must not run")
+checks.parameters(
+    globals(),
+    n=partial(checks.integer, low=1),
+    rate=partial(checks.number, low=0, high=1),
+    rates=lambda name, value: checks.numbers(name, value, 0, rate),
+    limit=lambda name, value: value is None or checks.number(name, value),
+    figures_dir=checks.writable_folder,
+)
+"""
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "toy.py").write_text(NOTEBOOK)
+
+    def read(text, overrides=None, **options):
+        path = tmp_path / "mine.yaml"
+        path.write_text("notebook: toy\n" + text)
+        return plan.read(path, overrides, **options)
+
+    return read
+
+
+def values(made):
+    return list(made.runs.values())
+
+
+def test_a_grid_is_every_combination_in_the_order_of_the_file(there):
+    made = there("set: {quick: true}\ngrid: {n: [1, 2], rate: [0.1, 0.2]}")
+    assert values(made) == [{"quick": True, "n": n, "rate": r} for n in (1, 2) for r in (0.1, 0.2)]
+    assert list(made.runs)[0] == "n~1/rate~0.1" and made.varied == ["n", "rate"]
+
+
+def test_values_arrive_as_what_they_are(there):
+    runs = "runs:\n- {rate: 1e-3, n: 1e3, rates: [1e-3, 2], quick: true, limit: null, name: 'true'}\n- {limit: 1e-5}"
+    first, second = values(there(runs))
+    assert first == {"rate": 1e-3, "n": 1000, "rates": [1e-3, 2], "quick": True, "limit": None, "name": "true"}
+    assert type(first["n"]) is int and type(first["rate"]) is float and second == {"limit": 1e-5}
+
+
+def test_a_csv_is_a_row_a_run(there, tmp_path):
+    (tmp_path / "runs.csv").write_text('n,quick,rates\n1,true,"[1e-3, 1e-2]"\n2,,\n')
+    assert values(there("runs: runs.csv")) == [{"n": 1, "quick": True, "rates": [1e-3, 1e-2]}, {"n": 2}]
+
+
+def test_an_override_fixes_a_parameter_or_sweeps_it(there):
+    grid = "grid: {n: [1, 2], rate: [0.1, 0.2]}"
+    assert [run["n"] for run in values(there(grid, {"n": 7}))] == [7, 7]
+    assert [run["n"] for run in values(there(grid, {"n": [7, 8]}))] == [7, 8, 7, 8]
+    assert values(there("grid: {n: [1]}", {"rates": [0.1, 0.2]})) == [{"n": 1, "rates": [0.1, 0.2]}]
+    assert [run["rates"] for run in values(there("grid: {n: [1]}", {"rates": [[0.1], [0.2]]}))] == [[0.1], [0.2]]
+    assert [run["quick"] for run in values(there("set: {quick: false}\ngrid: {n: [1, 2]}", {"quick": True}))] == [True, True]
+
+
+def test_paths_tell_all_runs_apart_and_are_safe(there):
+    names = ["a/b", "a-b", "../x", "", "true", "ü b", "y" * 300, "y" * 301]
+    made = there(f"grid: {{name: {names}}}")
+    assert len(made.runs) == len(names)
+    for path in made.runs:
+        assert path.startswith("name~") and "/" not in path and ".." not in path and len(path) < 80
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("grid: {m: [1]}", "m: no such parameter; there are n, rate"),
+        ("set: {m: 1}\ngrid: {n: [1]}", "m: no such parameter"),
+        ("grid: {}", "grid: is empty"),
+        ("grid: {n: []}", "n = []: must be a list of at least one value"),
+        ("grid: {n: 3}", "n = 3: must be a list of at least one value"),
+        ("runs: []", "runs: must be a list of at least one run"),
+        ("runs: no.csv", "runs = 'no.csv': can't be read (No such file"),
+        ("grid: {n: [1.5]}", "n = 1.5: must be of type int"),
+        ("grid: {n: [true]}", "n = True: must be of type int"),
+        ("grid: {n: [null]}", "n = None: must be of type int"),
+        ("grid: {quick: [1]}", "quick = 1: must be of type bool"),
+        ("grid: {quick: ['true']}", "quick = 'true': must be of type bool"),
+        ("grid: {name: [5]}", "name = 5: must be of type str"),
+        ("grid: {rates: [0.1]}", "rates = 0.1: must be of type list"),
+        ("grid: {limit: [low]}", "limit = 'low': must be of type float or null"),
+        ("grid: {n: [1, 2, 1]}", "runs 1 and 3 are the same run: n = 1"),
+        ("runs: [{n: 5}, {rate: 0.5}]", "runs 1 and 2 are the same run"),
+        ("set: {n: 1}\ngrid: {n: [1]}", "n: is both in set and swept"),
+        ("grid: {figures_dir: [a]}", "figures_dir: can't be set in a sweep"),
+        ("grid: {n: [1]}\nruns: [{n: 1}]", "must have either a grid or runs"),
+        ("set: {n: 1}", "must have either a grid or runs"),
+        ("gird: {n: [1]}", "gird: no such key"),
+        ("set: 3\ngrid: {n: [1]}", "set = 3: must be names and values"),
+        ("grid: {n: [1", "can't be read"),
+        ("set: {rate: 2}\ngrid: {n: [1]}\nnotebook: toys", "notebook = 'toys': must be one of toy"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(there, text, message):
+    with pytest.raises(ValueError) as error:
+        there(text)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_more_than_ten_thousand_runs_need_a_yes(there):
+    grid = f"grid: {{n: {list(range(1, 102))}, rate: {[i / 100 for i in range(100)]}}}"
+    with pytest.raises(ValueError, match="10,100 runs: more than 10,000; say --yes"):
+        there(grid)
+    assert len(there(grid, yes=True).runs) == 10_100
+
+
+def test_a_huge_grid_is_refused_before_it_is_made(there):
+    big = list(range(1, 300))
+    with pytest.raises(ValueError, match="more than 10,000"):
+        there(f"grid: {{n: {big}, rate: {big}, limit: {big}}}")
+
+
+def test_ranges_are_those_of_the_notebook(there, tmp_path, capsys):
+    def check(text):
+        plan.check_ranges("toy", values(there(text)), str(tmp_path / "own"))
+
+    check("grid: {n: [1, 2], rate: [0.2, 1]}")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match=r"rate = 1.5: must be from 0 to 1"):
+        check("grid: {rate: [0.5, 1.5]}")
+    with pytest.raises(ValueError, match=r"rates = "):  # a rule that looks at another parameter
+        check("runs: [{rates: [0.4]}, {rates: [0.4], rate: 0.3}]")
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))])
+def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = plan.read(f"workflow/sweeps/{name}.yaml")
+    plan.check_ranges(made.notebook, values(made), str(tmp_path))
+    assert len(made.runs) > 10 and made.table == f"06_{name}"
+
+
+def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    needed = plan.files("02_mechanistic_gene", [{"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"]}])
+    assert {"notebooks/02_mechanistic_gene.py", "lib/zinb.py", "lib/networks.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
+    assert not {"lib/leaderboard.py", "lib/perturb.py", "lib/response.py"} & set(needed)
+    assert "lib/leaderboard.py" in plan.files("05_leaderboard")
+
+
+def test_the_needed_files_are_all_that_python_imports(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    imports = "from lib import checks, dataset, mechanisms, metrics, networks, plotting, predictors, training"
+    told = f"import sys; {imports}; print([m.__file__ for n, m in sys.modules.items() if n.startswith('lib.')])"
+    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
+    assert {str(Path(p).relative_to(ROOT)) for p in yaml.safe_load(loaded)} <= set(plan.files("02_mechanistic_gene"))

@@ -1,0 +1,310 @@
+"""A small sweep as a user runs it: for real, killed in the middle, with a run that fails, changed, and asked what it would do."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib import metrics, sweeps
+from workflow import fork
+
+ROOT = Path(__file__).parents[1]
+TOY = '''
+# %% tags=["parameters"]
+seed: int = 1  # everything random comes from it
+n_cells: int = 100  # cells
+zero_rate: float = 0.6  # share of zeros
+broken: int = 0  # a number of cells at which it fails
+figures_dir: str = "figures"  # tables go to tables/ in it
+
+# %%
+import os
+import sys
+import time
+from functools import partial
+
+sys.path.insert(0, os.getcwd())
+
+import pandas as pd
+
+from lib import checks, dataset, metrics, zinb
+
+checks.parameters(globals(), n_cells=partial(checks.integer, low=10), zero_rate=partial(checks.number, low=0, high=0.99), figures_dir=checks.writable_folder)
+
+# %%
+cells = dataset.base_genes(n_cells, 5, zero_rate, mu_range=(5, 10), seed=seed)
+true, fitted = dataset.law(cells), zinb.fit(cells.X)
+time.sleep(0.5)
+if n_cells == broken:
+    raise RuntimeError(f"no luck with {n_cells} cells")
+rows = [{"model": m, "metric": "mse_mu", "value": ((law.mu - true.mu) ** 2).mean(), "split": "train", "replicate": 0} for m, law in (("maximum_likelihood", fitted), ("oracle", true))]
+metrics.write(metrics.table([pd.DataFrame(rows)]), f"{figures_dir}/tables/toy.csv")
+metrics.write(metrics.table([pd.DataFrame([{"metric": "seconds", "value": time.time()}])]), f"{figures_dir}/tables/toy_seconds.csv")
+'''
+SWEEP = "notebook: toy\nset: {zero_rate: 6e-1}\ngrid: {n_cells: [100, 200, 400], seed: [1, 2]}\n"
+HERE = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # this environment, also for a copy of the repository
+TABLES = ["results.csv", "summary.csv", "figure.pdf", "figure.png"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the repository with one quick notebook, and what an undisturbed sweep of it puts out."""
+    house = tmp_path_factory.mktemp("house")
+    for part in ("lib", "workflow"):
+        shutil.copytree(ROOT / part, house / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("run_all.sh", "requirements.txt"):
+        shutil.copy(ROOT / part, house)
+    (house / "notebooks").mkdir()
+    (house / "notebooks" / "toy.py").write_text(TOY)
+    (house / "workflow" / "sweeps" / "toy.yaml").write_text(SWEEP)
+    done = sweep(house)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(place(house), house / "undisturbed")
+    return house
+
+
+def place(house):
+    return house / "build" / "sweeps" / "toy"
+
+
+def command(house, *words):
+    return subprocess.run(words, cwd=house, capture_output=True, text=True, timeout=300, env=HERE)
+
+
+def sweep(house, *options):
+    return command(house, "./run_all.sh", "sweep", "toy", *options)
+
+
+def start(house):
+    return subprocess.Popen(["./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=HERE)
+
+
+def finished(house):
+    return {path: path.stat().st_mtime_ns for path in place(house).glob("runs/*/*/run.json")}
+
+
+def same_as_undisturbed(house):
+    return all((place(house) / name).read_bytes() == (house / "undisturbed" / name).read_bytes() for name in TABLES)
+
+
+def to_run(house, *options):
+    """What a dry run says: run -> why."""
+    lines = sweep(house, "--dry-run", *options).stdout.splitlines()
+    return dict(line.strip().split(": ", 1) for line in lines[1:])
+
+
+def test_the_table_holds_every_run_with_its_parameters(house):
+    table = pd.read_csv(place(house) / "results.csv")
+    assert len(table) == 12 and set(table["n_cells"]) == {100, 200, 400} and set(table["seed"]) == {1, 2}
+    assert not table["metric"].eq("seconds").any()  # another number at each run
+    for path in finished(house):
+        about = json.loads(path.read_text())
+        assert about["parameters"]["zero_rate"] == 0.6 and about["seconds"] > 0 and about["versions"]["torch"].startswith("2.")
+        assert {"notebook.ipynb", "log.txt", "results.csv"} <= {p.name for p in path.parent.iterdir()}
+
+
+def test_means_are_over_seeds(house):
+    rows = pd.read_csv(place(house) / "results.csv").query("model == 'maximum_likelihood' and n_cells == 200")["value"]
+    summary = pd.read_csv(place(house) / "summary.csv").query("model == 'maximum_likelihood' and n_cells == 200")
+    assert summary["mean"].item() == pytest.approx(rows.mean(), rel=1e-3) and summary["n"].item() == 2
+    assert summary["ci_high"].item() > rows.max()
+
+
+def test_a_second_call_runs_nothing(house):
+    before = finished(house)
+    done = sweep(house)
+    assert done.returncode == 0 and finished(house) == before and same_as_undisturbed(house)
+    assert to_run(house) == {}
+
+
+@pytest.mark.parametrize("how, after", [("SIGKILL", 0), ("SIGKILL", 3), ("SIGTERM", 2), ("SIGINT", 1)])
+def test_a_sweep_that_is_killed_goes_on(house, how, after):
+    shutil.rmtree(place(house) / "runs")
+    running, began = start(house), time.monotonic()
+    while len(finished(house)) < after or not list(place(house).glob("runs/*/*")):
+        assert running.poll() is None and time.monotonic() - began < 120
+        time.sleep(0.02)
+    time.sleep(0.3)  # in the middle of a run
+    number = getattr(signal, how)
+    os.killpg(running.pid, number) if how != "SIGTERM" else os.kill(running.pid, number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode != 0
+    if how != "SIGKILL":
+        assert "the same command goes on with the others" in said.strip().splitlines()[-1]
+    gone = time.monotonic()
+    while subprocess.run(["pgrep", "-s", str(running.pid)], capture_output=True).stdout:
+        assert time.monotonic() - gone < 10, "processes are left over"
+        time.sleep(0.1)
+    before = finished(house)
+    assert after <= len(before) < 6
+    done = sweep(house)
+    assert done.returncode == 0, done.stderr
+    assert {path: finished(house)[path] for path in before} == before, "a finished run has run again"
+    assert len(finished(house)) == 6 and same_as_undisturbed(house)
+
+
+def test_a_full_disk_leaves_nothing_that_looks_finished(house):
+    """No file may grow beyond 512 bytes, as on a disk that is nearly full."""
+    shutil.rmtree(place(house))
+    limited = command(house, "bash", "-c", "ulimit -f 1; exec ./run_all.sh sweep toy")
+    assert limited.returncode != 0
+    assert not finished(house) and not (place(house) / "results.csv").exists()
+    done = sweep(house)
+    assert done.returncode == 0 and same_as_undisturbed(house)
+
+
+def test_a_failed_run_stops_no_other_and_is_named(house):
+    done = sweep(house, "-p", "broken", "200")
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    failures = [line for line in lines if "no luck with 200 cells" in line]
+    assert len(failures) == 2
+    for line in failures:
+        path = house / line.rpartition("run so far: ")[2].rstrip(")")
+        assert path.is_file() and "no luck" in path.read_text()
+    assert "4 of 6 runs are done" in lines[-1]
+    assert not (place(house) / "results.csv").exists()
+    part = pd.read_csv(place(house) / "partial" / "results.csv")
+    assert set(part["n_cells"]) == {100, 400}
+    assert sweep(house).returncode == 0 and same_as_undisturbed(house) and not (place(house) / "partial").exists()
+
+
+def test_what_changes_runs_again_and_nothing_else(house):
+    assert sweep(house).returncode == 0
+    file, needed, other = house / "workflow" / "sweeps" / "toy.yaml", house / "lib" / "zinb.py", house / "lib" / "perturb.py"
+    kept = needed.read_text(), other.read_text()
+    try:
+        other.write_text(kept[1] + "# another line\n")  # the notebook doesn't need it
+        file.write_text(SWEEP.replace("[1, 2]", "[1, 2, 3]"))
+        assert to_run(house) == {f"n_cells~{n}/seed~3": "isn't there yet" for n in (100, 200, 400)}
+        file.write_text(SWEEP.replace("6e-1", "7e-1"))
+        assert list(to_run(house).values()) == ["its parameters have changed"] * 6
+        file.write_text(SWEEP)
+        needed.write_text(kept[0] + "# another line\n")
+        assert list(to_run(house).values()) == ["a file that it needs has changed (lib/zinb.py)"] * 6
+        before = finished(house)
+        assert sweep(house).returncode == 0 and same_as_undisturbed(house)
+        assert not set(before.values()) & set(finished(house).values())
+    finally:
+        file.write_text(SWEEP)
+        needed.write_text(kept[0])
+        other.write_text(kept[1])
+
+
+def test_two_at_a_time_of_the_same_sweep_are_refused(house):
+    shutil.rmtree(place(house) / "runs")
+    running = start(house)
+    try:
+        while not (place(house) / "source" / "toy.ipynb").exists() or not list(place(house).glob("runs/*")):
+            time.sleep(0.05)
+        second = sweep(house)
+        assert second.returncode == 2 and "another run of it is under way" in second.stderr
+    finally:
+        assert running.wait(120) == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["toys"], "sweep = 'toys': no file workflow/sweeps/toys.yaml; there are"),
+        (["toy", "-p", "cells", "3"], "cells: no such parameter"),
+        (["toy", "-p", "n_cells", "3"], "n_cells = 3: must be at least 10"),
+        (["toy", "-p", "n_cells", "many"], "n_cells = 'many': must be of type int"),
+        (["toy", "-p", "n_cells", "[]"], "n_cells = []: must be a list of at least one value"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(house, options, message):
+    before = finished(house)
+    done = command(house, "./run_all.sh", "sweep", *options)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == "" and finished(house) == before
+
+
+def test_progress_is_a_line_a_run(house):
+    shutil.rmtree(place(house) / "runs")
+    said = sweep(house).stderr.strip().splitlines()
+    assert len(said) == 6 and said[-1] == "6/6 runs done, 0 failed" and "left" in said[0]
+
+
+def test_a_run_without_a_server_puts_out_the_same(house):
+    path = next(iter(finished(house)))
+    kept, folder = (path.parent / "results.csv").read_bytes(), path.parent.relative_to(house)
+    values = json.dumps(json.loads((place(house) / "plan.json").read_text())["runs"][str(folder.relative_to("build/sweeps/toy/runs"))])
+    done = command(house, sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", values, "1", "0")
+    assert done.returncode == 0, done.stderr
+    assert (path.parent / "results.csv").read_bytes() == kept
+
+
+def test_the_server_gives_back_codes_and_dies_with_its_lifeline(tmp_path):
+    server, lifeline = fork.start(str(tmp_path / "s"), lambda arguments, kernel: int(arguments[0]))
+    try:
+        assert [fork.ask(str(tmp_path / "s"), [code]) for code in ("0", "3")] == [0, 3]
+        assert fork.ask(str(tmp_path / "s"), ["not a number"]) == 1
+    finally:
+        os.close(lifeline)
+    assert os.waitpid(server, 0)[0] == server
+
+
+def table_of(parameters, models=("mlp", "vae"), mechanisms=("hill",)):
+    """Results of runs: value 0.5 for the first mechanism and 0.1 more for each other one, one more in replicate 1."""
+    runs = []
+    for values in parameters:
+        rows = [
+            {"model": model, "mechanism": mechanism, "metric": "skill_kl", "value": 0.5 + i / 10 + replicate, "split": split, "replicate": replicate}
+            for model in models for i, mechanism in enumerate(mechanisms) for split in ("held_out", "do_inside") for replicate in (0, 1)
+        ]  # fmt: skip
+        runs.append((values, metrics.table([pd.DataFrame(rows)])))
+    return sweeps.results(runs)
+
+
+@pytest.mark.parametrize(
+    "names, models, panels, colours",
+    [
+        (["a"], ["mlp", "vae"], 1, 2),  # one line a model
+        (["a", "b"], ["mlp", "vae"], 2, 2),  # the second one across
+        (["a", "b"], ["vae"], 1, 2),  # one model: the second one is the colour
+        (["a", "b", "c"], ["mlp", "vae"], 4, 2),  # the third one down
+        (["word"], ["mlp", "vae"], 1, 2),
+        (["word", "a"], ["mlp", "vae"], 2, 2),
+        (["a", "seed"], ["mlp", "vae"], 1, 2),  # seeds are replicates
+    ],
+)
+def test_the_figure_fits_the_grid(names, models, panels, colours):
+    levels = {"a": [1, 10, 100], "b": [0.1, 0.2], "c": [True, False], "word": ["x", "y"], "seed": [1, 2]}
+    grid = pd.MultiIndex.from_product([levels[n] for n in names], names=names).to_frame(index=False)
+    made = sweeps.figure(table_of(grid.to_dict("records"), models), names)
+    assert len(made.axes) == panels
+    handles, _ = made.axes[0].get_legend_handles_labels()
+    assert len(handles) == colours
+    x = made.axes[-1]
+    assert x.get_xscale() == ("log" if "a" in names else "linear")
+
+
+def test_a_figure_never_mixes_splits():
+    table = table_of([{"a": 1}, {"a": 2}])
+    assert set(table[sweeps.rows_of(table, {})]["split"]) == {"held_out"}
+    assert set(table[sweeps.rows_of(table, {"where": {"split": "do_inside"}})]["split"]) == {"do_inside"}
+    with pytest.raises(ValueError, match="split = 'pairs': must be one of held_out, do_inside"):
+        sweeps.figure(table, ["a"], [{"where": {"split": "pairs"}}])
+    with pytest.raises(ValueError, match="metric = 'mse': must be one of skill_kl"):
+        sweeps.figure(table, ["a"], [{"metric": "mse"}])
+
+
+def test_the_mean_over_mechanisms_is_taken_in_each_replicate():
+    """Values 0.5 and 0.6 in one replicate, 1.5 and 1.6 in the other: 0.55 and 1.55, whose interval is 1.05 -+ 12.706 / 2."""
+    table = table_of([{"a": 1}, {"a": 2}], ["mlp"], ["hill", "gate"])
+    lines = sweeps.figure(table, ["a"]).axes[0].collections[0].get_segments()
+    assert lines[0][:, 1] == pytest.approx([1.05 - 12.706 / 2, 1.05 + 12.706 / 2], rel=1e-3)
+
+
+def test_a_parameter_with_the_name_of_a_key_keeps_both():
+    table = table_of([{"mechanism": "hill"}, {"mechanism": "linear"}])
+    assert set(table["swept_mechanism"]) == {"hill", "linear"} and "mechanism" in table
+    assert len(sweeps.figure(table, ["mechanism"]).axes) == 1
