@@ -6,7 +6,7 @@ usage() {
   cat <<'TEXT'
 Perturbation Lab: every figure and table from one command.
 
-  ./run_all.sh          run notebooks 01 to 05 and rewrite figures/, figures/tables/ and the outputs
+  ./run_all.sh          run notebooks 01 to 06 and rewrite figures/, figures/tables/ and the outputs
                         in notebooks/*.ipynb (about 50 minutes on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)

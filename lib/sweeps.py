@@ -44,7 +44,7 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
     """A metric against what was swept, with 95 % intervals; what lies where follows from the shape of the grid.
 
     table : of `results`
-    parameters : that were swept. The one of most numeric values is the horizontal axis, the next one the columns of panels (or,
+    parameters : that were swept. The one of most numeric values is the horizontal axis (the last such one), the next one the columns of panels (or,
         where there is a single model, the colours), all others the rows
     panels : for each row of panels its `metric`, by default skill_kl or else the first, and `where`, values of the keys
         to keep: by default the first split and scenario. `models` are those to draw, by default all but the references.
@@ -56,7 +56,7 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
     places = [p for p in swept if table[p].nunique(dropna=False) > 1] or swept[:1]
     shown = [_shown(table, places, panel) for panel in panels or [{}]]
     numeric = [p for p in places if pd.api.types.is_numeric_dtype(table[p]) and not pd.api.types.is_bool_dtype(table[p])]
-    x = max(numeric or places, key=lambda p: table[p].nunique(), default=None)
+    x = max(reversed(numeric or places), key=lambda p: table[p].nunique(), default=None)
     rest = [p for p in places if p != x]
     one_model = all(part["model"].nunique() == 1 for _, part, _ in shown)
     hue = rest.pop(0) if one_model and rest and table[rest[0]].nunique() <= 7 else "model"

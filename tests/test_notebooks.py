@@ -29,8 +29,8 @@ def papermill(name, folder, *options):
     return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
-def test_there_are_the_five_notebooks():
-    assert NAMES == ["01_generative_modelling", "02_mechanistic_gene", "03_perturb_and_predict", "04_drug_response", "05_leaderboard"]
+def test_there_are_the_six_notebooks():
+    assert NAMES == ["01_generative_modelling", "02_mechanistic_gene", "03_perturb_and_predict", "04_drug_response", "05_leaderboard", "06_sweeps"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
@@ -71,6 +71,7 @@ def test_parameters_are_typed_explained_and_run_as_they_stand(source):
         ("02_mechanistic_gene", ["-p", "zero_rate", "1.2"], "ValueError: zero_rate = 1.2: must be from 0 to 0.99"),
         ("03_perturb_and_predict", ["-p", "data_dir", "{tmp}"], "run notebook 02 first"),
         ("04_drug_response", ["-p", "dose", "-1"], "ValueError: dose = -1: must be at least 0"),
+        ("06_sweeps", ["-p", "tables_dir", "{tmp}"], "must hold 06_cells"),
         ("05_leaderboard", ["-p", "model", "no_such_module:Model"], "ValueError: model = 'no_such_module:Model': can't be imported"),
     ],
 )

@@ -17,7 +17,7 @@ from lib import metrics
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
 TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
-FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response", "fig5_leaderboard"]
+FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response", "fig5_leaderboard", "fig6_cells_and_zeros", "fig7_vae", "fig8_genes_and_parents"]
 
 
 def run(*command, cwd=ROOT):
@@ -93,7 +93,7 @@ def test_figures_are_there_with_editable_text(tiny, name):
 def test_run_json_says_what_a_run_was_made_with(tiny):
     about = json.loads((BUILD / "figures/tables/run.json").read_text())
     assert about["versions"]["torch"].startswith("2.13.0")
-    assert len(about["notebooks"]) == 5
+    assert len(about["notebooks"]) == 6
     assert about["notebooks"]["02_mechanistic_gene"]["parameters"]["replicates"] == 2
     assert about["notebooks"]["03_perturb_and_predict"]["parameters"]["n_doses"] == 8
 
@@ -138,7 +138,7 @@ def test_an_unknown_command_is_refused():
 
 def test_help_names_the_commands():
     text = run("./run_all.sh", "--help").stdout
-    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "--help"))
+    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "sweep", "--help"))
 
 
 def test_environment_yml_installs_the_same_pins():

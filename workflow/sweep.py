@@ -33,16 +33,21 @@ def main(arguments: list[str]) -> int:
     path = Path(asked.name) if asked.name.endswith(".yaml") else Path("workflow/sweeps") / f"{asked.name}.yaml"
     overrides = {name: plans.parsed(value) for name, value in asked.parameters}
     plan = plans.read(path, overrides, yes=asked.yes)
+    folder = Path("build/sweeps") / plan.name
+    lock = None if asked.dry_run else _lock(folder)
     with tempfile.TemporaryDirectory() as scratch:
         plans.check_ranges(plan.notebook, list(plan.runs.values()), scratch)
-        folder = Path("build/sweeps") / plan.name
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"sweep = {plan.name!r}: another run of it is under way in this folder") from None
         return _dry(plan, folder, Path(scratch)) if asked.dry_run else _run(plan, folder, Path(scratch), lock, asked, overrides)
+
+
+def _lock(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"sweep = {folder.name!r}: another run of it is under way in this folder") from None
+    return lock
 
 
 def _arguments(arguments):
@@ -140,7 +145,7 @@ def _snakemake(plan, folder, target, options, environment, gpu=0):
     needed = plans.files(plan.notebook, list(plan.runs.values()))
     part.write_text(json.dumps({**about, "files": needed, "runs": plan.runs}, indent=1))
     os.replace(part, target)
-    events = folder / ".events"
+    events = target.with_name(".events")
     events.write_text("")
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--config", f"plan={target}"]
     command += ["--rerun-incomplete", "--nolock", "--logger", "progress", "--scheduler", "greedy", *options]
