@@ -120,5 +120,4 @@ readable(genes, ["n_parents", "n_genes"], "n_genes")
 # - **More genes cost everyone but the sparse models.** From 20 to 200 genes the dependency network and boosting stay where they are (0.85 and about
 #   0.5 or 0.27), while the MLP falls from 0.84 to 0.54 with two parents and from 0.55 to 0.17 with ten, the conditional VAE further,
 #   and ZINB regression, which has no penalty, does harm. The dependency network wins nothing on boosting's ground: with two parents among 20 genes
-#   the networks that assume no form are as good. 500 genes aren't in this sweep: the one run that was tried took twelve minutes on a busy core, most of them
-#   for the dependency network.
+#   the networks that assume no form are as good. 500 genes aren't in this sweep: the one run that was tried took twelve minutes on a busy core.
