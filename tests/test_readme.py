@@ -17,7 +17,7 @@ def test_shell_commands_exist():
     lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     for words in filter(None, lines):
         if words[0] == "./run_all.sh":
-            assert set(words[1:]) <= {"quick", "test", "peers", "--help", "--force"}
+            assert set(words[1:]) <= {"quick", "test", "report", "peers", "--help", "--force"}
         elif "papermill" in words[:2]:
             notebook = next(w for w in words if w.startswith("notebooks/"))
             assert (ROOT / notebook).is_file()

@@ -139,7 +139,7 @@ def test_an_unknown_command_is_refused():
 
 def test_help_names_the_commands():
     text = run("./run_all.sh", "--help").stdout
-    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "--help"))
+    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "report", "peers", "--help"))
 
 
 def test_environment_yml_installs_the_same_pins():
