@@ -18,6 +18,8 @@ Perturbation Lab: every figure and table from one command.
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)
+  ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with in one file
+                        to mail, from what the last full run and sweeps have left (seconds)
   ./run_all.sh --help   this text
 
   --force, after the first two or peers: also run again what is up to date in build/
@@ -36,10 +38,10 @@ if [ "${1-}" = sweep ]; then
 fi
 [ "$mode" = sweep ] || for argument in "$@"; do
   case "$argument" in
-    quick | test | tiny | peers) mode=$argument ;;
+    quick | test | tiny | report | peers) mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "run_all.sh: '$argument': must be quick, test, sweep, peers, --force or --help, or nothing" >&2; exit 2 ;;
+    *) echo "run_all.sh: '$argument': must be quick, test, sweep, report, peers, --force or --help, or nothing" >&2; exit 2 ;;
   esac
 done
 
@@ -73,6 +75,9 @@ if [ "$mode" = sweep ]; then
 fi
 if [ "$mode" = test ]; then
   exec "$python" -m pytest
+fi
+if [ "$mode" = report ]; then
+  exec "$python" workflow/report.py
 fi
 
 cores=${CORES:-$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')}

@@ -1,4 +1,4 @@
-"""Panels of the figures: a DataFrame and an axes in, drawn in one style; `save` writes both formats.
+"""Panels of the figures: a DataFrame and an axes in, drawn in one style; `save` writes all formats.
 
 Sizes are in mm as printed (89 is one column, 183 two), text is 5 to 7 pt, the truth is black, and a
 model has the same colour everywhere.
@@ -120,6 +120,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.handlelength": 1.2,
     "pdf.fonttype": 42,
+    "svg.fonttype": "path",
     "svg.hashsalt": "perturbation-lab",
     "savefig.dpi": 300,
     "figure.dpi": 150,
@@ -151,10 +152,18 @@ def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Fi
 
 
 def save(fig: plt.Figure, folder: str | Path, name: str) -> None:
-    """Write <folder>/<name>.pdf and .png, the same bytes for the same figure; whole files or none."""
+    """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure; whole files or none.
+
+    Text in the .svg is drawn as shapes, so that it looks the same where the font is missing.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, metadata in (("pdf", {"CreationDate": None, "Creator": None, "Producer": None}), ("png", {"Software": None})):
+    without = {
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+        "png": {"Software": None},
+    }
+    for kind, metadata in without.items():
         scratch = folder / f".{name}.{kind}"
         fig.savefig(scratch, format=kind, metadata=metadata)
         os.replace(scratch, folder / f"{name}.{kind}")

@@ -75,16 +75,16 @@ def saved(tmp_path_factory):
     return folders
 
 
-def test_save_writes_both_formats_and_nothing_else(saved):
-    assert sorted(p.name for p in saved[0].iterdir()) == ["fig.pdf", "fig.png"]
+def test_save_writes_all_formats_and_nothing_else(saved):
+    assert sorted(p.name for p in saved[0].iterdir()) == ["fig.pdf", "fig.png", "fig.svg"]
     assert (saved[0] / "fig.pdf").read_bytes().startswith(b"%PDF") and (saved[0] / "fig.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["fig.pdf", "fig.png"])
+@pytest.mark.parametrize("name", ["fig.pdf", "fig.png", "fig.svg"])
 def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
     first, second = ((folder / name).read_bytes() for folder in saved)
     assert first == second
-    assert b"CreationDate" not in first and b"atplotlib" not in first
+    assert b"CreationDate" not in first and b"Matplotlib" not in first and b"<metadata" not in first
 
 
 def test_a_save_that_fails_leaves_what_was_there(saved, tmp_path, monkeypatch):
@@ -106,6 +106,13 @@ def test_files_have_the_printed_size(saved):
     np.testing.assert_allclose([float(v) for v in box.split()], [0, 0, 89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01)
     height, width = plt.imread(saved[0] / "fig.png").shape[:2]
     np.testing.assert_allclose([width, height], [89 / 25.4 * 300, 60 / 25.4 * 300], atol=1)
+    sides = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', (saved[0] / "fig.svg").read_bytes()).groups()
+    np.testing.assert_allclose([float(v) for v in sides], [89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01)
+
+
+def test_text_of_the_svg_needs_no_font(saved):
+    svg = (saved[0] / "fig.svg").read_text()
+    assert "<text" not in svg and "font-family" not in svg
 
 
 def test_fonts_of_the_pdf_are_truetype(saved):

@@ -25,7 +25,7 @@ def test_shell_commands_exist():
                 named = {name for name, _ in options.parameters}
                 assert named <= set(plan.parameters("02_mechanistic_gene")) and options.name.endswith(("mine", "mine.yaml"))
                 continue
-            assert set(words[1:]) <= {"quick", "test", "peers", "--help", "--force"}
+            assert set(words[1:]) <= {"quick", "test", "report", "peers", "--help", "--force"}
         elif "papermill" in words[:2]:
             notebook = next(w for w in words if w.startswith("notebooks/"))
             assert (ROOT / notebook).is_file()

@@ -88,6 +88,7 @@ def test_figures_are_there_with_editable_text(tiny, name):
     assert (BUILD / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     pdf = (BUILD / "figures" / f"{name}.pdf").read_bytes()
     assert b"/Type3" not in pdf and b"/FontFile2" in pdf
+    assert b"<svg" in (BUILD / "figures" / f"{name}.svg").read_bytes()
 
 
 def test_run_json_says_what_a_run_was_made_with(tiny):
@@ -111,7 +112,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
         "--cores", "1", "--nolock", "--quiet", "all", "--", f"{tmp_path}/figures/tables/02_mechanism.csv",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for file in ("tables/02_mechanism.csv", "fig2_mechanism.pdf", "fig2_mechanism.png"):
+    for file in ("tables/02_mechanism.csv", "fig2_mechanism.pdf", "fig2_mechanism.svg", "fig2_mechanism.png"):
         assert (tmp_path / "figures" / file).read_bytes() == (BUILD / "figures" / file).read_bytes()
 
 
@@ -138,7 +139,7 @@ def test_an_unknown_command_is_refused():
 
 def test_help_names_the_commands():
     text = run("./run_all.sh", "--help").stdout
-    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "sweep", "--help"))
+    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "sweep", "report", "--help"))
 
 
 def test_environment_yml_installs_the_same_pins():
@@ -168,6 +169,6 @@ def test_satisfied_tells_a_missing_pin(tmp_path):
 
 def test_committed_figures_are_complete():
     for name in FIGURES:
-        assert (ROOT / "figures" / f"{name}.png").is_file() and (ROOT / "figures" / f"{name}.pdf").is_file()
+        assert all((ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf", "svg"))
     for name in [*TABLES, "summary"]:
         assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
