@@ -117,11 +117,11 @@ def folder(tmp_path_factory):
     for name in NAMES:  # a stand-in where a figure hasn't been drawn as .svg yet
         if not (folder / "figures" / f"{name}.svg").exists():
             plotting.save(fig, folder / "figures", name)
-    for name in ("many rows", "bare"):
+    for name in ("many rows", "few"):
         plotting.save(fig, folder / "build/sweeps" / name, "figure")
-        pd.DataFrame({"n_cells": range(250), "mean": "0.50"}).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)
-    about = {"name": "many_rows", "notebook": "02_mechanistic_gene", "runs": [{}] * 7, "more": None}
-    (folder / "build/sweeps/many rows/sweep.json").write_text(json.dumps(about))
+        pd.DataFrame({"n_cells": range(250 if name == "many rows" else 3), "mean": "0.50"}).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)
+        about = {"name": name, "notebook": "02_mechanistic_gene", "runs": {f"run{i}": {} for i in range(7 if name == "many rows" else 1)}}
+        (folder / f"build/sweeps/{name}/plan.json").write_text(json.dumps(about))
     (folder / "build/sweeps/unfinished").mkdir()
     plt.close(fig)
     return folder
@@ -207,8 +207,9 @@ def test_every_notebook_is_there_and_its_formulas_are_drawn(page):
 
 
 def test_sweeps_are_there_with_their_first_rows(page):
-    assert {"sweep-many-rows", "sweep-bare"} <= set(page.drawn) and "sweep-unfinished" not in page.ids
-    assert "Means of many_rows: the first 200 of 250 rows" in page.text and "02_mechanistic_gene, 7 runs." in page.text
+    assert {"sweep-many-rows", "sweep-few"} <= set(page.drawn) and "sweep-unfinished" not in page.ids
+    assert "Means of many rows: the first 200 of 250 rows" in page.text and "02_mechanistic_gene, 7 runs." in page.text
+    assert "Means of few: 3 rows" in page.text and "02_mechanistic_gene, 1 run." in page.text
     assert page.cells.count("0.50") == 400
 
 

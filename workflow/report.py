@@ -182,7 +182,7 @@ def _sweeps():
             {
                 "id": identity,
                 "name": name,
-                "what": f"{said['notebook']}, {plotting.plural(runs, 'run')}",
+                "what": f"{said['notebook']}, {runs} run{'s' * (runs != 1)}",
                 "svg": inline((folder / "figure.svg").read_text(), identity, f"Sweep {name}: the metric against what was varied"),
                 "rows": len(table),
                 "shown": min(ROWS, len(table)),
