@@ -14,7 +14,7 @@ Perturbation Lab: every figure and table from one command.
   ./run_all.sh sweep NAME
                         a parameter sweep, workflow/sweeps/NAME.yaml or a file of your own, into
                         build/sweeps/NAME/; --dry-run says what would run and why, -p NAME VALUE (as often as
-                        needed) changes a parameter, --profile FOLDER hands the runs to Snakemake with that profile
+                        needed) changes a parameter, --profile workflow/profiles/slurm runs it on a cluster
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)

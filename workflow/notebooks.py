@@ -61,7 +61,10 @@ def explain(*executed: str) -> str | None:
     A notebook whose kernel died holds no error: then the last line of what papermill said is named.
     """
     for path in filter(os.path.exists, executed):
-        notebook = nbformat.read(path, as_version=4)
+        try:
+            notebook = nbformat.read(path, as_version=4)
+        except nbformat.reader.NotJSONError:  # killed while it was written, or before
+            continue
         for number, cell in enumerate(notebook.cells):
             for output in cell.get("outputs", []):
                 if output.output_type == "error":

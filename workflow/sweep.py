@@ -186,8 +186,10 @@ def _stop(number, _):
 
 
 def _last_line(path):
+    """What a run said last that holds no error: it was killed, or cancelled on a cluster."""
     lines = path.read_text().strip().splitlines() if path.exists() else []
-    return f"{path.parent}: {lines[-1] if lines else 'said nothing'} (messages: {path})"
+    where = f"messages: {path}" if lines else "a cluster's messages: .snakemake/slurm_logs"
+    return f"{path.parent}: ended without an error of its own; last it said: {lines[-1] if lines else 'nothing'} ({where})"
 
 
 if __name__ == "__main__":

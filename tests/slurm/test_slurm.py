@@ -1,0 +1,110 @@
+"""A sweep on a real Slurm, started for the test on this machine alone: by sbatch, with a job that is cancelled, and to the end.
+
+Where Slurm isn't installed or can't be started the tests are skipped, and say why.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_sweep import SWEEP, TABLES, TOY, HERE, ROOT, finished
+
+SLURM = Path(__file__).with_name("slurm.sh")
+# what one machine without accounting needs beside the profile that ships
+HERE_TOO = {"slurm-no-account": True, "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 3, "latency-wait": 10, "seconds-between-status-checks": 3}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Environment in which Slurm's commands reach a Slurm of our own; stopped at the end."""
+    folder = tmp_path_factory.mktemp("slurm", numbered=True)
+    done = subprocess.run([SLURM, "start", folder], capture_output=True, text=True, timeout=120)
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    conf, path = re.search(r"SLURM_CONF=(\S+) PATH=(\S+):\$PATH", done.stdout).groups()
+    yield HERE | {"SLURM_CONF": conf, "PATH": f"{path}:{HERE['PATH']}"}
+    subprocess.run([SLURM, "stop", folder], timeout=120)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of the repository with one quick notebook, its sweep, and a profile for the Slurm of the test."""
+    for part in ("lib", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("run_all.sh", "requirements.txt"):
+        shutil.copy(ROOT / part, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "toy.py").write_text(TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"))
+    (tmp_path / "workflow" / "sweeps" / "toy.yaml").write_text(SWEEP)
+    (tmp_path / "workflow" / "sweeps" / "local.yaml").write_text(SWEEP)
+    (tmp_path / "profile").mkdir()
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    profile["default-resources"]["runtime"] = 10
+    (tmp_path / "profile" / "config.yaml").write_text(yaml.safe_dump(profile | HERE_TOO))
+    return tmp_path
+
+
+def sweep(house, environment, *options):
+    return subprocess.run(["./run_all.sh", "sweep", *options], cwd=house, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def jobs(environment, *options):
+    """Ids of Slurm's jobs."""
+    return subprocess.run(["squeue", "--noheader", "--format", "%A", *options], env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def ended(environment):
+    """What Slurm noted of each job that has ended: its id and state."""
+    path = Path(environment["SLURM_CONF"]).with_name("jobs.txt")
+    return dict(re.findall(r"JobId=(\d+) .*?JobState=(\w+)", path.read_text() if path.exists() else ""))
+
+
+def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
+    with (house / "out.txt").open("w") as said:
+        running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=said, stderr=said)
+        limit = time.monotonic() + 120
+        while not (at_work := jobs(cluster, "--states=running")) and time.monotonic() < limit and running.poll() is None:
+            time.sleep(0.2)
+        assert at_work, (house / "out.txt").read_text()
+        subprocess.run(["scancel", at_work[0]], env=cluster, check=True)
+        code = running.wait(400)
+    text = (house / "out.txt").read_text()
+    assert code == 1 and "5 of 6 runs are done" in text and "1 failed" in text, text
+    assert re.search(r"failed: build/sweeps/toy/runs/n_cells~\d+/seed~\d: ended without an error of its own", text), text
+    assert ended(cluster)[at_work[0]] == "CANCELLED" and list(ended(cluster).values()).count("COMPLETED") == 5
+    before = {path: path.stat().st_mtime_ns for path in finished(house)}
+    assert len(before) == 5
+
+    again = sweep(house, cluster, "toy", "--profile", "profile")
+    assert again.returncode == 0, again.stderr
+    assert len(ended(cluster)) == 7  # the cancelled one alone was submitted again
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(finished(house)) == 6
+    local = sweep(house, cluster, "local")
+    assert local.returncode == 0, local.stderr
+    for table in TABLES:
+        assert (house / "build/sweeps/toy" / table).read_bytes() == (house / "build/sweeps/local" / table).read_bytes()
+
+
+def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cluster):
+    profile = yaml.safe_load((house / "profile" / "config.yaml").read_text())
+    (house / "profile" / "config.yaml").write_text(yaml.safe_dump(profile | {"set-resources": {"run": {"gpu": 1}}}))
+    running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not (at_work := jobs(cluster, "--states=running")) and time.monotonic() < limit and running.poll() is None:
+        time.sleep(0.2)
+    assert at_work, running.communicate(timeout=10)
+    asked = subprocess.run(["scontrol", "show", "job", at_work[0]], env=cluster, capture_output=True, text=True).stdout
+    assert "gpu:1" in asked or "gpu=1" in asked, asked
+    running.send_signal(2)
+    _, said = running.communicate(timeout=100)
+    assert running.returncode == 130 and "the same command goes on" in said, said
+    limit = time.monotonic() + 30
+    while jobs(cluster) and time.monotonic() < limit:
+        time.sleep(0.5)
+    assert not jobs(cluster)
