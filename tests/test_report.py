@@ -114,9 +114,6 @@ def folder(tmp_path_factory):
         shutil.copy(ROOT / part, folder)
     fig, axes = plotting.figure([["a"]], 89, 40)
     axes["a"].plot([1, 2], [3, 4], "o", clip_on=True)
-    for name in NAMES:  # a stand-in where a figure hasn't been drawn as .svg yet
-        if not (folder / "figures" / f"{name}.svg").exists():
-            plotting.save(fig, folder / "figures", name)
     for name in ("many rows", "few"):
         plotting.save(fig, folder / "build/sweeps" / name, "figure")
         pd.DataFrame({"n_cells": range(250 if name == "many rows" else 3), "mean": "0.50"}).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from lib import metrics
+from workflow import notebooks
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
@@ -172,3 +173,10 @@ def test_committed_figures_are_complete():
         assert all((ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf", "svg"))
     for name in [*TABLES, "summary"]:
         assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
+
+
+def test_a_notebook_that_was_killed_before_it_was_written_holds_no_error(tmp_path):
+    (tmp_path / "killed.ipynb").write_text("")
+    assert notebooks.explain(str(tmp_path / "killed.ipynb"), str(tmp_path / "missing.ipynb")) is None
+    (tmp_path / "killed.txt").write_text("Executing Cell 3----\nKilled\n")
+    assert "cell 2 failed: Killed" in notebooks.explain(str(tmp_path / "killed.ipynb"))
