@@ -55,7 +55,7 @@ def finish(mode: str) -> None:
         print(f"\n{name}: {metric}, {scenario}, {split}, mean [95 % interval]")
         print(metrics.readable(part, metric).to_string(header=part["mechanism"].any(), index_names=False))
     place = "figures/" if mode == "full" else f"{figures}/"
-    print(f"\nFigures: {place}*.png, *.pdf. Tables: {place}tables/, all of it in summary.csv.")
+    print(f"\nFigures: {place}*.pdf, *.svg, *.png. Tables: {place}tables/, all of it in summary.csv.")
     print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
 
 

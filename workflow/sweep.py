@@ -125,7 +125,7 @@ def _run(plan, folder, scratch, lock, asked, overrides):
         shown = collect.collect(plan, folder, done, folder)
         if plan.table and not overrides:
             collect.publish(plan, folder)
-        print(f"{shown}\nTable: {folder}/results.csv, its means: summary.csv, the figure: figure.png, .pdf. Runs: {folder}/runs/")
+        print(f"{shown}\nTable: {folder}/results.csv, its means: summary.csv, the figure: figure.pdf, .svg, .png. Runs: {folder}/runs/")
         return 0
     for run in failed:
         notebook = folder / "runs" / run / "notebook.ipynb"
