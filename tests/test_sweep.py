@@ -50,20 +50,25 @@ metrics.write(metrics.table([pd.DataFrame([{"metric": "seconds", "value": time.t
 '''
 SWEEP = "notebook: toy\nset: {zero_rate: 6e-1}\ngrid: {n_cells: [100, 200, 400], seed: [1, 2]}\n"
 HERE = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # this environment, also for a copy of the repository
-TABLES = ["results.csv", "summary.csv", "figure.pdf", "figure.png"]
+TABLES = ["results.csv", "summary.csv", "figure.pdf", "figure.svg", "figure.png"]
+
+
+def build(house, toy=TOY):
+    """Make a folder a copy of the repository with one quick notebook and its sweep."""
+    for part in ("lib", "workflow"):
+        shutil.copytree(ROOT / part, house / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("run_all.sh", "requirements.txt"):
+        shutil.copy(ROOT / part, house)
+    (house / "notebooks").mkdir()
+    (house / "notebooks" / "toy.py").write_text(toy)
+    (house / "workflow" / "sweeps" / "toy.yaml").write_text(SWEEP)
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A copy of the repository with one quick notebook, and what an undisturbed sweep of it puts out."""
     house = tmp_path_factory.mktemp("house")
-    for part in ("lib", "workflow"):
-        shutil.copytree(ROOT / part, house / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("run_all.sh", "requirements.txt"):
-        shutil.copy(ROOT / part, house)
-    (house / "notebooks").mkdir()
-    (house / "notebooks" / "toy.py").write_text(TOY)
-    (house / "workflow" / "sweeps" / "toy.yaml").write_text(SWEEP)
+    build(house)
     done = sweep(house)
     assert done.returncode == 0, done.stderr
     shutil.copytree(place(house), house / "undisturbed")

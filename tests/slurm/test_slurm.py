@@ -4,7 +4,6 @@ Where Slurm isn't installed or can't be started the tests are skipped, and say w
 """
 
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_sweep import SWEEP, TABLES, TOY, HERE, ROOT, finished
+from tests.test_sweep import HERE, ROOT, SWEEP, TABLES, TOY, build, finished
 
 SLURM = Path(__file__).with_name("slurm.sh")
 # what one machine without accounting needs beside the profile that ships
@@ -35,13 +34,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def house(tmp_path):
     """A copy of the repository with one quick notebook, its sweep, and a profile for the Slurm of the test."""
-    for part in ("lib", "workflow"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("run_all.sh", "requirements.txt"):
-        shutil.copy(ROOT / part, tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "toy.py").write_text(TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"))
-    (tmp_path / "workflow" / "sweeps" / "toy.yaml").write_text(SWEEP)
+    build(tmp_path, TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"))
     (tmp_path / "workflow" / "sweeps" / "local.yaml").write_text(SWEEP)
     (tmp_path / "profile").mkdir()
     profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
@@ -59,6 +52,14 @@ def jobs(environment, *options):
     return subprocess.run(["squeue", "--noheader", "--format", "%A", *options], env=environment, capture_output=True, text=True, check=True).stdout.split()
 
 
+def wait_for_a_job(environment, sweep):
+    """Ids of the jobs that are at work, as soon as there is one; none where the sweep ends or two minutes pass before."""
+    limit = time.monotonic() + 120
+    while not (at_work := jobs(environment, "--states=running")) and time.monotonic() < limit and sweep.poll() is None:
+        time.sleep(0.2)
+    return at_work
+
+
 def ended(environment):
     """What Slurm noted of each job that has ended: its id and state."""
     path = Path(environment["SLURM_CONF"]).with_name("jobs.txt")
@@ -68,9 +69,7 @@ def ended(environment):
 def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
     with (house / "out.txt").open("w") as said:
         running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=said, stderr=said)
-        limit = time.monotonic() + 120
-        while not (at_work := jobs(cluster, "--states=running")) and time.monotonic() < limit and running.poll() is None:
-            time.sleep(0.2)
+        at_work = wait_for_a_job(cluster, running)
         assert at_work, (house / "out.txt").read_text()
         subprocess.run(["scancel", at_work[0]], env=cluster, check=True)
         code = running.wait(400)
@@ -95,9 +94,7 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cl
     profile = yaml.safe_load((house / "profile" / "config.yaml").read_text())
     (house / "profile" / "config.yaml").write_text(yaml.safe_dump(profile | {"set-resources": {"run": {"gpu": 1}}}))
     running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 120
-    while not (at_work := jobs(cluster, "--states=running")) and time.monotonic() < limit and running.poll() is None:
-        time.sleep(0.2)
+    at_work = wait_for_a_job(cluster, running)
     assert at_work, running.communicate(timeout=10)
     asked = subprocess.run(["scontrol", "show", "job", at_work[0]], env=cluster, capture_output=True, text=True).stdout
     assert "gpu:1" in asked or "gpu=1" in asked, asked
