@@ -123,6 +123,14 @@ def test_means_are_over_seeds(house):
     assert summary["ci_high"].item() > rows.max()
 
 
+def test_a_reader_that_has_seen_enough_is_no_fault(house):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(["./run_all.sh", "sweep", "toy", "--dry-run"], cwd=house, stdout=write, stderr=subprocess.PIPE, text=True, env=HERE)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_a_second_call_runs_nothing(house):
     before = finished(house)
     done = sweep(house)

@@ -66,10 +66,12 @@ def _dry(plan, folder, scratch):
     if code:
         return code
     why = {run: reason for what, run, reason in events if what == "would"}
-    print(f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {len(plan.runs) - len(why)} done, {len(why)} to run")
-    for run in plan.runs:
-        if run in why:
-            print(f"  {run}: {_reason(why[run])}")
+    says = [f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {len(plan.runs) - len(why)} done, {len(why)} to run"]
+    says += [f"  {run}: {_reason(why[run])}" for run in plan.runs if run in why]
+    try:
+        print("\n".join(says), flush=True)
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
