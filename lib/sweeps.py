@@ -15,8 +15,8 @@ MAX_PANELS, SIZE = 40, 40  # panels of a figure, and mm of one
 
 
 def column(parameter: str) -> str:
-    """The column of a swept parameter in a table: its name, or `swept_<name>` where a key of the tables has that name."""
-    return f"swept_{parameter}" if parameter in [*metrics.KEYS, "value"] else parameter
+    """The column of a swept parameter in a table: its name, or `swept_<name>` where a table has a column of that name."""
+    return f"swept_{parameter}" if parameter in [*metrics.KEYS, "value", "mean", "sd", "n", "ci_low", "ci_high"] else parameter
 
 
 def results(runs: list[tuple[dict, pd.DataFrame]]) -> pd.DataFrame:
@@ -24,11 +24,9 @@ def results(runs: list[tuple[dict, pd.DataFrame]]) -> pd.DataFrame:
 
     runs : of each run, its swept parameters (lists become JSON) and its rows as `metrics.table` makes them
     """
-    parts = []
-    for parameters, rows in runs:
-        cells = {column(name): json.dumps(v) if isinstance(v, list) else v for name, v in parameters.items()}
-        parts.append(pd.concat([pd.DataFrame(cells, index=rows.index), rows], axis=1))
-    return pd.concat(parts, ignore_index=True)
+    swept = pd.DataFrame([{column(name): json.dumps(v) if isinstance(v, list) else v for name, v in parameters.items()} for parameters, _ in runs])
+    swept = swept.loc[np.repeat(swept.index, [len(rows) for _, rows in runs])].reset_index(drop=True)
+    return pd.concat([swept, pd.concat([rows for _, rows in runs], ignore_index=True)], axis=1)
 
 
 def summary(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
@@ -38,6 +36,12 @@ def summary(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
     """
     places = [column(p) for p in parameters if p != REPLICATE]
     return metrics.summary(table, places)
+
+
+def exact(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
+    """A table with the values of swept parameters as text, so that they are written as they are and not to four digits."""
+    floats = [c for c in map(column, parameters) if c in table and pd.api.types.is_float_dtype(table[c])]
+    return table.assign(**{c: table[c].map(lambda v: "" if np.isnan(v) else _text(v) if float(_text(v)) == v else repr(float(v))) for c in floats})
 
 
 def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None) -> plt.Figure:
@@ -50,9 +54,14 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
         to keep: by default the first split and scenario. `models` are those to draw, by default all but the references.
         Over genes and mechanisms that are left the mean is taken, in each replicate
 
+    A panel of which there is no run is left out.
+
     Raises ValueError for a metric or a value that isn't there, and where more than 40 panels would be needed.
     """
+    if table.empty:
+        raise ValueError("figure: the runs have written no table")
     swept = [column(p) for p in parameters if p != REPLICATE]
+    table = table.assign(**{p: [_text(v) for v in table[p]] for p in swept if table[p].isna().any()})  # null is a word among words
     places = [p for p in swept if table[p].nunique(dropna=False) > 1] or swept[:1]
     shown = [_shown(table, places, panel) for panel in panels or [{}]]
     numeric = [p for p in places if pd.api.types.is_numeric_dtype(table[p]) and not pd.api.types.is_bool_dtype(table[p])]
@@ -73,7 +82,11 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
             row = [axes[f"{r * len(down) + d},{c}"] for c in range(n_columns)]
             kept = part[np.all([part[p] == v for p, v in zip(rest, values)], axis=0)] if rest else part
             for c, (ax, value) in enumerate(zip(row, columns)):
-                plotting.sweep(ax, kept[kept[across] == value] if across else kept, x, hue, metric=name)
+                here = kept[kept[across] == value] if across else kept
+                if here.empty:
+                    ax.set_axis_off()
+                else:
+                    plotting.sweep(ax, here, x, hue, metric=name)
                 heading = [f"{plotting.label(across)} = {_text(value)}"] if across and r + d == 0 else []
                 ax.set_title("\n".join(heading))
                 if ax not in [axes[f"{n_rows - 1},{i}"] for i in range(n_columns)]:
@@ -81,6 +94,7 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
                     ax.tick_params(labelbottom=False)
                 if c:
                     ax.tick_params(labelleft=False)
+            row = [ax for ax in row if ax.axison] or row
             _same_height(row)
             note = ", ".join(f"{plotting.label(p)} = {_text(v)}" for p, v in zip(rest, values))
             row[0].set_ylabel("\n".join(filter(None, [plotting.label(name), title, note])))
@@ -134,4 +148,6 @@ def _same_height(row):
 
 
 def _text(value):
+    if pd.isna(value):
+        return "null"
     return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)

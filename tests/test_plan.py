@@ -69,8 +69,42 @@ def test_values_arrive_as_what_they_are(there):
 
 
 def test_a_csv_is_a_row_a_run(there, tmp_path):
-    (tmp_path / "runs.csv").write_text('n,quick,rates\n1,true,"[1e-3, 1e-2]"\n2,,\n')
-    assert values(there("runs: runs.csv")) == [{"n": 1, "quick": True, "rates": [1e-3, 1e-2]}, {"n": 2}]
+    text = 'n,quick,rates\n1,true,"[1e-3, 1e-2]"\n2,,\n'
+    for start in ("", "\N{BYTE ORDER MARK}"):  # as spreadsheets write it
+        (tmp_path / "runs.csv").write_text(start + text)
+        assert values(there("runs: runs.csv")) == [{"n": 1, "quick": True, "rates": [1e-3, 1e-2]}, {"n": 2}]
+
+
+def test_a_date_is_text(there):
+    assert values(there("grid: {name: [2024-01-01, 2024-01-02]}", {"n": 2})) == [{"name": f"2024-01-0{d}", "n": 2} for d in (1, 2)]
+
+
+def test_what_is_there_twice_stays_a_mistake_under_an_override(there):
+    with pytest.raises(ValueError, match="runs 1 and 3 are the same run: n = 1"):
+        there("grid: {n: [1, 2, 1]}", {"quick": True})
+
+
+def test_a_notebook_without_parameters_is_told(there, tmp_path):
+    (tmp_path / "notebooks" / "toy.py").write_text("# %%\nprint(1)\n")
+    with pytest.raises(ValueError, match="notebook = 'toy': has no cell tagged parameters"):
+        there("grid: {n: [1]}")
+
+
+def test_a_run_needs_its_own_modules_and_no_others(there, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("requirements.txt", "workflow/run.py", "first_model.py", "second_model.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one = 1\n")
+    both = there("grid: {name: [marginal, 'first_model:A', 'second_model:B']}")
+    files, before = plan.digests(both)
+    needed = [set(files[before[run]]) - set(plan.files("toy")) for run in both.runs]
+    assert needed == [set(), {"first_model.py"}, {"second_model.py"}]
+    (tmp_path / "second_model.py").write_text("one = 2\n")
+    after = plan.digests(both)[1]
+    assert [before[run] == after[run] for run in both.runs] == [True, True, False]
+    assert plan.digests(there("grid: {name: ['first_model:A']}"))[1] == {run: before[run] for run in list(both.runs)[1:2]}
+    (tmp_path / "requirements.txt").write_text("another==1\n")
+    assert not set(plan.digests(both)[1].values()) & set(before.values())
 
 
 def test_an_override_fixes_a_parameter_or_sweeps_it(there):
@@ -107,6 +141,7 @@ def test_paths_tell_all_runs_apart_and_are_safe(there):
         ("grid: {quick: ['true']}", "quick = 'true': must be of type bool"),
         ("grid: {name: [5]}", "name = 5: must be of type str"),
         ("grid: {rates: [0.1]}", "rates = 0.1: must be of type list"),
+        (f"grid: {{rate: [1{'0' * 400}]}}", "must be of type float"),
         ("grid: {limit: [low]}", "limit = 'low': must be of type float or null"),
         ("grid: {n: [1, 2, 1]}", "runs 1 and 3 are the same run: n = 1"),
         ("runs: [{n: 5}, {rate: 0.5}]", "runs 1 and 2 are the same run"),
@@ -115,6 +150,9 @@ def test_paths_tell_all_runs_apart_and_are_safe(there):
         ("grid: {n: [1]}\nruns: [{n: 1}]", "must have either a grid or runs"),
         ("set: {n: 1}", "must have either a grid or runs"),
         ("gird: {n: [1]}", "gird: no such key"),
+        ("grid: {n: [1]}\nfigure: {where: do_inside}", "figure: where = 'do_inside': must be"),
+        ("grid: {n: [1]}\nfigure: [{models: vae}]", "figure: models = 'vae': must be"),
+        ("grid: {n: [1]}\nfigure: {metrics: mse}", "figure: metrics = 'mse': must be"),
         ("set: 3\ngrid: {n: [1]}", "set = 3: must be names and values"),
         ("grid: {n: [1", "can't be read"),
         ("set: {rate: 2}\ngrid: {n: [1]}\nnotebook: toys", "notebook = 'toys': must be one of toy"),
@@ -151,6 +189,27 @@ def test_ranges_are_those_of_the_notebook(there, tmp_path, capsys):
         check("runs: [{rates: [0.4]}, {rates: [0.4], rate: 0.3}]")
 
 
+def test_a_value_for_which_a_notebook_has_no_answer_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match=r"mechanisms = \[\{'my_module': 'f'\}\]"):
+        plan.check_ranges("02_mechanistic_gene", [{"mechanisms": [{"my_module": "f"}]}], str(tmp_path))
+
+
+def test_only_folders_that_a_notebook_writes_are_each_runs_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert plan.own_folders("02_mechanistic_gene") == ["figures_dir", "data_dir"]
+    assert plan.own_folders("03_perturb_and_predict") == ["figures_dir"]  # it reads what notebook 02 has left
+
+
+def test_another_machine_may_have_the_gpu_that_this_one_lacks(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    runs = [{"device": "cuda"}]
+    plan.check_ranges("02_mechanistic_gene", runs, str(tmp_path), elsewhere=True)
+    with pytest.raises(ValueError, match="device = 'cuda'"):
+        plan.check_ranges("02_mechanistic_gene", runs, str(tmp_path))
+
+
 @pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))])
 def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -161,7 +220,8 @@ def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
 
 def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
-    needed = plan.files("02_mechanistic_gene", [{"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"]}])
+    named = plan.own_modules({"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1})
+    needed = plan.files("02_mechanistic_gene", named)
     assert {"notebooks/02_mechanistic_gene.py", "lib/zinb.py", "lib/networks.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
     assert not {"lib/leaderboard.py", "lib/perturb.py", "lib/response.py"} & set(needed)
     assert "lib/leaderboard.py" in plan.files("05_leaderboard")

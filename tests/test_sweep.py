@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,14 @@ def start(house):
     return subprocess.Popen(["./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=HERE)
 
 
+def wait_for_a_run(house, running, after=1):
+    """Until so many runs have finished, and one has begun."""
+    began = time.monotonic()
+    while len(finished(house)) < after or not list(place(house).glob("runs/*/*")):
+        assert running.poll() is None and time.monotonic() - began < 120
+        time.sleep(0.02)
+
+
 def finished(house):
     """Finished runs and what their run.json says, such as how many seconds they took."""
     return {path: path.read_text() for path in place(house).glob("runs/*/*/run.json")}
@@ -141,10 +150,8 @@ def test_a_second_call_runs_nothing(house):
 @pytest.mark.parametrize("how, after", [("SIGKILL", 0), ("SIGKILL", 3), ("SIGTERM", 2), ("SIGINT", 1)])
 def test_a_sweep_that_is_killed_goes_on(house, how, after):
     shutil.rmtree(place(house) / "runs")
-    running, began = start(house), time.monotonic()
-    while len(finished(house)) < after or not list(place(house).glob("runs/*/*")):
-        assert running.poll() is None and time.monotonic() - began < 120
-        time.sleep(0.02)
+    running = start(house)
+    wait_for_a_run(house, running, after)
     time.sleep(0.3)  # in the middle of a run
     number = getattr(signal, how)
     os.killpg(running.pid, number) if how != "SIGTERM" else os.kill(running.pid, number)
@@ -162,6 +169,59 @@ def test_a_sweep_that_is_killed_goes_on(house, how, after):
     assert done.returncode == 0, done.stderr
     assert {path: finished(house)[path] for path in before} == before, "a finished run has run again"
     assert len(finished(house)) == 6 and same_as_undisturbed(house)
+
+
+def test_a_sweep_outlives_its_terminal_under_nohup(house):
+    shutil.rmtree(place(house) / "runs")
+    running = subprocess.Popen(["nohup", "./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=HERE)
+    wait_for_a_run(house, running)
+    os.killpg(running.pid, signal.SIGHUP)
+    assert running.wait(120) == 0 and same_as_undisturbed(house)
+
+
+def test_what_changes_while_a_sweep_runs_runs_again(house):
+    needed = house / "lib" / "zinb.py"
+    kept = needed.read_text()
+    shutil.rmtree(place(house) / "runs")
+    running = start(house)
+    try:
+        wait_for_a_run(house, running)
+        needed.write_text(kept + "# another line\n")
+        assert running.wait(120) == 0
+        assert len(to_run(house)) == 6  # all have run by the old file, though the last ones have ended after the change
+    finally:
+        needed.write_text(kept)
+    before = finished(house)
+    assert sweep(house).returncode == 0 and finished(house) == before and same_as_undisturbed(house)
+
+
+def test_runs_of_other_parameters_are_no_result_where_nothing_has_run(house):
+    file = house / "workflow" / "sweeps" / "toy.yaml"
+    assert sweep(house).returncode == 0
+    try:
+        file.write_text(SWEEP.replace("6e-1", "7e-1"))
+        done = sweep(house, "--profile", "workflow/profiles/slrum")
+        assert done.returncode == 1 and "0 of 6 runs are done" in done.stderr.splitlines()[-1]
+        assert not (place(house) / "results.csv").exists() and not (place(house) / "partial").exists()
+    finally:
+        file.write_text(SWEEP)
+    assert sweep(house).returncode == 0 and same_as_undisturbed(house)
+
+
+def test_two_jobs_of_one_run_do_it_once(house):
+    """As after a sweep on a cluster was killed whose jobs stay in the queue."""
+    path = next(iter(finished(house)))
+    folder = path.parent.relative_to(house)
+    about = json.loads((place(house) / "plan.json").read_text())
+    run = str(folder.relative_to("build/sweeps/toy/runs"))
+    shutil.rmtree(path.parent)
+    words = [sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", json.dumps(about["runs"][run]), about["digests"][run], "1", "0"]
+    jobs = [subprocess.Popen(words, cwd=house, env=HERE) for _ in range(2)]
+    while all(job.poll() is None for job in jobs):
+        time.sleep(0.02)
+    written = path.read_text()
+    assert [job.wait(120) for job in jobs] == [0, 0] and path.read_text() == written
+    assert to_run(house) in ({}, {run: "isn't there yet"})
 
 
 def test_a_full_disk_leaves_nothing_that_looks_finished(house):
@@ -251,7 +311,7 @@ def test_a_run_without_a_server_puts_out_the_same(house):
     path = next(iter(finished(house)))
     kept, folder = (path.parent / "results.csv").read_bytes(), path.parent.relative_to(house)
     values = json.dumps(json.loads((place(house) / "plan.json").read_text())["runs"][str(folder.relative_to("build/sweeps/toy/runs"))])
-    done = command(house, sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", values, "1", "0")
+    done = command(house, sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", values, "another", "1", "0")
     assert done.returncode == 0, done.stderr
     assert (path.parent / "results.csv").read_bytes() == kept
 
@@ -264,6 +324,27 @@ def test_the_server_gives_back_codes_and_dies_with_its_lifeline(tmp_path):
     finally:
         os.close(lifeline)
     assert os.waitpid(server, 0)[0] == server
+
+
+def test_a_run_that_is_killed_is_told_at_once_and_takes_its_kernel_along(tmp_path):
+    def do(arguments, kernel):
+        kernel.launch(["-f", str(tmp_path / "connection.json")], dict(os.environ), str(tmp_path / "log.txt"))
+        (tmp_path / "kernel").write_text(str(kernel.pid))
+        while not (tmp_path / "connection.json").exists():  # the kernel has started
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    server, lifeline = fork.start(str(tmp_path / "s"), do)
+    try:
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(fork.ask, str(tmp_path / "s"), []).result(timeout=30) == 1
+        kernel, began = Path("/proc") / (tmp_path / "kernel").read_text(), time.monotonic()
+        while kernel.exists() and (kernel / "stat").read_text().split()[2] != "Z":
+            assert time.monotonic() - began < 10, "the kernel is left over"
+            time.sleep(0.05)
+    finally:
+        os.close(lifeline)
+        os.waitpid(server, 0)
 
 
 def table_of(parameters, models=("mlp", "vae"), mechanisms=("hill",)):
@@ -316,6 +397,34 @@ def test_the_mean_over_mechanisms_is_taken_in_each_replicate():
     table = table_of([{"a": 1}, {"a": 2}], ["mlp"], ["hill", "gate"])
     lines = sweeps.figure(table, ["a"]).axes[0].collections[0].get_segments()
     assert lines[0][:, 1] == pytest.approx([-0.25, 1.05 + 12.706 / 2], rel=1e-3)  # its lower end is cut off at the axis
+
+
+def test_runs_that_are_no_grid_have_a_figure_too():
+    runs = [{"a": 1.5, "b": 0.1, "c": 5}, {"a": 2, "b": 0.2, "c": 6}, {"a": 3, "b": 0.3, "c": 7}]
+    made = sweeps.figure(table_of(runs), ["a", "b", "c"])
+    drawn = [ax for ax in made.axes if ax.axison]
+    assert len(made.axes) == 9 and len(drawn) == 3 and all(ax.get_ylabel() for ax in drawn)
+
+
+def test_null_is_a_value_among_others():
+    made = sweeps.figure(table_of([{"a": None}, {"a": 0.5}]), ["a"])
+    assert [text.get_text() for text in made.axes[0].get_xticklabels()] == ["null", "0.5"]
+    across = sweeps.figure(table_of([{"a": a, "b": b} for a in (None, 0.5) for b in (1, 2, 3)]), ["a", "b"])
+    assert [ax.get_title() for ax in across.axes] == ["a = null", "a = 0.5"] and all(ax.lines for ax in across.axes)
+
+
+def test_no_rows_are_no_figure():
+    with pytest.raises(ValueError, match="the runs have written no table"):
+        sweeps.figure(sweeps.results([({"a": 1}, pd.DataFrame(columns=[*metrics.KEYS, "value"]))]), ["a"])
+
+
+def test_swept_numbers_are_written_as_they_are(tmp_path):
+    values = [0.031622776, 0.031624, 12345.6, 30000.0, 1e-05, None]
+    table = table_of([{"beta": v, "n": 123456} for v in values])
+    metrics.write(sweeps.exact(table, ["beta", "n"]), tmp_path / "t.csv")
+    read = pd.read_csv(tmp_path / "t.csv")
+    assert list(read["beta"].drop_duplicates().dropna()) == values[:-1] and read["beta"].isna().sum() == len(read) / 6
+    assert set(read["swept_n"]) == {123456}
 
 
 def test_a_parameter_with_the_name_of_a_key_keeps_both():

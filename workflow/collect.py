@@ -20,8 +20,8 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> st
         runs.append((swept, metrics.read(folder / "runs" / run / "results.csv")))
     table = sweeps.results(runs)
     summary = sweeps.summary(table, plan.varied)
-    metrics.write(table, target / "results.csv")
-    metrics.write(summary, target / "summary.csv")
+    metrics.write(sweeps.exact(table, plan.varied), target / "results.csv")
+    metrics.write(sweeps.exact(summary, plan.varied), target / "summary.csv")
     try:
         plotting.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
     except ValueError as error:
@@ -34,4 +34,4 @@ def publish(plan: plans.Plan, folder: Path) -> None:
     """Put the rows that are drawn of a sweep that ships into figures/tables/, for notebook 06."""
     table = metrics.read(folder / "results.csv")
     drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
-    metrics.write(table[drawn], Path("figures/tables") / f"{plan.table}.csv")
+    metrics.write(sweeps.exact(table[drawn], plan.varied), Path("figures/tables") / f"{plan.table}.csv")

@@ -40,6 +40,9 @@ def start(path: str, do) -> tuple[int, int]:
         return server, held
     os.close(held)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep says when it ends
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     _serve(listening, lifeline, do)
     os._exit(0)
@@ -61,7 +64,7 @@ def _serve(listening, lifeline, do):
         code = 1
         try:
             arguments = json.loads(connection.makefile().readline())
-            kernel = Kernel(lifeline)
+            kernel = Kernel(lifeline, connection)
             _die_with(lifeline)
             code = do(arguments, kernel)
         except BaseException:
@@ -86,21 +89,24 @@ def _die_with(lifeline):
 class Kernel:
     """A forked process that becomes a Jupyter kernel once it is told its arguments; like a Popen to jupyter_client.
 
-    It is forked before papermill has an event loop or a thread, neither of which survives a fork.
+    It is forked before papermill has an event loop or a thread, neither of which survives a fork, and dies with the process that
+    it was forked from.
     """
 
     stdin = stdout = stderr = None
 
-    def __init__(self, lifeline: int):
+    def __init__(self, lifeline: int, connection: socket.socket):
         told, self.tell = os.pipe()
         self.returncode = None
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self.tell)
+            connection.close()  # else whoever waits at its other end doesn't see that the run has died
             _die_with(lifeline)
-            said = os.fdopen(told).readline()
+            said = os.fdopen(told, closefd=False).readline()
             if not said:
                 os._exit(0)
+            _die_with(told)
             arguments, environment, log = json.loads(said)
             os.environ.clear()
             os.environ.update(environment)
@@ -116,7 +122,7 @@ class Kernel:
 
     def launch(self, arguments: list[str], environment: dict[str, str], log: str) -> None:
         """Become a kernel, with what it says outside of cells at the end of a file."""
-        with os.fdopen(self.tell, "w") as tell:
+        with os.fdopen(self.tell, "w", closefd=False) as tell:
             tell.write(json.dumps([arguments, environment, log]) + "\n")
 
     def poll(self) -> int | None:

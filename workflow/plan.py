@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import hashlib
 import importlib.util
@@ -34,6 +35,9 @@ class Loader(yaml.SafeLoader):
     """YAML in which 1e-3 is a number, as in YAML 1.2."""
 
 
+Loader.yaml_implicit_resolvers = {  # nor does YAML 1.2 know dates
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"] for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
@@ -72,6 +76,7 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
     said = _definition(path)
     declared = parameters(said["notebook"])
     fixed, rows = dict(said.get("set") or {}), _rows(path, said, yes)
+    _differ(rows, lambda row: _text(row), rows)  # before an override makes them one
     varied = list(dict.fromkeys(name for row in rows for name in row))
     for name, value in (overrides or {}).items():
         _known(name, declared)
@@ -90,15 +95,10 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
             raise ValueError(f"{name}: is both in set and swept")
     if len(rows) > MANY and not yes:
         raise ValueError(f"{len(rows):,} runs: more than {MANY:,}; say --yes if that is meant")
-    runs: dict[str, dict] = {}
-    seen: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
-        values = {name: _typed(name, value, *declared[name]) for name, value in {**fixed, **row}.items()}
-        full = json.dumps({name: values.get(name, default) for name, (_, default) in declared.items()}, sort_keys=True)
-        if full in seen:
-            raise ValueError(f"runs {seen[full]} and {number} are the same run: {_shown(values, varied)}")
-        seen[full] = number
-        runs["/".join(f"{name}~{_label(values.get(name, declared[name][1]))}" for name in varied) or "run~default"] = values
+    typed = [{name: _typed(name, value, *declared[name]) for name, value in {**fixed, **row}.items()} for row in rows]
+    defaults = {name: default for name, (_, default) in declared.items()}
+    _differ(typed, lambda values: _text(defaults | values), rows)
+    runs = {"/".join(f"{name}~{_label((defaults | values)[name])}" for name in varied) or "run~default": values for values in typed}
     return Plan(path.stem, said["notebook"], varied, runs, said["figure"], str(said.get("table") or ""))
 
 
@@ -108,28 +108,38 @@ def parameters(notebook: str) -> dict[str, tuple[object, object]]:
     return {name: (kind, namespace[name]) for name, kind in namespace.get("__annotations__", {}).items()}
 
 
-def check_ranges(notebook: str, runs: list[dict], folder: str) -> None:
+def own_folders(notebook: str) -> list[str]:
+    """The parameters that say where a notebook writes: figures_dir, and data_dir unless it is only read."""
+    call = _check(notebook)
+    read = {k.arg for k in call.value.keywords if ast.unparse(k.value) != "checks.writable_folder"} if call else set()
+    return [name for name in OWN_FOLDERS if name in parameters(notebook) and name not in read]
+
+
+def check_ranges(notebook: str, runs: list[dict], folder: str, *, elsewhere: bool = False) -> None:
     """Apply a notebook's own `checks.parameters(...)` to every run, and nothing else of it. Raises ValueError in one line.
 
     folder : stands in for the folders that a run writes to
+    elsewhere : runs are for other machines, which may have a GPU that this one lacks
     """
-    cells = [c.source for c in jupytext.read(source(notebook)).cells if c.cell_type == "code"]
-    called = [(s, c) for c in cells for s in _statements(c) if isinstance(s, ast.Expr) and ast.unparse(s).startswith("checks.parameters(")]
-    if not called:
+    cells, check = _code(notebook), _check(notebook)
+    if not check:
         return
     namespace: dict = {}
     for cell in cells:  # so that what every run will import is there already
         imports = [s for s in _statements(cell) if isinstance(s, (ast.Import, ast.ImportFrom))]
         exec(compile(ast.Module(imports, []), f"{notebook}, imports", "exec", dont_inherit=True), namespace)
-    call = compile(ast.Module([called[0][0]], []), f"{notebook}, checks", "exec", dont_inherit=True)
-    declared = _declared(notebook)
+    call = compile(ast.Module([check], []), f"{notebook}, checks", "exec", dont_inherit=True)
+    declared, own = _declared(notebook), dict.fromkeys(own_folders(notebook), folder)
     for values in runs:
-        own = {name: folder for name in OWN_FOLDERS if name in declared["__annotations__"]}
         chosen = {name: values.get(name, own.get(name, declared[name])) for name in declared["__annotations__"]}
+        if elsewhere and chosen.get("device") in ("cuda", "mps"):
+            chosen["device"] = "cpu"
         try:
             exec(call, {**namespace, **chosen, "__annotations__": declared["__annotations__"], "_parameters_were_checked": True})
         except ValueError as error:
             raise ValueError(" ".join(str(error).replace(folder, "the run's own folder").split())) from None
+        except (TypeError, OverflowError) as error:  # of a value such as [{a: b}], for which no check is made
+            raise ValueError(f"{', '.join(f'{name} = {value!r}' for name, value in values.items())}: {error}") from None
 
 
 def source(notebook: str) -> Path:
@@ -137,11 +147,36 @@ def source(notebook: str) -> Path:
     return Path("notebooks") / f"{notebook}.py"
 
 
-def files(notebook: str, runs: list[dict] = ()) -> list[str]:
-    """The files of this repository that a notebook needs: itself, what it imports of lib, and one's own modules named in parameters."""
-    waiting = [source(notebook)]
-    named = {v.partition(":")[0] for run in runs for value in run.values() for v in (value if isinstance(value, list) else [value]) if _is_import(v)}
-    waiting += filter(None, map(_module_file, named))
+def digests(plan: Plan) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What the runs need: digest of the content of some files -> these files, and run -> its digest."""
+    needed, content, of_runs = {}, {}, {}
+    for run, values in plan.runs.items():
+        named = own_modules(values)
+        if named not in content:
+            there = files(plan.notebook, named)
+            digest = hashlib.sha256()
+            for path in [*there, "requirements.txt", "workflow/run.py"]:
+                digest.update(f"{path}\n".encode() + Path(path).read_bytes())
+            content[named] = digest.hexdigest()[:16]
+            needed[content[named]] = there
+        of_runs[run] = content[named]
+    return needed, of_runs
+
+
+def key(digest: str, values: dict) -> str:
+    """Says which run a finished one was."""
+    return f"{digest} {_text(values)}\n"
+
+
+def own_modules(values: dict) -> frozenset[str]:
+    """The modules in parameters such as my_models:Ridge or a list of these."""
+    every = [v for value in values.values() for v in (value if isinstance(value, list) else [value])]
+    return frozenset(v.partition(":")[0] for v in every if _is_import(v))
+
+
+def files(notebook: str, modules: typing.Iterable[str] = ()) -> list[str]:
+    """The files of this repository that a notebook needs: itself, what it imports of lib, and one's own modules."""
+    waiting = [source(notebook), *filter(None, map(_module_file, modules))]
     found: dict[Path, None] = {}
     while waiting:
         path = waiting.pop()
@@ -181,6 +216,11 @@ def _definition(path):
     for key, value in (("set", said.get("set") or {}), *(("figure", panel) for panel in said["figure"])):
         if not isinstance(value, dict):
             raise ValueError(f"{path}: {key} = {value!r}: must be names and values")
+    for panel in said["figure"]:
+        for key, value in panel.items():
+            kind = {"metric": str, "where": dict, "models": list}.get(key)
+            if not kind or not isinstance(value, kind):
+                raise ValueError(f"{path}: figure: {key} = {value!r}: must be a metric's name, `where` with keys and values, or a list of `models`")
     return said
 
 
@@ -201,7 +241,7 @@ def _rows(path, said, yes):
     if isinstance(rows, str):
         table = path.parent / rows
         try:
-            with table.open(newline="") as file:
+            with table.open(newline="", encoding="utf-8-sig") as file:
                 rows = [{name: parsed(text) for name, text in row.items() if text and text.strip()} for row in csv.DictReader(file, strict=True, restval="")]
         except (OSError, csv.Error, AttributeError) as error:
             raise ValueError(f"{path}: runs = {said['runs']!r}: can't be read ({getattr(error, 'strerror', None) or error})") from None
@@ -215,8 +255,21 @@ def _several(name, values):
         raise ValueError(f"{name} = {values!r}: must be a list of at least one value")
 
 
+def _text(values):
+    return json.dumps(values, sort_keys=True)
+
+
 def _unique(rows):
-    return list({json.dumps(row, sort_keys=True): row for row in rows}.values())
+    return list({_text(row): row for row in rows}.values())
+
+
+def _differ(rows, text, shown):
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        first = seen.setdefault(text(row), number)
+        if first != number:
+            values = ", ".join(f"{name} = {value!r}" for name, value in shown[number - 1].items())
+            raise ValueError(f"runs {first} and {number} are the same run: {values}")
 
 
 def _known(name, declared):
@@ -231,7 +284,8 @@ def _typed(name, value, kind, default):
         return None
     for kind in (typing.get_origin(k) or k for k in kinds):
         if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            with contextlib.suppress(OverflowError):
+                return float(value)
         if kind is int and isinstance(value, float) and value.is_integer():
             return int(value)
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
@@ -247,16 +301,23 @@ def _label(value) -> str:
     return safe if safe == text else f"{safe or 'empty'}+{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def _shown(values, varied):
-    return ", ".join(f"{name} = {values[name]!r}" for name in varied if name in values)
-
-
 def _declared(notebook):
     """What a notebook's cell tagged `parameters` leaves behind."""
-    cell = next(c for c in jupytext.read(source(notebook)).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next((c for c in jupytext.read(source(notebook)).cells if "parameters" in c.metadata.get("tags", [])), None)
+    if cell is None:
+        raise ValueError(f"notebook = {notebook!r}: has no cell tagged parameters")
     namespace: dict = {}
     exec(compile(cell.source, f"{notebook}, parameters", "exec", dont_inherit=True), namespace)  # its annotations are types, not text
     return namespace
+
+
+def _code(notebook):
+    return [c.source for c in jupytext.read(source(notebook)).cells if c.cell_type == "code"]
+
+
+def _check(notebook):
+    """The statement of a notebook that checks its parameters, or None."""
+    return next((s for c in _code(notebook) for s in _statements(c) if isinstance(s, ast.Expr) and ast.unparse(s).startswith("checks.parameters(")), None)
 
 
 def _statements(cell):

@@ -1,15 +1,15 @@
 """One run of a sweep: papermill, its tables as one, and run.json, which is written last and says that the run is finished.
 
-    python -m workflow.run FOLDER SOURCE.ipynb PARAMETERS THREADS GPUS    PARAMETERS as JSON
+    python -m workflow.run FOLDER SOURCE.ipynb PARAMETERS DIGEST THREADS GPUS    PARAMETERS as JSON
 
-SWEEP_DIGEST in the environment stands for the content of all files that the notebook needs. A run that has finished with the
-same digest and parameters isn't done again, even if it was killed before Snakemake took note of its end.
+DIGEST stands for the content of all files that the notebook needs. A run that has finished with the same digest and parameters
+isn't done again, even if it was killed before Snakemake took note of its end, and no two processes do it at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -27,12 +27,16 @@ from workflow import fork, notebooks, plan
 
 def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     """Do a run; 0, or 1 where its notebook failed, whose path and messages then are in its folder."""
-    folder, source, parameters, threads, gpus = arguments
+    folder, source, parameters, digest, threads, gpus = arguments
     folder, parameters = Path(folder), json.loads(parameters)
     os.environ |= {"CORES": threads, "OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
     scratch, finished = folder / ".scratch", folder / ".finished"
-    key = hashlib.sha256(json.dumps([os.environ.get("SWEEP_DIGEST"), source, parameters, threads]).encode()).hexdigest()
-    if "SWEEP_DIGEST" in os.environ and (finished / "key").is_file() and (finished / "key").read_text() == key:
+    key = plan.key(digest, parameters)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w")  # a cluster's job of a sweep that was killed may still be at it
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    if (finished / "key").is_file() and (finished / "key").read_text() == key:
         _hand_over(finished, folder)
         return 0
     for old in (scratch, finished, folder / "figures", folder / "data"):
@@ -46,7 +50,7 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
         fork.use(kernel, str(folder / "log.txt"))
     notebook = Path(source).stem
     declared = plan.parameters(notebook)
-    own = {name: str(scratch / name.removesuffix("_dir")) for name in plan.OWN_FOLDERS if name in declared and name not in parameters}
+    own = {name: str(scratch / name.removesuffix("_dir")) for name in plan.own_folders(notebook) if name not in parameters}
     started, executed = time.perf_counter(), folder / "notebook.ipynb"
     try:
         papermill.execute_notebook(source, str(executed), parameters | own, progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
@@ -83,18 +87,20 @@ def _hand_over(finished, folder):
 
 def _a_gpu(wanted):
     """Take one GPU that no other run on this machine holds: its number, and the lock that holds it."""
-    if not wanted or os.environ.get("CUDA_VISIBLE_DEVICES"):  # a cluster has said which
+    if not wanted:
         return None
     import torch
 
-    for number in range(torch.cuda.device_count()):
+    count = torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    for number in listed.split(",")[:count] if listed else map(str, range(count)):
         lock = open(f"/tmp/.sweep-gpu-{os.getuid()}-{number}", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
             continue
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
         return number, lock
     return None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> int:
     folder = Path("build/sweeps") / plan.name
     lock = None if asked.dry_run else _lock(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        plans.check_ranges(plan.notebook, list(plan.runs.values()), scratch)
+        plans.check_ranges(plan.notebook, list(plan.runs.values()), scratch, elsewhere=bool(asked.profile))
         return _dry(plan, folder, Path(scratch)) if asked.dry_run else _run(plan, folder, Path(scratch), lock, asked, overrides)
 
 
@@ -58,11 +57,13 @@ def _arguments(arguments):
     parser.add_argument("--yes", action="store_true", help="yes, more than 10,000 runs")
     parser.add_argument("--profile", help="of Snakemake, for a cluster: workflow/profiles/slurm")
     parser.add_argument("--cores", type=int, default=int(os.environ.get("CORES") or os.cpu_count()), help="at most so many runs at once; by default all")
-    return parser.parse_args(arguments)
+    blanks = [" " if a.startswith("-") and {"-p", "--parameters"} & set(arguments[i - 2 : i - 1]) else "" for i, a in enumerate(arguments)]
+    return parser.parse_args([blank + a for blank, a in zip(blanks, arguments)])  # else argparse takes -1e-3 for an option
 
 
 def _dry(plan, folder, scratch):
-    code, events = _snakemake(plan, folder, scratch / "plan.json", ["--dry-run", "--cores", "1"], {})
+    about = _about(plan, folder)
+    code, events = _snakemake(about, scratch / "plan.json", ["--dry-run", "--cores", "1"], {})
     if code:
         return code
     why = {run: reason for what, run, reason in events if what == "would"}
@@ -98,37 +99,38 @@ def _run(plan, folder, scratch, lock, asked, overrides):
     for old in [*folder.glob("figure.*"), *folder.glob("*.csv")]:
         old.unlink()
     shutil.rmtree(folder / "partial", ignore_errors=True)
-    gpus = _gpus(plan)
+    gpus = 0 if asked.profile else _gpus(plan)  # what a cluster's jobs ask for, its profile says
     limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    about = _about(plan, folder, int(gpus > 0))
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
+    for number in heard:
         signal.signal(number, _stop)
-    server, held, os.environ["SWEEP_DIGEST"] = None, None, _digest(plan)
-    environment = {}
+    server, held, environment = None, None, {}
     try:
         if not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ:  # a cluster's jobs are on other machines
             from workflow import fork, run
 
             environment["SWEEP_SERVER"] = str(scratch / "server")
             server, held = fork.start(environment["SWEEP_SERVER"], lambda arguments, kernel: lock.close() or run.main(arguments, kernel))
-        code, events = _snakemake(plan, folder, folder / "plan.json", [*limits, "--keep-going"], environment, gpu=int(gpus > 0))
+        code, events = _snakemake(about, folder / "plan.json", [*limits, "--keep-going"], environment, lock)
     except Stopped as stopped:
-        done = sum((folder / "runs" / run / "run.json").exists() for run in plan.runs)
-        print(f"\nrun_all.sh: stopped; {done} of {len(plan.runs)} runs are done, and the same command goes on with the others", file=sys.stderr)
+        print(f"\nrun_all.sh: stopped; {len(_done(about))} of {len(plan.runs)} runs are done, and the same command goes on with the others", file=sys.stderr)
         return 128 + stopped.args[0]
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in heard:
             signal.signal(number, signal.SIG_IGN)
         if server:
             os.close(held)
             os.waitpid(server, 0)
-    failed = list(dict.fromkeys(run for what, run, _ in events if what == "failed"))
-    done = [run for run in plan.runs if run not in failed and (folder / "runs" / run / "run.json").exists()]
-    if len(done) == len(plan.runs):
+    done = _done(about)
+    failed = list(dict.fromkeys(run for what, run, _ in events if what == "failed" and run not in done))
+    if code == 0 and len(done) == len(plan.runs):
         shown = collect.collect(plan, folder, done, folder)
         if plan.table and not overrides:
             collect.publish(plan, folder)
-        print(f"{shown}\nTable: {folder}/results.csv, its means: summary.csv, the figure: figure.pdf, .svg, .png. Runs: {folder}/runs/")
-        return 0
+        drawn = (folder / "figure.pdf").exists()
+        print(f"{shown}\nTable: {folder}/results.csv, its means: summary.csv{', the figure: figure.pdf, .svg, .png' if drawn else ''}. Runs: {folder}/runs/")
+        return 0 if drawn or plan.figure == [{}] else 1
     for run in failed:
         notebook = folder / "runs" / run / "notebook.ipynb"
         print(f"run_all.sh: failed: {notebooks.explain(str(notebook)) or _last_line(notebook.with_name('log.txt'))}", file=sys.stderr)
@@ -140,20 +142,32 @@ def _run(plan, folder, scratch, lock, asked, overrides):
     return 1
 
 
-def _snakemake(plan, folder, target, options, environment, gpu=0):
-    """Run Snakemake on a plan: its exit code, and what became of each run."""
-    part = target.with_name(f".{target.name}")
+def _about(plan, folder, gpu=0):
+    """What Snakemake and a report need to know of a plan."""
+    files, digests = plans.digests(plan)
     about = {"name": plan.name, "folder": str(folder), "notebook": plan.notebook, "varied": plan.varied, "gpu": gpu}
-    needed = plans.files(plan.notebook, list(plan.runs.values()))
-    part.write_text(json.dumps({**about, "files": needed, "runs": plan.runs}, indent=1))
+    return {**about, "files": files, "digests": digests, "runs": plan.runs}
+
+
+def _done(about):
+    """The runs that are finished, with these parameters and files: an older one may lie in the same folder."""
+    ends = {run: Path(about["folder"]) / "runs" / run for run in about["runs"]}
+    there = {run: end / ".finished" / "key" for run, end in ends.items() if (end / "run.json").exists() and (end / ".finished" / "key").exists()}
+    return [run for run, key in there.items() if key.read_text() == plans.key(about["digests"][run], about["runs"][run])]
+
+
+def _snakemake(about, target, options, environment, lock=None):
+    """Run Snakemake on a plan: its exit code, and what became of each run. It holds `lock` too, should this process be killed."""
+    part = target.with_name(f".{target.name}")
+    part.write_text(json.dumps(about, indent=1))
     os.replace(part, target)
     events = target.with_name(".events")
     events.write_text("")
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--config", f"plan={target}"]
     command += ["--rerun-incomplete", "--nolock", "--logger", "progress", "--scheduler", "greedy", *options]
     paths = os.pathsep.join(filter(None, [str(LOGGERS), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": paths, "SWEEP_RUNS": str(len(plan.runs)), "SWEEP_EVENTS": str(events), **environment}
-    process = subprocess.Popen(command, env=os.environ | environment)
+    environment = {"PYTHONPATH": paths, "SWEEP_RUNS": str(len(about["runs"])), "SWEEP_EVENTS": str(events), **environment}
+    process = subprocess.Popen(command, env=os.environ | environment, pass_fds=[lock.fileno()] if lock else [])
     try:
         code = process.wait()
     except Stopped:
@@ -164,14 +178,6 @@ def _snakemake(plan, folder, target, options, environment, gpu=0):
             process.kill()
         raise
     return code, [json.loads(line) for line in events.read_text().splitlines()]
-
-
-def _digest(plan):
-    """Of the content of all files that the runs need."""
-    content = hashlib.sha256()
-    for path in [*plans.files(plan.notebook, list(plan.runs.values())), "requirements.txt", "workflow/run.py"]:
-        content.update(Path(path).read_bytes())
-    return content.hexdigest()
 
 
 def _gpus(plan):

@@ -37,13 +37,14 @@ rule source:
 
 
 rule run:
-    input: rules.source.output, PLAN["files"], "requirements.txt", "workflow/run.py"
+    input: rules.source.output, lambda wildcards: PLAN["files"][PLAN["digests"][wildcards.run]], "requirements.txt", "workflow/run.py"
     output: f"{OUT}/runs/{space.wildcard_pattern}/run.json", f"{OUT}/runs/{space.wildcard_pattern}/results.csv"
     log: f"{OUT}/runs/{space.wildcard_pattern}/notebook.ipynb"
     params:
         folder=lambda wildcards: f"{OUT}/runs/{wildcards.run}",
         values=lambda wildcards: json.dumps(RUNS[wildcards.run]),
+        digest=lambda wildcards: PLAN["digests"][wildcards.run], # of when the sweep began, should a file change while it runs
     threads: 1
     resources: gpu=PLAN["gpu"]
     shell:
-        '{PY:q} -S workflow/fork.py "${{SWEEP_SERVER-}}" {params.folder:q} {input[0]:q} {params.values:q} {threads} {resources.gpu}'
+        '{PY:q} -S workflow/fork.py "${{SWEEP_SERVER-}}" {params.folder:q} {input[0]:q} {params.values:q} {params.digest} {threads} {resources.gpu}'
