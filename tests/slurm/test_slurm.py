@@ -3,7 +3,9 @@
 Where Slurm isn't installed or can't be started the tests are skipped, and say why.
 """
 
+import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -47,6 +49,11 @@ def sweep(house, environment, *options):
     return subprocess.run(["./run_all.sh", "sweep", *options], cwd=house, env=environment, capture_output=True, text=True, timeout=500)
 
 
+def same_tables(house):
+    """Whether a sweep on Slurm and one on this machine have written the same bytes."""
+    return all((house / "build/sweeps/toy" / table).read_bytes() == (house / "build/sweeps/local" / table).read_bytes() for table in TABLES)
+
+
 def jobs(environment, *options):
     """Ids of Slurm's jobs."""
     return subprocess.run(["squeue", "--noheader", "--format", "%A", *options], env=environment, capture_output=True, text=True, check=True).stdout.split()
@@ -86,8 +93,7 @@ def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
     assert {path: path.stat().st_mtime_ns for path in before} == before and len(finished(house)) == 6
     local = sweep(house, cluster, "local")
     assert local.returncode == 0, local.stderr
-    for table in TABLES:
-        assert (house / "build/sweeps/toy" / table).read_bytes() == (house / "build/sweeps/local" / table).read_bytes()
+    assert same_tables(house)
 
 
 def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cluster):
@@ -105,3 +111,21 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cl
     while jobs(cluster) and time.monotonic() < limit:
         time.sleep(0.5)
     assert not jobs(cluster)
+
+
+def test_jobs_that_outlive_a_killed_sweep_do_no_run_twice(house, cluster):
+    words = ["./run_all.sh", "sweep", "toy", "--profile", "profile"]
+    killed = subprocess.Popen(words, cwd=house, env=cluster, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    assert wait_for_a_job(cluster, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait(10)
+    assert jobs(cluster)  # Slurm knows nothing of it
+    again, seen = subprocess.Popen(words, cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), {}
+    while again.poll() is None:
+        for path, about in {path: path.read_text() for path in house.glob("build/sweeps/toy/runs/*/*/.finished/run.json")}.items():
+            assert seen.setdefault(path, about) == about, "a run was done twice"
+        time.sleep(0.2)
+    assert again.returncode == 0, again.communicate()
+    assert len(seen) == 6 and finished(house) == {path.parents[1] / "run.json": about for path, about in seen.items()}
+    local = sweep(house, cluster, "local")
+    assert local.returncode == 0 and same_tables(house)
