@@ -6,6 +6,7 @@ model has the same colour everywhere.
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image
 
 SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
 TRUTH = "black"
@@ -151,10 +153,11 @@ def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Fi
     return fig, axes
 
 
-def save(fig: plt.Figure, folder: str | Path, name: str) -> None:
+def save(fig: plt.Figure, folder: str | Path, name: str) -> Image:
     """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure; whole files or none.
 
-    Text in the .svg is drawn as shapes, so that it looks the same where the font is missing.
+    Text in the .svg is drawn as shapes, so that it looks the same where the font is missing. The figure is closed, and comes back as a
+    picture for the screen, which a notebook shows below a cell that ends with this call.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +170,10 @@ def save(fig: plt.Figure, folder: str | Path, name: str) -> None:
         scratch = folder / f".{name}.{kind}"
         fig.savefig(scratch, format=kind, metadata=metadata)
         os.replace(scratch, folder / f"{name}.{kind}")
+    screen = io.BytesIO()
+    fig.savefig(screen, format="png", dpi=fig.dpi, metadata=without["png"])
+    plt.close(fig)
+    return Image(screen.getvalue())
 
 
 def intervals(ax, summary: pd.DataFrame, x: str, hue: str = "model", *, order: list | None = None, low: float | None = None, width: float = 0.7) -> None:

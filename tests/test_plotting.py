@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib import plotting
 
@@ -70,8 +71,8 @@ def saved(tmp_path_factory):
     folders = [tmp_path_factory.mktemp("first") / "new" / "folder", tmp_path_factory.mktemp("second")]
     for folder in folders:
         fig = a_figure()
-        plotting.save(fig, folder, "fig")
-        plt.close(fig)
+        shown = plotting.save(fig, folder, "fig")
+        (folder.parent / "shown.png").write_bytes(shown.data)
     return folders
 
 
@@ -85,6 +86,15 @@ def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
     first, second = ((folder / name).read_bytes() for folder in saved)
     assert first == second
     assert b"CreationDate" not in first and b"Matplotlib" not in first and b"<metadata" not in first
+
+
+def test_a_notebook_shows_the_figure_that_is_saved_and_once(saved):
+    """Half as many dots as in the file, and the same picture: its mean grey by tenths of its height and width."""
+    shown, filed = (Image.open(path).convert("L") for path in (saved[0].parent / "shown.png", saved[0] / "fig.png"))
+    assert abs(shown.width - filed.width / 2) <= 1 and abs(shown.height - filed.height / 2) <= 1
+    small = [np.asarray(picture.resize((10, 10), Image.Resampling.BOX), float) for picture in (shown, filed)]
+    assert np.abs(small[0] - small[1]).max() < 3 and np.ptp(small[0]) > 20
+    assert not plt.get_fignums()
 
 
 def test_a_save_that_fails_leaves_what_was_there(saved, tmp_path, monkeypatch):

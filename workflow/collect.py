@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from lib import metrics, plotting, sweeps
@@ -26,7 +25,6 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> st
         plotting.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
     except ValueError as error:
         return f"No figure: {error}"
-    plt.close("all")
     return f"{plan.name}: {len(done)} runs, {len(table)} values"
 
 

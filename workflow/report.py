@@ -231,7 +231,6 @@ def _workflow(names):
     fig = draw_workflow(nx.DiGraph(arrows))
     with tempfile.TemporaryDirectory() as folder:
         plotting.save(fig, folder, "workflow")
-        plt.close(fig)
         alt = "What feeds what: " + "; ".join(f"{a} feeds {b}" for a, b in sorted(arrows))
         return inline(Path(folder, "workflow.svg").read_text(), "workflow-graph", alt)
 
