@@ -290,6 +290,7 @@ def test_two_at_a_time_of_the_same_sweep_are_refused(house):
         (["toys"], "sweep = 'toys': no file workflow/sweeps/toys.yaml; there are"),
         (["toy", "-p", "cells", "3"], "cells: no such parameter"),
         (["toy", "-p", "n_cells", "3"], "n_cells = 3: must be at least 10"),
+        (["toy", "-p", "n_cells", "-1e3"], "n_cells = -1000: must be at least 10"),
         (["toy", "-p", "n_cells", "many"], "n_cells = 'many': must be of type int"),
         (["toy", "-p", "n_cells", "[]"], "n_cells = []: must be a list of at least one value"),
     ],
