@@ -215,7 +215,7 @@ def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     made = plan.read(f"workflow/sweeps/{name}.yaml")
     plan.check_ranges(made.notebook, values(made), str(tmp_path))
-    assert len(made.runs) > 10 and made.table == f"06_{name}"
+    assert len(made.runs) >= 6 and made.table == f"06_{name}"
 
 
 def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
