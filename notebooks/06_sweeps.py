@@ -124,7 +124,7 @@ readable(genes, ["n_parents", "n_genes"], "n_genes")
 # - **At 95 % zeros the guess of the form loses its lead, and with more cells needs more training.** With 30,000 cells the dependency network has 0.89, whose
 #   interval holds the 0.79 of the MLP and the 0.82 of the conditional VAE. With 100,000 it has 0.72, and they have 0.87 and 0.89: on linear and interaction it
 #   stays, on hill it falls, to −0.18 to 0.45. That is its training, not its form: with 5,000 steps, 50 times over the cells as before, it has 0.90 to 0.96 on hill
-#   and 0.96 on the three, and gains on the gate as well. Everywhere else the 1,500 steps are kept, of notebook 05.
+#   and 0.96 on the three, and two seeds of three gain on the gate. Everywhere else the 1,500 steps are kept, of notebook 05.
 # - **No weight of the KL term gives the VAE both.** At $\beta \le 0.3$ it has up to two thirds of the mechanism and a squared error of $\mu$ of 16 to 58 counts²,
 #   far above one constant for all genes (7, notebook 1); at $\beta = 1$ it has the laws (0.04 to 0.05) and no mechanism. Between the two there is no
 #   place where both are right: at 0.7 it has 0.2 to 0.4 of the mechanism and errors of 6 to 12. A larger latent space
