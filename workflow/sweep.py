@@ -102,7 +102,7 @@ def _run(plan, folder, scratch, lock, asked, overrides):
     gpus = 0 if asked.profile else _gpus(plan)  # what a cluster's jobs ask for, its profile says
     limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
     about = _about(plan, folder, int(gpus > 0))
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
+    heard = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]  # as nohup has it
     for number in heard:
         signal.signal(number, _stop)
     server, held, environment = None, None, {}
