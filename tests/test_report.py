@@ -120,7 +120,6 @@ def folder(tmp_path_factory):
         about = {"name": name, "notebook": "02_mechanistic_gene", "runs": {f"run{i}": {} for i in range(7 if name == "many rows" else 1)}}
         (folder / f"build/sweeps/{name}/plan.json").write_text(json.dumps(about))
     (folder / "build/sweeps/unfinished").mkdir()
-    plt.close(fig)
     return folder
 
 

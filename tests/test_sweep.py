@@ -88,6 +88,12 @@ def sweep(house, *options):
     return command(house, "./run_all.sh", "sweep", "toy", *options)
 
 
+def job(house, run, digest):
+    """The command of one run as a cluster's job has it."""
+    values = json.dumps(json.loads((place(house) / "plan.json").read_text())["runs"][run])
+    return [sys.executable, "workflow/fork.py", "", f"build/sweeps/toy/runs/{run}", "build/sweeps/toy/source/toy.ipynb", values, digest, "1", "0"]
+
+
 def start(house):
     return subprocess.Popen(["./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=HERE)
 
@@ -211,11 +217,9 @@ def test_runs_of_other_parameters_are_no_result_where_nothing_has_run(house):
 def test_two_jobs_of_one_run_do_it_once(house):
     """As after a sweep on a cluster was killed whose jobs stay in the queue."""
     path = next(iter(finished(house)))
-    folder = path.parent.relative_to(house)
-    about = json.loads((place(house) / "plan.json").read_text())
-    run = str(folder.relative_to("build/sweeps/toy/runs"))
+    run = str(path.parent.relative_to(place(house) / "runs"))
+    words = job(house, run, json.loads((place(house) / "plan.json").read_text())["digests"][run])
     shutil.rmtree(path.parent)
-    words = [sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", json.dumps(about["runs"][run]), about["digests"][run], "1", "0"]
     jobs = [subprocess.Popen(words, cwd=house, env=HERE) for _ in range(2)]
     while all(job.poll() is None for job in jobs):
         time.sleep(0.02)
@@ -310,9 +314,8 @@ def test_progress_is_a_line_a_run(house):
 
 def test_a_run_without_a_server_puts_out_the_same(house):
     path = next(iter(finished(house)))
-    kept, folder = (path.parent / "results.csv").read_bytes(), path.parent.relative_to(house)
-    values = json.dumps(json.loads((place(house) / "plan.json").read_text())["runs"][str(folder.relative_to("build/sweeps/toy/runs"))])
-    done = command(house, sys.executable, "workflow/fork.py", "", str(folder), "build/sweeps/toy/source/toy.ipynb", values, "another", "1", "0")
+    kept = (path.parent / "results.csv").read_bytes()
+    done = command(house, *job(house, str(path.parent.relative_to(place(house) / "runs")), "another"))
     assert done.returncode == 0, done.stderr
     assert (path.parent / "results.csv").read_bytes() == kept
 

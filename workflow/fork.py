@@ -64,7 +64,7 @@ def _serve(listening, lifeline, do):
         code = 1
         try:
             arguments = json.loads(connection.makefile().readline())
-            kernel = Kernel(lifeline, connection)
+            kernel = Kernel(connection)
             _die_with(lifeline)
             code = do(arguments, kernel)
         except BaseException:
@@ -95,14 +95,13 @@ class Kernel:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, lifeline: int, connection: socket.socket):
+    def __init__(self, connection: socket.socket):
         told, self.tell = os.pipe()
         self.returncode = None
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self.tell)
             connection.close()  # else whoever waits at its other end doesn't see that the run has died
-            _die_with(lifeline)
             said = os.fdopen(told, closefd=False).readline()
             if not said:
                 os._exit(0)

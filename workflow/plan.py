@@ -110,9 +110,9 @@ def parameters(notebook: str) -> dict[str, tuple[object, object]]:
 
 def own_folders(notebook: str) -> list[str]:
     """The parameters that say where a notebook writes: figures_dir, and data_dir unless it is only read."""
-    call = _check(notebook)
+    call, declared = _check(_code(notebook)), parameters(notebook)
     read = {k.arg for k in call.value.keywords if ast.unparse(k.value) != "checks.writable_folder"} if call else set()
-    return [name for name in OWN_FOLDERS if name in parameters(notebook) and name not in read]
+    return [name for name in OWN_FOLDERS if name in declared and name not in read]
 
 
 def check_ranges(notebook: str, runs: list[dict], folder: str, *, elsewhere: bool = False) -> None:
@@ -121,7 +121,8 @@ def check_ranges(notebook: str, runs: list[dict], folder: str, *, elsewhere: boo
     folder : stands in for the folders that a run writes to
     elsewhere : runs are for other machines, which may have a GPU that this one lacks
     """
-    cells, check = _code(notebook), _check(notebook)
+    cells = _code(notebook)
+    check = _check(cells)
     if not check:
         return
     namespace: dict = {}
@@ -315,9 +316,9 @@ def _code(notebook):
     return [c.source for c in jupytext.read(source(notebook)).cells if c.cell_type == "code"]
 
 
-def _check(notebook):
-    """The statement of a notebook that checks its parameters, or None."""
-    return next((s for c in _code(notebook) for s in _statements(c) if isinstance(s, ast.Expr) and ast.unparse(s).startswith("checks.parameters(")), None)
+def _check(cells):
+    """The statement in a notebook's code that checks its parameters, or None."""
+    return next((s for c in cells for s in _statements(c) if isinstance(s, ast.Expr) and ast.unparse(s).startswith("checks.parameters(")), None)
 
 
 def _statements(cell):

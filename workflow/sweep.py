@@ -57,8 +57,8 @@ def _arguments(arguments):
     parser.add_argument("--yes", action="store_true", help="yes, more than 10,000 runs")
     parser.add_argument("--profile", help="of Snakemake, for a cluster: workflow/profiles/slurm")
     parser.add_argument("--cores", type=int, default=int(os.environ.get("CORES") or os.cpu_count()), help="at most so many runs at once; by default all")
-    blanks = [" " if a.startswith("-") and {"-p", "--parameters"} & set(arguments[i - 2 : i - 1]) else "" for i, a in enumerate(arguments)]
-    return parser.parse_args([blank + a for blank, a in zip(blanks, arguments)])  # else argparse takes -1e-3 for an option
+    values = {i + 2 for i, a in enumerate(arguments) if a in ("-p", "--parameters")}
+    return parser.parse_args([f" {a}" if i in values else a for i, a in enumerate(arguments)])  # else argparse takes -1e-3 for an option
 
 
 def _dry(plan, folder, scratch):
@@ -151,9 +151,13 @@ def _about(plan, folder, gpu=0):
 
 def _done(about):
     """The runs that are finished, with these parameters and files: an older one may lie in the same folder."""
-    ends = {run: Path(about["folder"]) / "runs" / run for run in about["runs"]}
-    there = {run: end / ".finished" / "key" for run, end in ends.items() if (end / "run.json").exists() and (end / ".finished" / "key").exists()}
-    return [run for run, key in there.items() if key.read_text() == plans.key(about["digests"][run], about["runs"][run])]
+    done = []
+    for run, values in about["runs"].items():
+        end = Path(about["folder"]) / "runs" / run
+        key = end / ".finished" / "key"
+        if (end / "run.json").exists() and key.exists() and key.read_text() == plans.key(about["digests"][run], values):
+            done.append(run)
+    return done
 
 
 def _snakemake(about, target, options, environment, lock=None):
