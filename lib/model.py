@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import checks, zinb
+from lib.likelihood import log_likelihood
 
 LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
 START_THETA = 7.0  # the basin in which zeros are explained by pi; from a small theta, no way leads out
@@ -100,7 +101,7 @@ class ZINBVAE(nn.Module):
         visible = self.visible(x, generator)
         mean, log_var = self.inference(x, visible)
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
-        log_p = zinb.log_likelihood(x, *self.generative(mean + torch.exp(0.5 * log_var) * noise))
+        log_p = log_likelihood(x, *self.generative(mean + torch.exp(0.5 * log_var) * noise))
         if self.target == "hidden":
             return -(log_p * (1 - visible)).sum(-1)
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(-1)
@@ -227,7 +228,7 @@ class DependencyNetwork(nn.Module):
         with torch.no_grad():
             index = self.index(counts)
         index.requires_grad_()
-        (score,) = torch.autograd.grad(zinb.log_likelihood(counts, *self.link(index)).sum(), index)
+        (score,) = torch.autograd.grad(log_likelihood(counts, *self.link(index)).sum(), index)
         return score
 
     @torch.no_grad()
@@ -282,7 +283,7 @@ class DependencyNetwork(nn.Module):
         if self.warmed < 1:
             allowed = allowed * (torch.arange(len(allowed), device=x.device) < len(self.inputs))[:, None]
         straight = self.penalty_of.max() * _concave(self.slope, self.BENT).sum()
-        return (self.penalty() * allowed).sum() + straight - zinb.log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
+        return (self.penalty() * allowed).sum() + straight - log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
 
     @torch.no_grad()
     def search(self, counts: torch.Tensor, n_steps: int = 20) -> int:
@@ -321,7 +322,7 @@ class DependencyNetwork(nn.Module):
 
     def _likelihood_of(self, gene, counts, index):
         """Log-likelihood of one gene's counts under several values of its index, (n_cells, n_values)."""
-        return zinb.log_likelihood(counts[:, gene, None], *(p.squeeze(-1) for p in self.link(index[..., None], [gene])))
+        return log_likelihood(counts[:, gene, None], *(p.squeeze(-1) for p in self.link(index[..., None], [gene])))
 
     @torch.no_grad()
     def criterion(self, counts: torch.Tensor) -> torch.Tensor:
@@ -331,7 +332,7 @@ class DependencyNetwork(nn.Module):
         order there were to choose from (Chen and Chen 2008, Biometrika 95, 759).
         """
         kept = (self.weight.abs() > self.ZERO) * self.allowed
-        return (self._cost_of_terms(len(counts)) * kept).sum(0) - zinb.log_likelihood(counts, *self.link(self.index(counts, kept))).sum(0)
+        return (self._cost_of_terms(len(counts)) * kept).sum(0) - log_likelihood(counts, *self.link(self.index(counts, kept))).sum(0)
 
     @torch.no_grad()
     def adopt(self, other: DependencyNetwork, genes: torch.Tensor) -> None:
@@ -351,11 +352,11 @@ class DependencyNetwork(nn.Module):
         """
         with torch.no_grad():
             self.weight.mul_((self.weight.abs() > self.ZERO) * self.allowed)
-            likelihood = zinb.log_likelihood(counts, *self.link(self.index(counts))).sum(0)
+            likelihood = log_likelihood(counts, *self.link(self.index(counts))).sum(0)
             fitted = zinb.fit(counts.cpu().numpy())
             mu, theta, pi = (torch.as_tensor(p, dtype=torch.float32, device=counts.device) for p in (fitted.mu, fitted.theta, fitted.pi))
             constants = mu.clamp(min=1e-6), theta.clamp(*(math.exp(t) for t in LOG_THETA_RANGE)), torch.logit(pi.clamp(1e-12, 1 - 1e-6))
-            gain = likelihood - zinb.log_likelihood(counts, *constants).sum(0)
+            gain = likelihood - log_likelihood(counts, *constants).sum(0)
             n_parameters = (self.weight != 0).sum(0) + 1 + 3 * self.height.shape[1]
             idle = gain < 0.5 * math.log(len(counts)) * n_parameters
             self.weight[:, idle] = 0
@@ -422,7 +423,7 @@ class ZINBMLP(nn.Module):
     def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Negative log-likelihood of the genes that it doesn't see in each cell, (n_cells,)."""
         visible = self.visible(x, generator)
-        return -(zinb.log_likelihood(x, *self.forward(x, visible)) * (1 - visible)).sum(-1)
+        return -(log_likelihood(x, *self.forward(x, visible)) * (1 - visible)).sum(-1)
 
 
 def _concave(value, free):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from lib import checks, dataset, mechanisms, model, zinb
+from lib.likelihood import log_likelihood
 from lib.seeds import stream
 
 
@@ -144,8 +145,8 @@ class TrueForm(Predictor):
             n = of_mu.n_parameters
             return of_mu.value(p[1 : n + 1], x, width).clamp(1e-6, 1e6), of_theta.value(p[n + 1 :], x, width).clamp(*zinb.THETA_RANGE), p[0]
 
-        def log_likelihood(p, width):
-            return zinb.log_likelihood(y, *law(p, x, width)).mean()
+        def total(p, width):
+            return log_likelihood(y, *law(p, x, width)).mean()
 
         best = (-np.inf, None, None)
         for attempt in range(self.n_starts):
@@ -154,9 +155,9 @@ class TrueForm(Predictor):
                 start = start * torch.as_tensor(rng.normal(1, 0.3, len(start)))
             p = torch.cat([logit_pi[None], start, theta_start])
             for width in self.widths:
-                p = maximise(lambda p, width=width: log_likelihood(p, width), p, max_iter=150)
+                p = maximise(lambda p, width=width: total(p, width), p, max_iter=150)
                 if width <= self.widths[-2]:
-                    best = max(best, (float(log_likelihood(p, width)), p, width), key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf))
+                    best = max(best, (float(total(p, width)), p, width), key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf))
         _, p, width = best
         return lambda x: model.to_law(*law(p, x, width))
 
@@ -381,7 +382,7 @@ class ZINBRegression(GeneByGene):
                 return value.clamp(-math.log(self.largest), math.log(self.largest)).exp()
             return torch.maximum(value, p[3].exp())
 
-        p = maximise(lambda p: zinb.log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
+        p = maximise(lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
 
 
@@ -425,11 +426,11 @@ def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float,
     start = _basin(y)[1:]
     start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
 
-    def log_likelihood(p):
+    def total(p):
         mu = torch.maximum(m, p[2].exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
-        return zinb.log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
+        return log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
 
-    p = maximise(log_likelihood, start, max_iter=50)
+    p = maximise(total, start, max_iter=50)
     return float(p[2].exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
 
 

@@ -1,5 +1,6 @@
-"""Do counts follow the ZINB laws that they should? By scipy alone, so that lib can't vouch for itself."""
+"""Do counts follow the ZINB laws that they should? By scipy and mpmath alone, so that lib can't vouch for itself."""
 
+import mpmath
 import numpy as np
 import scipy.stats
 
@@ -9,6 +10,19 @@ def zinb_cdf(k, mu, theta, pi):
     mu, theta, pi = np.asarray(mu), np.asarray(theta), np.asarray(pi)
     nb = scipy.stats.nbinom.cdf(k, theta, theta / (theta + mu))
     return np.where(np.asarray(k) < 0, 0.0, pi + (1 - pi) * nb)
+
+
+def scipy_pmf(k, mu, theta, pi):
+    """P(count = k) of a ZINB."""
+    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
+
+
+def exact_log_prob(k, mu, theta):
+    """log NB(k; mu, theta) with 60 digits."""
+    with mpmath.workdps(60):
+        k, mu, theta = (mpmath.mpf(float(a)) for a in (k, mu, theta))
+        log_choose = mpmath.loggamma(k + theta) - mpmath.loggamma(theta) - mpmath.loggamma(k + 1)
+        return float(log_choose + theta * mpmath.log(theta / (theta + mu)) + k * mpmath.log(mu / (theta + mu)))
 
 
 def pit_p_value(counts, mu, theta, pi, seed=0):

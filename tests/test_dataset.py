@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -430,3 +433,8 @@ def test_fresh_cells_refuse_no_cells(cells):
     with pytest.raises(ValueError) as error:
         dataset.fresh_cells(cells, 0, seed=0)
     one_line(error, "n_cells = 0", "at least 1")
+
+
+def test_importing_it_loads_neither_torch_nor_scanpy():
+    script = "import sys; import lib.dataset, lib.perturb, lib.metrics; print({'torch', 'scanpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"

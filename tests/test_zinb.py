@@ -1,34 +1,20 @@
-import mpmath
 import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.discrete.count_model import ZeroInflatedNegativeBinomialP
 from statsmodels.discrete.discrete_model import NegativeBinomial
 
 from lib import zinb
-from tests.agreement import one_line, zinb_cdf
+from tests.agreement import exact_log_prob, one_line, scipy_pmf, zinb_cdf
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 mus = st.just(0.0) | st.floats(0.01, 200)  # below that scipy's own 1 - p has lost its digits
 thetas = st.floats(0.05, 1e4)
 pis = st.floats(0, 1)
 K = np.arange(20_000)
-
-
-def scipy_pmf(k, mu, theta, pi):
-    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
-
-
-def exact_log_prob(k, mu, theta):
-    """log NB(k; mu, theta) with 60 digits."""
-    with mpmath.workdps(60):
-        k, mu, theta = (mpmath.mpf(float(a)) for a in (k, mu, theta))
-        log_choose = mpmath.loggamma(k + theta) - mpmath.loggamma(theta) - mpmath.loggamma(k + 1)
-        return float(log_choose + theta * mpmath.log(theta / (theta + mu)) + k * mpmath.log(mu / (theta + mu)))
 
 
 @quick
@@ -401,52 +387,3 @@ def test_fit_refuses_what_are_no_counts(value):
     with pytest.raises(ValueError, match="gene 1 must be whole numbers") as error:
         zinb.fit(counts)
     one_line(error)
-
-
-def test_torch_log_likelihood_is_that_of_scipy():
-    rng = np.random.default_rng(0)
-    k, mu, theta = rng.poisson(5, 500), rng.uniform(0.1, 50, 500), np.exp(rng.uniform(-2, 6, 500))
-    logit = rng.uniform(-4, 4, 500)
-    expected = np.log(scipy_pmf(k, mu, theta, 1 / (1 + np.exp(-logit))))
-    for dtype, rtol in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-        value = zinb.log_likelihood(*(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, logit)))
-        np.testing.assert_allclose(value, expected, rtol=rtol)
-
-
-EXTREMES = [
-    a.ravel()
-    for a in np.meshgrid([0, 1, 3, 50, 1e4, 1e6], [1e-6, 1e-2, 1, 50, 1e4, 1e6], [1e-4, 0.1, 1, 8, 1e3, 1e5, 1e8], [-30, 0, 30])
-]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_torch_log_likelihood_and_gradients_are_finite_at_the_extremes(dtype):
-    counts, *parameters = (torch.tensor(a, dtype=dtype) for a in EXTREMES)
-    parameters = [p.requires_grad_() for p in parameters]
-    value = zinb.log_likelihood(counts, *parameters)
-    assert value.isfinite().all()
-    assert all(g.isfinite().all() for g in torch.autograd.grad(value.sum(), parameters))
-
-
-@pytest.mark.parametrize(("dtype", "largest", "tolerance"), [(torch.float64, 1e6, 1e-9), (torch.float32, 1e4, 1e-3)])
-def test_torch_log_likelihood_keeps_its_digits_at_the_extremes(dtype, largest, tolerance):
-    k, mu, theta, logit = EXTREMES
-    kept = (logit == -30) & (k <= largest)
-    k, mu, theta = k[kept], mu[kept], theta[kept]
-    expected = np.array([exact_log_prob(*p) for p in zip(k, mu, theta)])
-    expected = np.where(k == 0, np.logaddexp(-30, expected), expected)
-    value = zinb.log_likelihood(*(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, np.full(len(k), -30.0))))
-    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=10 * tolerance)
-
-
-def test_torch_gradients_are_central_differences():
-    rng = np.random.default_rng(1)
-    counts = torch.tensor([0, 0, 0, 0, 1, 2, 7, 40, 300, 3000], dtype=torch.float64)
-    parameters = [np.exp(rng.uniform(-1, 5, 10)), np.exp(rng.uniform(-2, 5, 10)), rng.uniform(-5, 5, 10)]
-    tensors = [torch.tensor(p, requires_grad=True) for p in parameters]
-    gradients = torch.autograd.grad(zinb.log_likelihood(counts, *tensors).sum(), tensors)
-    for i, gradient in enumerate(gradients):
-        step = 1e-5 * np.abs(parameters[i])
-        ends = [[torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)] for s in (1, -1)]
-        high, low = (zinb.log_likelihood(counts, *e).numpy() for e in ends)
-        np.testing.assert_allclose(gradient, (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
