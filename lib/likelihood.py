@@ -1,9 +1,16 @@
-"""The ZINB log-likelihood for training, in torch: differentiable, and finite at the extremes."""
+"""The ZINB log-likelihood for training, in torch: differentiable, and finite at the extremes.
+
+`log_likelihood` computes value and gradient together, in closed form, and treats zeros apart, which need no log-gamma.
+`plain_log_likelihood` is the same formula for every entry, with torch's own gradient: slower, shorter, and what tests the
+other one.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -11,15 +18,21 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
-    """ZINB log-likelihood for training: differentiable in mu, theta and the logit of pi.
+    """ZINB log-likelihood for training: differentiable, once, in mu, theta and the logit of pi.
 
-    counts, mu, theta, logit_pi : tensors that broadcast, in one float type
+    counts, mu, theta, logit_pi : tensors that broadcast, in one float type. Where theta or pi are
+        constants of a gene, hand them over as (n_genes,): what depends on them alone is then computed once a gene
 
     Returns a tensor of log-probabilities in nats. Both it and its gradients are finite for mu
     from 1e-6 to 1e6, theta from 1e-4 to 1e8 and counts up to 1e6, in float32 too: the log-gammas
     are written as Stirling's formula plus a small rest, so that the large terms cancel on paper
     and not in the floats.
     """
+    return _LogLikelihood.apply(counts, mu, theta, logit_pi, torch.is_grad_enabled())[0]
+
+
+def plain_log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
+    """As `log_likelihood`, by the one formula for zeros and counts alike, with torch's own gradient."""
     a, b = torch.log1p(counts / theta), torch.log1p(mu / theta)
     near = torch.log1p(((counts - mu) / (theta + mu)).clamp(min=-0.6))  # a - b, to more digits
     k1 = counts + 1
@@ -29,15 +42,133 @@ def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, 
         + counts * (torch.log(mu) - torch.log(k1))
         - 0.5 * torch.log(k1)
         + (1 - _HALF_LOG_2PI)
-        + _stirling_rest(theta + counts)
-        - _stirling_rest(theta)
-        - _stirling_rest(k1)
+        + _plain_rest(theta + counts)
+        - _plain_rest(theta)
+        - _plain_rest(k1)
     )
     log_pi, log_not_pi = -F.softplus(-logit_pi), -F.softplus(logit_pi)
     return torch.where(counts == 0, torch.logaddexp(log_pi, log_not_pi + log_nb), log_not_pi + log_nb)
 
 
-def _stirling_rest(x: torch.Tensor) -> torch.Tensor:
+class _LogLikelihood(torch.autograd.Function):
+    """The log-likelihood, and its derivatives with respect to mu, theta and the logit of pi, which backward only scales."""
+
+    @staticmethod
+    def forward(counts, mu, theta, logit_pi, with_gradient):
+        shape = torch.broadcast_shapes(counts.shape, mu.shape, theta.shape, logit_pi.shape)
+        log_pi = logit_pi.clamp(max=0) - torch.log1p(torch.exp(-logit_pi.abs()))
+        log_not_pi = log_pi - logit_pi
+        # all as if it were a zero, then the counts
+        ratio = torch.log1p(mu / theta)
+        log_nb = -theta * ratio
+        value = torch.logaddexp(log_pi, log_not_pi + log_nb).expand(shape).contiguous()
+        gradient = ()
+        if with_gradient:
+            share = torch.sigmoid(log_nb - logit_pi)  # of zeros that the negative binomial part brings
+            pi_not, part = torch.sigmoid(-logit_pi), theta / (theta + mu)
+            full = (-share * part, share * (1 - part - ratio), pi_not - share)
+            gradient = tuple(g.expand(shape).contiguous() for g in full)
+
+        chosen = _where_counts(counts.expand(shape))
+
+        def at(tensor):
+            return tensor if chosen is None else tensor.expand(shape).reshape(-1).index_select(0, chosen)
+
+        def put(whole, of_counts):
+            if chosen is None:
+                return torch.where(counts == 0, whole, of_counts)
+            whole.view(-1).index_copy_(0, chosen, of_counts)
+            return whole
+
+        once = theta.numel() < counts.numel()  # a gene, not an entry
+        rests = tuple(at(r) for r in _rests(theta)) if once else _rests(at(theta))
+        log_nb, g_mu, g_theta = _of_counts(at(counts), at(mu), at(theta), at(ratio), rests)
+        value = put(value, log_nb + at(log_not_pi))
+        if with_gradient:
+            gradient = tuple(put(g, at_counts) for g, at_counts in zip(gradient, (g_mu, g_theta, at(pi_not) - 1)))
+        return value, *gradient
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.shapes = tuple(p.shape for p in inputs[1:4])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx, upstream, *_):
+        needed = ctx.needs_input_grad[1:4]
+        each = zip(needed, ctx.saved_tensors, ctx.shapes)
+        return None, *((upstream * g).sum_to_size(shape) if wanted else None for wanted, g, shape in each), None
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        """Stacked models: their axis goes first, and the others are lined up behind it."""
+        tensors = [t if d is None else t.movedim(d, 0) for t, d in zip(inputs[:4], in_dims)]
+        width = max(t.ndim - (d is not None) for t, d in zip(tensors, in_dims))
+        lined_up = [
+            t if d is None else t.reshape(len(t), *[1] * (width + 1 - t.ndim), *t.shape[1:]) for t, d in zip(tensors, in_dims)
+        ]
+        output = _LogLikelihood.apply(*lined_up, inputs[4])
+        return output, (0,) * len(output)
+
+
+def _where_counts(counts):
+    """Places of the non-zeros; None on a GPU, which would have to be waited for: there every entry is computed as both."""
+    return None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy()))
+
+
+def _of_counts(counts, mu, theta, ratio, rests_of_theta):
+    """Log of the negative binomial pmf, and its derivatives with respect to mu and theta.
+
+    ratio : log(1 + mu / theta); rests_of_theta : `_rests(theta)`
+    """
+    above, rests = (counts - mu) / (theta + mu), _rests(theta + counts)
+    to_counts = torch.log1p(counts / theta)
+    near = torch.where(2 * counts >= mu, torch.log1p(above.clamp(min=-0.6)), to_counts - ratio)  # log((theta + k) / (theta + mu))
+    k1 = counts + 1
+    log_k1 = torch.log(k1)
+    stirling = (theta + counts) * near - 0.5 * to_counts + counts * (torch.log(mu) - log_k1) - 0.5 * log_k1 + (1 - _HALF_LOG_2PI)
+    log_nb = stirling + (rests[0] - rests_of_theta[0]) - _factorial_rest(k1)
+    return log_nb, above * theta / mu, near - above + (rests[1] - rests_of_theta[1])
+
+
+def _rests(x):
+    """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2; and digamma(x) less log x.
+
+    By the asymptotic series at 8 or more (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18), where a smaller x is
+    taken by the recurrence of Gamma: x (x + 1) ... (x + 7) = u (u + 6) (u + 10) (u + 12) with u = x (x + 7).
+    """
+    is_small = x < 8
+    y = torch.where(is_small, x + 8, x).reciprocal()
+    square = y * y
+    of_log = y * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    of_digamma = -y * (0.5 + y * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))))
+    x = x.clamp(max=8.0)
+    u = x * (x + 7)
+    factors, ratio = (u, u + 6, u + 10, u + 12), torch.log1p(8 / x)
+    log_product = torch.log(factors[0] * factors[1] * factors[2] * factors[3])
+    harmonic = (2 * x + 7) * sum(f.reciprocal() for f in factors)
+    of_log = of_log + torch.where(is_small, (x - 0.5) * ratio + 8 * torch.log(x + 8) - 8 - log_product, 0)
+    return of_log, of_digamma + torch.where(is_small, ratio - harmonic, 0)
+
+
+def _factorial_rest(k1):
+    """log Gamma(k + 1) less Stirling's formula, as in `_rests`, for k + 1 = 1, 2, 3 ..."""
+    y = k1.reciprocal()
+    square = y * y
+    series = y * (1 / 12 - square * (1 / 360 - square / 1260))
+    table = _factorial_rests(k1.dtype, k1.device)
+    return torch.where(k1 < len(table), table[k1.clamp(max=len(table) - 1).long()], series)
+
+
+@functools.lru_cache
+def _factorial_rests(dtype, device):
+    k1 = torch.arange(1, 32, dtype=torch.float64)
+    rest = torch.lgamma(k1) - (k1 - 0.5) * torch.log(k1) + k1 - _HALF_LOG_2PI
+    return F.pad(rest, (1, 0)).to(device, dtype)
+
+
+def _plain_rest(x: torch.Tensor) -> torch.Tensor:
     """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2."""
     small, large = x.clamp(max=8.0), x.clamp(min=8.0)
     inverse = 1 / large

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.likelihood import log_likelihood
+from lib import likelihood
+from lib.likelihood import log_likelihood, plain_log_likelihood
 from tests.agreement import exact_log_prob, scipy_pmf
 
 
@@ -53,3 +54,67 @@ def test_gradients_are_central_differences():
         ends = [[torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)] for s in (1, -1)]
         high, low = (log_likelihood(counts, *e).numpy() for e in ends)
         np.testing.assert_allclose(gradient, (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+@pytest.fixture(params=["zeros apart", "as on a GPU"])
+def way(request, monkeypatch):
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(likelihood, "_where_counts", lambda counts: None)
+
+
+def drawn(shape, mu=(), theta=(), logit_pi=(), seed=0, dtype=torch.float64):
+    """Counts, four in five of them zeros, and parameters of the given shapes."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(6, shape) * (rng.random(shape) < 0.2)
+    parameters = np.exp(rng.normal(1, 1, mu)), np.exp(rng.normal(1, 3, theta)), rng.normal(0, 3, logit_pi)
+    return torch.tensor(counts, dtype=dtype), *(torch.tensor(p, dtype=dtype, requires_grad=True) for p in parameters)
+
+
+SHAPES = {
+    "of each entry": [(30, 7)] * 4,
+    "constants of a gene": [(30, 7), (30, 7), (7,), (7,)],
+    "one law": [(30, 7), (), (), ()],
+    "samples of z": [(30, 7), (3, 30, 7), (7,), (3, 30, 7)],
+    "a column and several values": [(30, 1), (30, 5), (1,), (1,)],
+    "no cells": [(0, 7), (0, 7), (7,), (7,)],
+}
+
+
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
+def test_value_and_gradients_are_those_of_the_plain_formula(shapes, way):
+    counts, *parameters = drawn(*shapes)
+    value, plain = log_likelihood(counts, *parameters), plain_log_likelihood(counts, *parameters)
+    assert value.shape == plain.shape
+    np.testing.assert_allclose(value.detach(), plain.detach(), rtol=1e-9, atol=1e-9)
+    upstream = torch.tensor(np.random.default_rng(1).normal(size=value.shape))
+    for gradient, expected in zip(torch.autograd.grad(value, parameters, upstream), torch.autograd.grad(plain, parameters, upstream)):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_only_what_asks_for_a_gradient_gets_one():
+    counts, mu, theta, logit_pi = drawn((30, 7), (30, 7), (7,), (7,))
+    log_likelihood(counts, mu, theta.detach(), logit_pi).sum().backward()
+    assert mu.grad is not None and theta.grad is None
+    with torch.no_grad():
+        assert not log_likelihood(counts, mu, theta, logit_pi).requires_grad
+
+
+@pytest.mark.parametrize("shapes", [[(30, 7), (30, 7), (7,), (30, 7)], [(7,), (30, 7), (), (7,)]])
+def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
+    each = [drawn(*shapes, seed=seed) for seed in range(3)]
+    stacked = [torch.stack([one[i] for one in each]).detach().requires_grad_(i > 0) for i in range(4)]
+    value = torch.func.vmap(log_likelihood)(*stacked)
+    gradients = torch.autograd.grad(value.sum(), stacked[1:])
+    for i, one in enumerate(each):
+        alone = plain_log_likelihood(*one)
+        np.testing.assert_allclose(value[i].detach(), alone.detach(), rtol=1e-9, atol=1e-9)
+        for gradient, expected in zip(gradients, torch.autograd.grad(alone.sum(), one[1:])):
+            np.testing.assert_allclose(gradient[i], expected, rtol=1e-7, atol=1e-7)
+
+
+def test_float32_is_as_near_to_the_exact_value_as_the_plain_formula():
+    exact = drawn((400, 50), (400, 50), (400, 50), (400, 50))
+    single = [t.detach().float() for t in exact]
+    truth = plain_log_likelihood(*exact).detach()
+    error, of_plain = ((f(*single) - truth).abs().max() for f in (log_likelihood, plain_log_likelihood))
+    assert error < 2 * of_plain
