@@ -56,20 +56,21 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
         shape = torch.broadcast_shapes(counts.shape, mu.shape, theta.shape, logit_pi.shape)
-        log_pi = logit_pi.clamp(max=0) - torch.log1p(torch.exp(-logit_pi.abs()))
-        log_not_pi = log_pi - logit_pi
-        # all as if it were a zero, then the counts
-        ratio = torch.log1p(mu / theta)
-        log_nb = -theta * ratio
+        # every entry as if it were a zero, in place where a memory would have to be fetched for nothing
+        log_pi = logit_pi.clamp(max=0).sub_(logit_pi.abs().neg_().exp_().log1p_())
+        log_not_pi, pi_not = log_pi - logit_pi, torch.sigmoid(-logit_pi)
+        odds = mu / theta
+        ratio = torch.log1p(odds)
+        log_nb = ratio * -theta
         value = torch.logaddexp(log_pi, log_not_pi + log_nb).expand(shape).contiguous()
         gradient = ()
         if with_gradient:
-            share = torch.sigmoid(log_nb - logit_pi)  # of zeros that the negative binomial part brings
-            pi_not, part = torch.sigmoid(-logit_pi), theta / (theta + mu)
-            full = (-share * part, share * (1 - part - ratio), pi_not - share)
+            share = (log_nb - logit_pi).sigmoid_()  # of zeros that the negative binomial part brings
+            part = odds.add_(1).reciprocal_()  # theta / (theta + mu)
+            full = (part * -share, (1 - part).sub_(ratio) * share, pi_not - share)
             gradient = tuple(g.expand(shape).contiguous() for g in full)
 
-        chosen = _where_counts(counts.expand(shape))
+        chosen = _where_counts(counts.expand(shape))  # and then the counts
 
         def at(tensor):
             return tensor if chosen is None else tensor.expand(shape).reshape(-1).index_select(0, chosen)
@@ -138,8 +139,8 @@ def _rests(x):
     By the asymptotic series at 8 or more (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18), where a smaller x is
     taken by the recurrence of Gamma: x (x + 1) ... (x + 7) = u (u + 6) (u + 10) (u + 12) with u = x (x + 7).
     """
-    is_small = x < 8
-    y = torch.where(is_small, x + 8, x).reciprocal()
+    is_small = (x < 8).to(x.dtype)
+    y = (x + 8 * is_small).reciprocal()
     square = y * y
     of_log = y * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
     of_digamma = -y * (0.5 + y * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))))
@@ -148,8 +149,8 @@ def _rests(x):
     factors, ratio = (u, u + 6, u + 10, u + 12), torch.log1p(8 / x)
     log_product = torch.log(factors[0] * factors[1] * factors[2] * factors[3])
     harmonic = (2 * x + 7) * sum(f.reciprocal() for f in factors)
-    of_log = of_log + torch.where(is_small, (x - 0.5) * ratio + 8 * torch.log(x + 8) - 8 - log_product, 0)
-    return of_log, of_digamma + torch.where(is_small, ratio - harmonic, 0)
+    of_log += is_small * ((x - 0.5) * ratio + 8 * torch.log(x + 8) - 8 - log_product)
+    return of_log, of_digamma + is_small * (ratio - harmonic)
 
 
 def _factorial_rest(k1):
@@ -158,14 +159,14 @@ def _factorial_rest(k1):
     square = y * y
     series = y * (1 / 12 - square * (1 / 360 - square / 1260))
     table = _factorial_rests(k1.dtype, k1.device)
-    return torch.where(k1 < len(table), table[k1.clamp(max=len(table) - 1).long()], series)
+    return series * (k1 > 31) + table[k1.clamp(max=32).long()]
 
 
 @functools.lru_cache
 def _factorial_rests(dtype, device):
     k1 = torch.arange(1, 32, dtype=torch.float64)
     rest = torch.lgamma(k1) - (k1 - 0.5) * torch.log(k1) + k1 - _HALF_LOG_2PI
-    return F.pad(rest, (1, 0)).to(device, dtype)
+    return F.pad(rest, (1, 1)).to(device, dtype)  # of 1 ... 31, where the series isn't exact
 
 
 def _plain_rest(x: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,8 @@ class ZINBVAE(nn.Module):
     after Kingma and Welling (arXiv 1312.6114), with the count likelihood of scVI (Lopez et al. 2018).
 
     n_genes : genes, all of which it generates
-    n_latent, n_hidden : sizes of the latent space and of the hidden layers
+    n_latent, n_hidden, n_layers : sizes of the latent space and of the hidden layers, and how many of these encoder and decoder have
+    dispersion : "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's default, which costs less
     beta : weight of the KL term; 1 is the true evidence lower bound (ELBO), less copies cells
     inputs : indices of the genes that the encoder may see, by default all; the others are
         masked, in training and in prediction
@@ -43,6 +44,8 @@ class ZINBVAE(nn.Module):
         inputs: list[int] | None = None,
         hide: float = 0.0,
         target: str = "all",
+        n_layers: int = 2,
+        dispersion: str = "gene-cell",
         *,
         generator: torch.Generator | None = None,
     ):
@@ -53,24 +56,24 @@ class ZINBVAE(nn.Module):
         self.beta = checks.number("beta", beta, low=0)
         self.hide = checks.number("hide", hide, 0, 1)
         self.target = checks.choice("target", target, ("all", "hidden"))
+        n_layers = checks.integer("n_layers", n_layers, low=1)
+        checks.choice("dispersion", dispersion, ("gene-cell", "gene"))
         inputs = _places(inputs, n_genes)
         if not inputs or (target == "hidden" and hide == 0 and len(inputs) == n_genes):
             raise ValueError(f"inputs = {inputs!r}: must leave the encoder a gene to see, and one to predict")
         self.config = dict(
-            n_genes=n_genes, n_latent=n_latent, n_hidden=n_hidden, beta=self.beta, inputs=inputs, hide=self.hide, target=target
-        )
+            n_genes=n_genes, n_latent=n_latent, n_hidden=n_hidden, beta=self.beta, inputs=inputs, hide=self.hide, target=target,
+            n_layers=n_layers, dispersion=dispersion,
+        )  # fmt: skip
         self.n_latent = n_latent
         self.warmed = 1.0  # share of the warm-up that is over, and of beta that counts
         self.register_buffer("is_input", torch.zeros(n_genes).index_fill_(0, torch.tensor(inputs), 1.0))
         self.register_buffer("scale", torch.ones(n_genes))  # counts; mu is learned in units of it
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-            self.encoder = nn.Sequential(
-                nn.Linear(2 * n_genes, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-                nn.Linear(n_hidden, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-                nn.Linear(n_hidden, 2 * n_latent),
-            )  # fmt: skip
-            self.decoder = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden), nn.SiLU())
-            self.heads = nn.Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
+            self.encoder = nn.Sequential(*_layers(2 * n_genes, n_hidden, n_layers, normalised=True), nn.Linear(n_hidden, 2 * n_latent))
+            self.decoder = nn.Sequential(*_layers(n_latent, n_hidden, n_layers))
+            self.heads = nn.Linear(n_hidden, (3 if dispersion == "gene-cell" else 2) * n_genes)  # raw mu, log theta, logit pi
+        self.log_theta = nn.Parameter(torch.zeros(n_genes)) if dispersion == "gene" else None
         _initialise(self, generator or torch.Generator().manual_seed(0))
 
     def start_at(self, counts: torch.Tensor) -> None:
@@ -78,30 +81,38 @@ class ZINBVAE(nn.Module):
 
         counts : (n_cells, n_genes)
         """
-        _start_heads(self.heads, self.scale, counts)
+        _start_heads(self.heads, self.scale, counts, self.log_theta)
 
     def inference(self, x: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log-variance of q(z | visible counts), each (n_cells, n_latent).
 
-        x : (n_cells, n_genes) counts; visible : the same shape, 1 where the encoder may look
+        x : (n_cells, n_genes) counts; visible : the same shape or (1, n_genes), 1 where the encoder may look
         """
-        mean, log_var = self.encoder(torch.cat([torch.log1p(x) * visible, visible], dim=-1)).chunk(2, dim=-1)
+        mean, log_var = _of_visible(self.encoder, x, visible).chunk(2, dim=-1)
         return mean, log_var.clamp(-12, 6)
 
     def generative(self, z: torch.Tensor, genes=slice(None)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """mu, theta and the logit of pi of some genes, each (..., n_genes), from z (..., n_latent)."""
-        return _heads(self.heads, self.scale, self.decoder(z), genes)
+        mu, theta, logit_pi = _heads(self.heads, self.scale, self.decoder(z), genes, self.log_theta)
+        return mu, theta.expand_as(mu), logit_pi
 
     def visible(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Which counts the encoder may see: (n_cells, n_genes); at random if given a generator."""
+        """Which counts the encoder may see: (n_cells, n_genes), at random if given a generator; (1, n_genes) where in all cells the same."""
         return _visible(x, self.is_input, self.hide, generator)
 
     def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Negative ELBO of each cell in nats, (n_cells,): a sum over genes, whatever their number."""
-        visible = self.visible(x, generator)
+        return self.loss_given(x, *self.noise(x, generator))
+
+    def noise(self, x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is random in the loss: which counts are visible, and the deviations (n_cells, n_latent) of z from its mean."""
+        return self.visible(x, generator), torch.randn(len(x), self.n_latent, generator=generator, device=x.device)
+
+    def loss_given(self, x: torch.Tensor, visible: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """`loss` with what is random in it given, so that models can be stacked."""
         mean, log_var = self.inference(x, visible)
-        noise = torch.randn(mean.shape, generator=generator, device=x.device)
-        log_p = log_likelihood(x, *self.generative(mean + torch.exp(0.5 * log_var) * noise))
+        hidden = self.decoder(mean + torch.exp(0.5 * log_var) * noise)
+        log_p = log_likelihood(x, *_heads(self.heads, self.scale, hidden, slice(None), self.log_theta))
         if self.target == "hidden":
             return -(log_p * (1 - visible)).sum(-1)
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(-1)
@@ -401,10 +412,7 @@ class ZINBMLP(nn.Module):
         self.register_buffer("is_input", torch.zeros(n_genes).index_fill_(0, torch.tensor(inputs), 1.0))
         self.register_buffer("scale", torch.ones(n_genes))  # counts; mu is learned in units of it
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-            self.body = nn.Sequential(
-                nn.Linear(2 * n_genes, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-                nn.Linear(n_hidden, n_hidden), nn.LayerNorm(n_hidden), nn.SiLU(),
-            )  # fmt: skip
+            self.body = nn.Sequential(*_layers(2 * n_genes, n_hidden, 2, normalised=True))
             self.heads = nn.Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
         _initialise(self, generator or torch.Generator().manual_seed(0))
 
@@ -418,11 +426,18 @@ class ZINBMLP(nn.Module):
 
     def forward(self, x: torch.Tensor, visible: torch.Tensor, genes=slice(None)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """mu, theta and the logit of pi of some genes, each (n_cells, n_genes), from the visible counts."""
-        return _heads(self.heads, self.scale, self.body(torch.cat([torch.log1p(x) * visible, visible], dim=-1)), genes)
+        return _heads(self.heads, self.scale, _of_visible(self.body, x, visible), genes)
 
     def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Negative log-likelihood of the genes that it doesn't see in each cell, (n_cells,)."""
-        visible = self.visible(x, generator)
+        return self.loss_given(x, *self.noise(x, generator))
+
+    def noise(self, x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor]:
+        """What is random in the loss: which counts are visible."""
+        return (self.visible(x, generator),)
+
+    def loss_given(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """`loss` with what is random in it given, so that models can be stacked."""
         return -(log_likelihood(x, *self.forward(x, visible)) * (1 - visible)).sum(-1)
 
 
@@ -437,27 +452,52 @@ def _places(inputs, n_genes):
     return list(range(n_genes)) if inputs is None else [checks.integer("inputs", i, 0, n_genes - 1) for i in inputs]
 
 
-def _start_heads(heads, scale, counts):
+def _layers(n_inputs, n_hidden, n_layers, normalised=False):
+    """Hidden layers, one behind the other."""
+    layers = []
+    for width in (n_inputs, *[n_hidden] * (n_layers - 1)):
+        layers += [nn.Linear(width, n_hidden), *([nn.LayerNorm(n_hidden)] if normalised else []), nn.SiLU()]
+    return layers
+
+
+def _of_visible(network, x, visible):
+    """A network of the visible counts' logarithms and of which are visible.
+
+    The first layer is applied to these apart: they needn't be joined, and what is visible in all cells alike is one row.
+    """
+    first, (of_counts, of_visible) = network[0], network[0].weight.chunk(2, dim=1)
+    hidden = F.linear(torch.log1p(x) * visible, of_counts) + F.linear(visible, of_visible, first.bias)
+    for layer in list(network)[1:]:
+        hidden = layer(hidden)
+    return hidden
+
+
+def _start_heads(heads, scale, counts, log_theta=None):
     """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest."""
     mean, rate = _mean_and_zero_rate(counts)
     one = torch.full_like(mean, math.log(math.expm1(1.0)))  # softplus of it is 1
+    theta = torch.full_like(mean, math.log(START_THETA))
     with torch.no_grad():
         scale.copy_(mean)
-        heads.bias.copy_(torch.cat([one, torch.full_like(mean, math.log(START_THETA)), torch.logit(rate)]))
+        heads.bias.copy_(torch.cat([one, *([theta] if log_theta is None else []), torch.logit(rate)]))
         heads.weight.mul_(0.1)
+        if log_theta is not None:
+            log_theta.copy_(theta)
 
 
-def _heads(heads, scale, hidden, genes):
-    """mu, theta and the logit of pi of some genes from a hidden layer."""
-    weight = heads.weight.unflatten(0, (3, -1))[:, genes].flatten(0, 1)
-    bias = heads.bias.unflatten(0, (3, -1))[:, genes].flatten()
-    raw_mu, log_theta, logit_pi = F.linear(hidden, weight, bias).chunk(3, dim=-1)
+def _heads(heads, scale, hidden, genes, log_theta=None):
+    """mu, theta and the logit of pi of some genes from a hidden layer; theta is (n_genes,) where its logarithm is given."""
+    n_heads = 3 if log_theta is None else 2
+    weight = heads.weight.unflatten(0, (n_heads, -1))[:, genes].flatten(0, 1)
+    bias = heads.bias.unflatten(0, (n_heads, -1))[:, genes].flatten()
+    raw_mu, *of_cells, logit_pi = F.linear(hidden, weight, bias).chunk(n_heads, dim=-1)
+    log_theta = of_cells[0] if log_theta is None else log_theta[genes]
     return scale[genes] * F.softplus(raw_mu) + 1e-6, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), logit_pi.clamp(-30, 30)
 
 
 def _visible(x, is_input, hide, generator):
     """1 where a network may look; each cell's inputs are hidden at random at a rate uniform in [0, hide]."""
-    mask = is_input.expand_as(x)
+    mask = is_input[None]
     if generator is None or hide == 0:
         return mask
     rate = hide * torch.rand(len(x), 1, generator=generator, device=x.device)
