@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -18,8 +21,8 @@ from lib.seeds import stream
 class DivergenceError(RuntimeError):
     """The loss is no longer finite. `epoch` says where; the network holds the last good weights."""
 
-    def __init__(self, epoch: int, loss: float):
-        super().__init__(f"training diverged at epoch {epoch}: loss = {loss}; the weights are those of epoch {epoch - 1}")
+    def __init__(self, epoch: int, loss: float, which: str = ""):
+        super().__init__(f"{which}training diverged at epoch {epoch}: loss = {loss}; the weights are those of epoch {epoch - 1}")
         self.epoch = epoch
 
 
@@ -43,27 +46,10 @@ def torch_generator(seed: int | tuple[int, ...], purpose: str, device: torch.dev
     return torch.Generator(device=device).manual_seed(int(stream(seed, purpose).integers(2**62)))
 
 
-def fit(
-    module: nn.Module,
-    counts: torch.Tensor,
-    *,
-    max_epochs: int = 100,
-    batch_size: int = 512,
-    learning_rate: float = 1e-2,
-    weight_decay: float = 0.0,
-    validation_fraction: float = 0.05,
-    patience: int = 6,
-    cuts: int = 3,
-    warmup: int = 0,
-    schedule: str = "plateau",
-    betas: tuple[float, float] = (0.9, 0.999),
-    clip: float = 10.0,
-    seed: int | tuple[int, ...] = 0,
-    report: int = 0,
-) -> pd.DataFrame:
-    """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to train; one line says what is wrong with an option.
 
-    counts : (n_cells, n_genes), on the module's device
     learning_rate : of AdamW, at the start
     validation_fraction : share of cells held out; with 0 the training loss takes its place
     patience, cuts : after `patience` epochs without a better validation loss the learning rate is
@@ -80,89 +66,302 @@ def fit(
     betas : of AdamW, the memory of its averages of the gradient and of its square
     clip : largest norm of the gradient
     report : print a line every so many epochs; 0 for none
+    """
+
+    max_epochs: int = 100
+    batch_size: int = 512
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.0
+    validation_fraction: float = 0.05
+    patience: int = 6
+    cuts: int = 3
+    warmup: int = 0
+    schedule: str = "plateau"
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 10.0
+    report: int = 0
+
+    def __post_init__(self):
+        for name, low in (("max_epochs", 1), ("batch_size", 1), ("patience", 1), ("cuts", 0), ("report", 0)):
+            checks.integer(name, getattr(self, name), low=low)
+        checks.integer("warmup", self.warmup, low=0, high=self.max_epochs - 1)
+        checks.choice("schedule", self.schedule, ("plateau", "one_cycle"))
+        if len(checks.numbers("betas", self.betas, 0, 1 - 1e-9)) != 2:
+            raise ValueError(f"betas = {self.betas!r}: must be two numbers")
+        for name, low in (("learning_rate", 1e-12), ("weight_decay", 0), ("clip", 1e-12)):
+            checks.number(name, getattr(self, name), low=low)
+        checks.number("validation_fraction", self.validation_fraction, 0, 0.9)
+
+    def rates(self, n_steps: int) -> list[float]:
+        """The learning rate of each of so many steps of "one_cycle"."""
+        rise = max(0.1, 2 / max(3, n_steps))  # at least a step up and one down: torch divides by 0 where the rise is none
+        scratch = torch.optim.SGD([torch.zeros(())], lr=self.learning_rate)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(scratch, self.learning_rate, total_steps=max(3, n_steps), pct_start=rise, cycle_momentum=False)
+        rates = []
+        for _ in range(n_steps):
+            rates += cycle.get_last_lr()
+            scratch.step()
+            cycle.step()
+        return rates
+
+
+def fit(module: nn.Module, counts: torch.Tensor, *, seed: int | tuple[int, ...] = 0, **options) -> pd.DataFrame:
+    """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
+
+    counts : (n_cells, n_genes), on the module's device; or cells that stay elsewhere, as of `lib.ondisk`: whatever has
+        `split` and `minibatches` as `InMemory` below has
+    options : those of `Options`
 
     Returns the history: epoch, train, validation (nats a cell), learning_rate. Raises DivergenceError where the loss isn't finite.
     """
-    checks.integer("max_epochs", max_epochs, low=1)
-    checks.integer("batch_size", batch_size, low=1)
-    checks.integer("patience", patience, low=1)
-    checks.integer("cuts", cuts, low=0)
-    checks.integer("warmup", warmup, low=0, high=max_epochs - 1)
-    checks.choice("schedule", schedule, ("plateau", "one_cycle"))
-    if len(checks.numbers("betas", betas, 0, 1 - 1e-9)) != 2:
-        raise ValueError(f"betas = {betas!r}: must be two numbers")
-    checks.number("learning_rate", learning_rate, low=1e-12)
-    checks.number("weight_decay", weight_decay, low=0)
-    checks.number("clip", clip, low=1e-12)
-    checks.number("validation_fraction", validation_fraction, 0, 0.9)
-    device = counts.device
-    order = torch.as_tensor(stream(seed, "validation split").permutation(len(counts)), device=device)
-    n_validation = round(validation_fraction * len(counts))
-    validation, train = counts[order[:n_validation]], counts[order[n_validation:]]
-    if len(train) == 0:
-        raise ValueError(f"counts: {len(counts)} cells leave none to train on")
+    return _fit(_One(module, Options(**options)), [counts], [seed])[0]
 
-    noise = torch_generator(seed, "training noise", device)
-    shuffle = stream(seed, "minibatches")
-    optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=tuple(betas), weight_decay=weight_decay)
-    one_cycle = None
-    if schedule == "one_cycle":
-        n_steps = max(3, max_epochs * -(-len(train) // batch_size))
-        rise = max(0.1, 2 / n_steps)  # at least a step up and one down: torch divides by 0 where the rise is none
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps, pct_start=rise, cycle_momentum=False)
-    history, waited, cuts_left = [], 0, cuts
-    best = good = copy.deepcopy(module.state_dict())
-    best_losses = torch.full((max(n_validation, 1),), math.inf)
-    for epoch in range(1, max_epochs + 1):
-        module.train()
-        module.warmed = min(1.0, (epoch - 1) / warmup) if warmup else 1.0
-        total, rate = torch.zeros((), device=device), optimiser.param_groups[0]["lr"]
-        for rows in torch.as_tensor(shuffle.permutation(len(train)), device=device).split(batch_size):
-            loss = module.loss(train[rows], noise).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
-            if not torch.isfinite(norm + loss):  # a bad step must not reach the weights
-                module.load_state_dict(good)
-                raise DivergenceError(epoch, loss.item())
-            optimiser.step()
-            if one_cycle:
-                one_cycle.step()
-            total += loss.detach() * len(rows)
-        train_loss = total.item() / len(train)
-        losses = losses_of(module, validation, seed) if n_validation else torch.tensor([train_loss])
-        score = losses.mean().item()
-        if not math.isfinite(score):
-            module.load_state_dict(good)
-            raise DivergenceError(epoch, score)
-        good = copy.deepcopy(module.state_dict())
-        history.append((epoch, train_loss, score if n_validation else math.nan, rate))
-        if report and (epoch % report == 0 or epoch == max_epochs):
-            print(f"  epoch {epoch:3d}/{max_epochs}  train {train_loss:.4f}  validation {history[-1][2]:.4f} nats a cell", flush=True)
-        if epoch <= warmup or one_cycle:
-            continue
-        waited += 1
-        if score < best_losses.mean().item():
-            best, best_losses, waited = good, losses, 0
-        if waited < patience and epoch < max_epochs:
-            continue
-        lead = losses - best_losses
-        if n_validation > 1 and lead.mean() > lead.std() / math.sqrt(n_validation):
-            module.load_state_dict(best)
-        if cuts_left == 0:
+
+def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds: list, **options) -> list[pd.DataFrame]:
+    """As `fit`, of several modules of one kind and size at once, each with counts and a seed of its own.
+
+    Their weights are stacked (torch.func), so that a step of all costs about as many calls as a step of one. Each ends
+    where its own `fit` would have ended it, but for what rounding does to the last digits, which can grow in training.
+
+    modules : with `noise` and `loss_given`, as the VAE has them. counts : of as many cells each. options : of `Options`
+
+    Returns their histories. Where one diverges the error says which, and all hold the last good weights.
+    """
+    if not modules or not len(modules) == len(counts) == len(seeds):
+        raise ValueError(f"modules: {len(modules)}, with {len(counts)} counts and {len(seeds)} seeds; must be as many of each, at least one")
+    if len({str(module.config) for module in modules}) > 1 or not hasattr(modules[0], "loss_given"):
+        raise ValueError("modules: must be of one configuration, and of a kind whose noise can be given")
+    if len({len(x) for x in counts}) > 1:
+        raise ValueError(f"counts: of {sorted({len(x) for x in counts})} cells; must be as many for each module")
+    return _fit(_Stack(modules, Options(**options)), counts, seeds)
+
+
+def _fit(models, counts, seeds):
+    """The loop: `models` has one or several, each with cells, random streams and a course of its own."""
+    options, device = models.options, models.device
+    cells = [InMemory(x) if isinstance(x, torch.Tensor) else x for x in counts]
+    parts = [c.split(options.validation_fraction, stream(seed, "validation split")) for c, seed in zip(cells, seeds)]
+    n_train, n_validation = len(parts[0][0]), len(parts[0][1])
+    if n_train == 0:
+        raise ValueError(f"counts: {len(cells[0])} cells leave none to train on")
+    shuffles = [stream(seed, "minibatches") for seed in seeds]
+    noises = [torch_generator(seed, "training noise", device) for seed in seeds]
+    courses = [_Course(options, models.state(i)) for i in range(len(seeds))]
+    rates = options.rates(options.max_epochs * -(-n_train // options.batch_size)) if options.schedule == "one_cycle" else None
+    running, step = list(range(len(seeds))), 0
+    for epoch in range(1, options.max_epochs + 1):
+        models.train(min(1.0, (epoch - 1) / options.warmup) if options.warmup else 1.0)
+        total, norms, started = 0.0, 0.0, rates[step] if rates else None
+        for batches in zip(*(parts[i][0].minibatches(options.batch_size, shuffles[i], device) for i in running)):
+            losses, norm = models.step(batches, [noises[i] for i in running], [rates[step] if rates else courses[i].rate for i in running])
+            total, norms, step = total + losses * len(batches[0]), norms + norm, step + 1
+        train = (total / n_train).tolist()
+        finite = torch.isfinite(total + norms).tolist()  # the only time an epoch that a GPU is waited for
+        validation = models.losses([parts[i][1] for i in running], [seeds[i] for i in running]) if n_validation else [torch.tensor([t]) for t in train]
+        scores = [losses.mean().item() for losses in validation]
+        for place, score in enumerate(scores):
+            if not finite[place] or not math.isfinite(score):
+                for other, i in enumerate(running):
+                    models.load(other, courses[i].good)
+                models.finish()
+                which = f"model {running[place]}: " if len(seeds) > 1 else ""
+                raise DivergenceError(epoch, score if finite[place] else train[place], which)
+        stopped = []
+        for place, i in enumerate(running):
+            course, losses, score = courses[i], validation[place], scores[place]
+            course.good = models.state(place)
+            course.history.append((epoch, train[place], score if n_validation else math.nan, started if rates else course.rate))
+            if options.report and (epoch % options.report == 0 or epoch == options.max_epochs):
+                print(f"  epoch {epoch:3d}/{options.max_epochs}  train {train[place]:.4f}  validation {course.history[-1][2]:.4f} nats a cell", flush=True)
+            if epoch <= options.warmup or rates:
+                continue
+            if course.best_again(losses, epoch == options.max_epochs):
+                models.load(place, course.best)
+            if course.ended:
+                stopped.append(place)
+        models.drop(stopped)
+        running = [i for place, i in enumerate(running) if place not in stopped]
+        if not running:
             break
-        cuts_left, waited = cuts_left - 1, 0
-        optimiser.param_groups[0]["lr"] *= 0.3
-    module.eval()
-    return pd.DataFrame(history, columns=["epoch", "train", "validation", "learning_rate"])
+    models.finish()
+    return [pd.DataFrame(course.history, columns=["epoch", "train", "validation", "learning_rate"]) for course in courses]
+
+
+class _Course:
+    """What one model's training has come to: its rate, its best weights, and whether it has ended."""
+
+    def __init__(self, options, state):
+        self.options, self.rate, self.waited, self.cuts_left = options, options.learning_rate, 0, options.cuts
+        self.best, self.best_losses, self.good = state, torch.full((1,), math.inf), state
+        self.history, self.ended = [], False
+
+    def best_again(self, losses, last):
+        """After an epoch with these losses of the validation cells: is it time for the best weights to come back?"""
+        self.waited += 1
+        if losses.mean() < self.best_losses.mean():
+            self.best, self.best_losses, self.waited = self.good, losses, 0
+        if self.waited < self.options.patience and not last:
+            return False
+        self.ended = self.cuts_left == 0
+        self.cuts_left, self.waited, self.rate = self.cuts_left - 1, 0, self.rate * (1 if self.ended else 0.3)
+        lead = losses - self.best_losses
+        return len(losses) > 1 and bool(lead.mean() > lead.std() / math.sqrt(len(losses)))
+
+
+class _One:
+    """One module, trained as it is."""
+
+    def __init__(self, module, options):
+        self.module, self.options, self.device = module, options, next(module.parameters()).device
+        self.optimiser = torch.optim.AdamW(
+            module.parameters(), lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay, fused=True
+        )
+
+    def train(self, warmed):
+        self.module.train()
+        self.module.warmed = warmed
+
+    def step(self, batches, noises, rates):
+        self.optimiser.param_groups[0]["lr"] = rates[0]
+        loss = self.module.loss(batches[0], noises[0]).mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
+        self.optimiser.step()
+        return loss.detach()[None], norm[None]
+
+    def losses(self, cells, seeds):
+        return [losses_of(self.module, cells[0], seeds[0])]
+
+    def state(self, place):
+        return copy.deepcopy(self.module.state_dict())
+
+    def load(self, place, state):
+        self.module.load_state_dict(state)
+
+    def drop(self, places):
+        pass
+
+    def finish(self):
+        self.module.eval()
+
+
+class _Stack:
+    """Several modules, their weights stacked along a first axis, with an AdamW whose rate differs between them."""
+
+    def __init__(self, modules, options):
+        self.modules, self.options, self.device = list(modules), options, next(modules[0].parameters()).device
+        weights, self.buffers = torch.func.stack_module_state(self.modules)
+        self.weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
+        self.first, self.second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
+        self.shared, self.n_steps = copy.deepcopy(modules[0]), 0
+        self.all_losses = torch.func.vmap(self._loss_of_one)
+
+    def _loss_of_one(self, weights, buffers, x, noise):
+        return torch.func.functional_call(_Given(self.shared), ({f"module.{k}": v for k, v in (weights | buffers).items()},), (x, *noise))
+
+    def _losses(self, batches, noises):
+        each = zip(*(self.shared.noise(x, generator) for x, generator in zip(batches, noises)))
+        return self.all_losses(self.weights, self.buffers, torch.stack(batches), tuple(torch.stack(n) for n in each))
+
+    def train(self, warmed):
+        self.shared.train()
+        self.shared.warmed = warmed
+
+    def step(self, batches, noises, rates):
+        losses = self._losses(batches, noises).mean(1)
+        names, weights = zip(*self.weights.items())
+        gradients = torch.autograd.grad(losses.sum(), weights)
+        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        keep = (self.options.clip / (norm + 1e-6)).clamp(max=1)
+        self.n_steps += 1
+        (b1, b2), decay = self.options.betas, self.options.weight_decay
+        rate = torch.tensor(rates, device=self.device)
+        with torch.no_grad():
+            for name, w, g in zip(names, weights, gradients):  # Loshchilov and Hutter (arXiv 1711.05101), algorithm 2
+                of_each = lambda value, n=w.ndim: value.view(-1, *[1] * (n - 1))
+                g = g * of_each(keep)
+                first = self.first[name].lerp_(g, 1 - b1)
+                second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
+                denominator = (second.sqrt() / math.sqrt(1 - b2**self.n_steps)).add_(1e-8)
+                w.mul_(1 - of_each(rate) * decay).sub_(of_each(rate / (1 - b1**self.n_steps)) * (first / denominator))
+        return losses.detach(), norm
+
+    @torch.no_grad()
+    def losses(self, cells, seeds):
+        self.shared.eval()
+        noises = [torch_generator(seed, "validation noise", self.device) for seed in seeds]
+        each = zip(*(c.in_order(4096, self.device) for c in cells))
+        return list(torch.cat([self._losses(batches, noises) for batches in each], dim=1).double().cpu())
+
+    def state(self, place):
+        return {name: w[place].detach().clone() for name, w in (self.weights | self.buffers).items()}
+
+    @torch.no_grad()
+    def load(self, place, state):
+        for name, w in (self.weights | self.buffers).items():
+            w[place] = state[name]
+
+    @torch.no_grad()
+    def drop(self, places):
+        if not places:
+            return
+        for place in places:
+            self.modules[place].load_state_dict(self.state(place))
+            self.modules[place].eval()
+        kept = [i for i in range(len(self.modules)) if i not in places]
+        self.modules = [self.modules[i] for i in kept]
+        for stacked in (self.weights, self.buffers, self.first, self.second):
+            stacked.update({name: w[kept].requires_grad_(stacked is self.weights) for name, w in stacked.items()})
+
+    def finish(self):
+        self.drop(list(range(len(self.modules))))
+
+
+class _Given(nn.Module):
+    """A module's loss as a forward call, which is what torch.func calls."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        return self.module.loss_given(*inputs)
+
+
+class InMemory:
+    """Cells in memory: counts (n_cells, n_genes) as a tensor, on the device that they are trained on."""
+
+    def __init__(self, counts: torch.Tensor):
+        self.counts = counts
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def split(self, fraction: float, rng: np.random.Generator) -> tuple[InMemory, InMemory]:
+        """The training cells and, of the given share, the validation cells."""
+        order = torch.as_tensor(rng.permutation(len(self)), device=self.counts.device)
+        n_validation = round(fraction * len(self))
+        return InMemory(self.counts[order[n_validation:]]), InMemory(self.counts[order[:n_validation]])
+
+    def minibatches(self, size: int, rng: np.random.Generator, device: torch.device) -> Iterator[torch.Tensor]:
+        """Each cell once, in random order."""
+        for rows in torch.as_tensor(rng.permutation(len(self)), device=self.counts.device).split(size):
+            yield self.counts[rows]
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[torch.Tensor]:
+        """Each cell once, in order."""
+        yield from self.counts.split(size)
 
 
 @torch.no_grad()
 def losses_of(module: nn.Module, counts: torch.Tensor, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
-    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call."""
+    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call. counts : as in `fit`"""
     module.eval()
-    noise = torch_generator(seed, "validation noise", counts.device)
-    return torch.cat([module.loss(batch, noise) for batch in counts.split(4096)]).double().cpu()
+    device = next(module.parameters()).device
+    noise = torch_generator(seed, "validation noise", device)
+    cells = InMemory(counts) if isinstance(counts, torch.Tensor) else counts
+    return torch.cat([module.loss(batch, noise) for batch in cells.in_order(4096, device)]).double().cpu()
 
 
 def save(module: nn.Module, path: str | Path) -> None:

@@ -1,6 +1,8 @@
+import copy
 import math
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -284,6 +286,86 @@ def test_no_cell_to_train_on_raises():
         training.fit(Scripted(), CELLS[:0])
 
 
+def several(n=3, **options):
+    """Networks of different initial weights, each with counts of its own genes."""
+    counts = [base_counts(400, seed=seed) for seed in range(n)]
+    modules = [small_vae(3, seed, **options) for seed in range(n)]
+    for module, x in zip(modules, counts):
+        module.start_at(x)
+    return modules, counts
+
+
+@pytest.mark.parametrize("options", [{}, {"hide": 0.5}, {"target": "hidden", "hide": 0.5}, {"dispersion": "gene", "n_layers": 1, "beta": 0.5}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"schedule": "one_cycle", "validation_fraction": 0.0}, {"warmup": 3, "weight_decay": 0.1, "clip": 1.0}], ids=str)
+def test_models_trained_together_are_those_trained_alone(options, how):
+    how = {"max_epochs": 5, "batch_size": 64} | how
+    modules, counts = several(**options)
+    alone = copy.deepcopy(modules)
+    histories = training.fit_together(modules, counts, seeds=[5, 6, (7, 1)], **how)
+    for module, one, x, seed, history in zip(modules, alone, counts, [5, 6, (7, 1)], histories):
+        of_one = training.fit(one, x, seed=seed, **how)
+        np.testing.assert_allclose(history, of_one, rtol=1e-4)
+        for name, w in weights_of(one).items():
+            np.testing.assert_allclose(weights_of(module)[name], w, rtol=1e-3, atol=1e-3)
+        assert not module.training
+
+
+def test_models_trained_together_that_are_exchanged_are_exchanged():
+    modules, counts = several(2)
+    histories = training.fit_together(modules, counts, seeds=[1, 2], max_epochs=3)
+    again, _ = several(2)
+    other = training.fit_together(again[::-1], counts[::-1], seeds=[2, 1], max_epochs=3)
+    for history, its in zip(histories, other[::-1]):
+        np.testing.assert_allclose(history, its, rtol=1e-4)
+
+
+def test_each_of_the_models_trained_together_ends_in_its_own_time():
+    modules, counts = several()
+    counts = [x[:120] for x in counts]  # so few that they are soon learned by heart
+    alone = copy.deepcopy(modules)
+    how = {"max_epochs": 60, "patience": 2, "cuts": 1, "learning_rate": 0.02, "validation_fraction": 0.3}
+    histories = training.fit_together(modules, counts, seeds=[1, 2, 3], **how)
+    lengths = [len(h) for h in histories]
+    assert len(set(lengths)) > 1 and max(lengths) < 60
+    assert lengths == [len(training.fit(one, x, seed=seed, **how)) for one, x, seed in zip(alone, counts, (1, 2, 3))]
+    for module, one, x in zip(modules, alone, counts):  # with the weights that it had when it ended
+        np.testing.assert_allclose(training.losses_of(module, x), training.losses_of(one, x), rtol=1e-2)
+
+
+def test_divergence_of_one_of_several_models_is_told_by_its_number():
+    modules, counts = several()
+    with torch.no_grad():
+        modules[1].heads.bias[0] = math.nan
+    with pytest.raises(training.DivergenceError, match="^model 1: training diverged at epoch 1") as error:
+        training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=3)
+    assert error.value.epoch == 1 and "\n" not in str(error.value)
+    fresh, _ = several()
+    assert same_weights(weights_of(modules[0]), weights_of(fresh[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda m, x, s: ([], [], []), ["modules", "at least one"]),
+        (lambda m, x, s: (m, x, s[:2]), ["3 counts and 2 seeds"]),
+        (lambda m, x, s: ([*m[:2], small_vae(3, beta=0.5)], x, s), ["of one configuration"]),
+        (lambda m, x, s: (m, [*x[:2], x[2][:100]], s), ["[100, 400] cells"]),
+        (lambda m, x, s: ([model.DependencyNetwork(3) for _ in m], x, s), ["noise can be given"]),
+    ],
+)
+def test_what_cannot_be_trained_together_raises_one_line(change, parts):
+    modules, counts = several()
+    modules, counts, seeds = change(modules, counts, [1, 2, 3])
+    with pytest.raises(ValueError) as error:
+        training.fit_together(modules, counts, seeds=seeds)
+    one_line(error, *parts)
+
+
+def test_an_option_that_there_is_not_is_refused():
+    with pytest.raises(TypeError, match="epochs"):
+        training.fit(Scripted(), CELLS, epochs=3)
+
+
 def test_saved_and_loaded_network_is_the_same_network(tmp_path):
     module, counts = small_vae(3, beta=0.5, inputs=[0, 2], hide=0.2), base_counts(50)
     module.start_at(counts)
@@ -391,7 +473,7 @@ def test_a_device_that_it_cannot_train_on_raises_one_line(device):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 def test_training_on_cuda_gives_finite_losses_close_to_those_on_the_cpu():
     final = {}
     for device in ("cpu", "cuda"):
@@ -401,3 +483,29 @@ def test_training_on_cuda_gives_finite_losses_close_to_those_on_the_cpu():
         final[device] = training.fit(module, counts, max_epochs=5)["validation"].iloc[-1]
     assert np.isfinite(final["cuda"])
     assert final["cuda"] == pytest.approx(final["cpu"], rel=0.1)
+
+
+@pytest.mark.gpu
+def test_an_epoch_waits_for_the_gpu_a_few_times_whatever_its_number_of_batches():
+    waits = []
+    for batch_size in (500, 10):
+        counts, module = base_counts(500).cuda(), small_vae(3).cuda()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                training.fit(module, counts, max_epochs=3, batch_size=batch_size)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchroniz" in str(w.message) for w in caught))
+    assert waits[1] <= waits[0] + 3
+
+
+@pytest.mark.gpu
+def test_models_trained_together_on_a_gpu_are_those_trained_alone():
+    modules, counts = several()
+    modules, counts = [m.cuda() for m in modules], [x.cuda() for x in counts]
+    alone = copy.deepcopy(modules)
+    histories = training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=5)
+    for one, x, seed, history in zip(alone, counts, (1, 2, 3), histories):
+        np.testing.assert_allclose(history, training.fit(one, x, seed=seed, max_epochs=5), rtol=1e-3)
