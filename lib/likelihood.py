@@ -24,7 +24,7 @@ def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, 
         constants of a gene, hand them over as (n_genes,): what depends on them alone is then computed once a gene
 
     Returns a tensor of log-probabilities in nats. Both it and its gradients are finite for mu
-    from 1e-6 to 1e6, theta from 1e-4 to 1e8 and counts up to 1e6, in float32 too: the log-gammas
+    from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80 and counts up to 1e6, in float32 too: the log-gammas
     are written as Stirling's formula plus a small rest, so that the large terms cancel on paper
     and not in the floats.
     """
@@ -56,18 +56,19 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
         shape = torch.broadcast_shapes(counts.shape, mu.shape, theta.shape, logit_pi.shape)
-        # every entry as if it were a zero, in place where a memory would have to be fetched for nothing
-        log_pi = logit_pi.clamp(max=0).sub_(logit_pi.abs().neg_().exp_().log1p_())
-        log_not_pi, pi_not = log_pi - logit_pi, torch.sigmoid(-logit_pi)
+        # every entry as if it were a zero, in place where memory would be fetched for nothing
+        pi, pi_not = torch.sigmoid(logit_pi), torch.sigmoid(-logit_pi)
         odds = mu / theta
         ratio = torch.log1p(odds)
-        log_nb = ratio * -theta
-        value = torch.logaddexp(log_pi, log_not_pi + log_nb).expand(shape).contiguous()
+        nb_zero = (ratio * -theta).exp_()
+        zero = torch.addcmul(pi, pi_not, nb_zero).clamp_(min=torch.finfo(pi.dtype).tiny)
+        value = torch.log(zero).expand(shape).contiguous()
         gradient = ()
         if with_gradient:
-            share = (log_nb - logit_pi).sigmoid_()  # of zeros that the negative binomial part brings
+            odds_of_not = pi_not / zero
+            share = odds_of_not * nb_zero  # of zeros that the negative binomial part brings
             part = odds.add_(1).reciprocal_()  # theta / (theta + mu)
-            full = (part * -share, (1 - part).sub_(ratio) * share, pi_not - share)
+            full = (part * -share, (1 - part).sub_(ratio) * share, nb_zero.neg().add_(1).mul_(pi).mul(odds_of_not))
             gradient = tuple(g.expand(shape).contiguous() for g in full)
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts
@@ -84,9 +85,10 @@ class _LogLikelihood(torch.autograd.Function):
         once = theta.numel() < counts.numel()  # a gene, not an entry
         rests = tuple(at(r) for r in _rests(theta)) if once else _rests(at(theta))
         log_nb, g_mu, g_theta = _of_counts(at(counts), at(mu), at(theta), at(ratio), rests)
-        value = put(value, log_nb + at(log_not_pi))
+        logit_pi = at(logit_pi)
+        value = put(value, log_nb - F.softplus(logit_pi, threshold=40))
         if with_gradient:
-            gradient = tuple(put(g, at_counts) for g, at_counts in zip(gradient, (g_mu, g_theta, at(pi_not) - 1)))
+            gradient = tuple(put(g, at_counts) for g, at_counts in zip(gradient, (g_mu, g_theta, -torch.sigmoid(logit_pi))))
         return value, *gradient
 
     @staticmethod

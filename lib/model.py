@@ -488,11 +488,11 @@ def _start_heads(heads, scale, counts, log_theta=None):
 def _heads(heads, scale, hidden, genes, log_theta=None):
     """mu, theta and the logit of pi of some genes from a hidden layer; theta is (n_genes,) where its logarithm is given."""
     n_heads = 3 if log_theta is None else 2
-    weight = heads.weight.unflatten(0, (n_heads, -1))[:, genes].flatten(0, 1)
-    bias = heads.bias.unflatten(0, (n_heads, -1))[:, genes].flatten()
-    raw_mu, *of_cells, logit_pi = F.linear(hidden, weight, bias).chunk(n_heads, dim=-1)
+    weights, biases = (p.unflatten(0, (n_heads, -1))[:, genes].unbind() for p in (heads.weight, heads.bias))
+    # one product each: parts of a common one would lie apart in memory, which makes all that follows slower
+    raw_mu, *of_cells, logit_pi = (F.linear(hidden, w, b) for w, b in zip(weights, biases))
     log_theta = of_cells[0] if log_theta is None else log_theta[genes]
-    return scale[genes] * F.softplus(raw_mu) + 1e-6, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), logit_pi.clamp(-30, 30)
+    return scale[genes] * F.softplus(raw_mu) + 1e-6, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), F.hardtanh(logit_pi, -30, 30)
 
 
 def _visible(x, is_input, hide, generator):
