@@ -14,6 +14,7 @@ of cells x counts.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -22,6 +23,8 @@ import scipy.sparse
 import scipy.special as special
 
 THETA_RANGE = (1e-4, 1e8)  # what `fit` searches: beyond 1e8 the law is a Poisson to 8 digits
+BLOCK = 16  # counts at a time in `pmf_blocks`
+TINY = 1e-290  # below this a probability is at the end of what a float can be
 
 
 class Law:
@@ -33,9 +36,20 @@ class Law:
         """Probability of the count k. Broadcasts k against the law's shape."""
         return np.exp(self.log_prob(k))
 
+    def pmf_blocks(self):
+        """Probabilities of the counts 0, 1, ... without end, BLOCK of them at a time along a new first axis.
+
+        What is yielded is overwritten by the next block.
+        """
+        for start in itertools.count(0, BLOCK):
+            yield np.moveaxis(self[..., None].pmf(np.arange(start, start + BLOCK)), -1, 0)
+
     def pmf_table(self, n_counts: int):
         """Probabilities of the counts 0 ... n_counts - 1, along a new last axis."""
-        return self[..., None].pmf(np.arange(n_counts))
+        table = np.empty((n_counts, *self.shape))
+        for start, block in zip(range(0, n_counts, BLOCK), self.pmf_blocks()):
+            table[start : start + BLOCK] = block[: n_counts - start]
+        return np.moveaxis(table, 0, -1)
 
     def quantile(self, u):
         """Smallest count whose cdf is at least u, by bisection.
@@ -99,29 +113,8 @@ class ZINB(Law):
             log_zero = np.where(k == 0, np.log(self.pi), -np.inf)
         return np.where(allowed, np.logaddexp(log_zero, log_nb), -np.inf)
 
-    def pmf_table(self, n_counts: int):
-        """Probabilities of the counts 0 ... n_counts - 1, along a new last axis.
-
-        By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta), ten times
-        faster than `pmf`, which it falls back on where NB(0) is too small to start from.
-        """
-        table = np.empty((n_counts, *self.shape))
-        tiny = self._fill(table, lambda p: p)
-        table = np.moveaxis(table, 0, -1)
-        if tiny.any():
-            table[tiny] = self[tiny][:, None].pmf(np.arange(n_counts))
-        return table
-
-    def _fill(self, table, reduce):
-        """Put `reduce` of the pmf at k into table[k]; returns where the recurrence can't be used."""
-        mu, theta, pi = (np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi))
-        first = nb_zero_prob(mu, theta)
-        q, p, tiny = mu / (mu + theta), (1 - pi) * first, first < 1e-250
-        table[0] = reduce(pi + p)
-        for k in range(1, len(table)):
-            p *= q * ((k - 1 + theta) / k)
-            table[k] = reduce(p)
-        return tiny
+    def pmf_blocks(self):
+        return _mean_pmf_blocks(self[None])
 
     def cdf(self, k):
         """Probability of a count of at most k."""
@@ -200,13 +193,10 @@ class Mixture(Law):
         """Probability of the count k."""
         return self._over_components(self.components.pmf, k).mean(axis=0)
 
-    def pmf_table(self, n_counts: int):
-        """Probabilities of the counts 0 ... n_counts - 1, along a new last axis."""
+    def pmf_blocks(self):
         if isinstance(self.components, ZINB):
-            table = np.empty((n_counts, *self.shape))
-            if not self.components._fill(table, lambda p: p.mean(axis=0)).any():
-                return np.moveaxis(table, 0, -1)
-        return self.components.pmf_table(n_counts).mean(axis=0)
+            return _mean_pmf_blocks(self.components)
+        return (block.mean(axis=1) for block in self.components.pmf_blocks())
 
     def cdf(self, k):
         """Probability of a count of at most k."""
@@ -269,6 +259,17 @@ class Empirical(Law):
         with np.errstate(divide="ignore"):
             return np.log((self.draws == np.asarray(k)[..., None]).mean(-1))
 
+    def pmf_blocks(self):
+        n_draws, n_laws = self.draws.shape[-1], self.draws[..., 0].size
+        order = np.argsort(self.draws, axis=None, kind="stable")
+        draws, law = self.draws.ravel()[order], order // n_draws
+        whole = draws == np.floor(draws)
+        draws, law = draws[whole], law[whole]
+        for start in itertools.count(0, BLOCK):
+            now = slice(*np.searchsorted(draws, (start, start + BLOCK)))
+            place = (draws[now] - start).astype(np.int64) * n_laws + law[now]
+            yield np.bincount(place, minlength=BLOCK * n_laws).reshape(BLOCK, *self.shape) / n_draws
+
     def cdf(self, k):
         """Share of draws of at most k."""
         return (self.draws <= np.asarray(k)[..., None]).mean(-1)
@@ -287,6 +288,52 @@ class Empirical(Law):
 def nb_zero_prob(mu, theta):
     """Probability of a zero of the negative binomial part alone: (theta / (theta + mu))^theta."""
     return np.exp(-theta * np.log1p(np.asarray(mu) / theta))
+
+
+def _mean_pmf_blocks(components):
+    """`Law.pmf_blocks` of the equal mixture of the ZINB laws along the first axis of `components`.
+
+    By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). Its division by k + 1 is the same
+    for all laws and is made up for once a block, so that a count costs three passes over the components.
+    """
+    n_components, shape = components.shape[0], components.shape[1:]
+    parameters = (components.mu, components.theta, components.pi)
+    mu, theta, pi = (np.ascontiguousarray(np.broadcast_to(a, components.shape)).reshape(n_components, -1) for a in parameters)
+    q, first = mu / (mu + theta), nb_zero_prob(mu, theta)
+    p, ratio = (1 - pi) * first, np.empty_like(q)
+    asleep = first < TINY  # where the recurrence can't start from 0: in the block where the law begins to count
+    p[asleep] = 0
+    waking = _first_block(mu[asleep], theta[asleep])
+    table = np.empty((BLOCK, p.shape[1]))
+    for start in itertools.count(0, BLOCK):
+        if (now := waking == start).any():
+            those = tuple(i[now] for i in np.nonzero(asleep))
+            p[those] = (1 - pi[those]) * np.exp(_nb_log_prob(start, mu[those], theta[those]))
+        np.multiply(q, start + theta, out=ratio)
+        for row in table:
+            if n_components > 1:
+                np.add.reduce(p, axis=0, out=row)
+            else:
+                row[:] = p[0]
+            p *= ratio
+            ratio += q
+        left_out = np.cumprod(np.arange(start + 1.0, start + 1 + BLOCK))
+        table[0] /= n_components
+        table[1:] *= (1 / (n_components * left_out[:-1]))[:, None]
+        p *= 1 / left_out[-1]
+        if start == 0:
+            table[0] += pi.mean(axis=0)
+        yield table.reshape(BLOCK, *shape)
+
+
+def _first_block(mu, theta):
+    """The first multiple of BLOCK where the negative binomial is above TINY, for laws that are below it at 0, by bisection."""
+    low, high = np.zeros_like(mu), np.floor(mu / BLOCK)
+    while ((high - low) > 1).any():
+        middle = np.floor((low + high) / 2)
+        enough = _nb_log_prob(BLOCK * middle, mu, theta) >= np.log(TINY)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return BLOCK * high
 
 
 def _nb_log_prob(k, mu, theta):

@@ -96,6 +96,24 @@ def test_pmf_table_equals_pmf(parameters):
         np.testing.assert_allclose(row, law[i].pmf(np.arange(120)), rtol=1e-5, atol=1e-240)
 
 
+EXTREME = [(800.0, 1e6), (5000.0, 1e6), (5000.0, 300.0), (1e5, 1e4), (1e5, 0.5), (3.0, 1e-3), (0.01, 1e3), (0.0, 1.0)]
+
+
+@pytest.mark.parametrize("pi", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("mu", "theta"), EXTREME)
+def test_long_table_is_the_pmf_of_scipy(mu, theta, pi):
+    n_counts = int(1.2 * mu) + 1003  # no whole number of blocks
+    table = zinb.ZINB(mu, theta, pi).pmf_table(n_counts)
+    np.testing.assert_allclose(table, scipy_pmf(np.arange(n_counts), mu, theta, pi), rtol=1e-8, atol=1e-240)
+
+
+def test_table_of_a_mixture_of_laws_far_apart_is_the_mean_of_their_pmfs():
+    mu, theta = np.array(EXTREME).T
+    table = zinb.Mixture(zinb.ZINB(np.stack([mu, mu[::-1]], axis=1), np.stack([theta, theta[::-1]], axis=1), 0.3)).pmf_table(6000)
+    expected = average_pmf(np.arange(6000), [(*p, 0.3) for p in EXTREME])
+    np.testing.assert_allclose(table, [expected, expected], rtol=1e-8, atol=1e-240)
+
+
 @quick
 @given(mus, thetas, pis, st.floats(0, 1, exclude_max=True))
 def test_quantile_inverts_the_cdf(mu, theta, pi, u):
@@ -242,6 +260,13 @@ def test_empirical_indexes_like_an_array():
 def test_empirical_pmf_table_is_a_histogram():
     table = zinb.Empirical(DRAWS).pmf_table(30)
     np.testing.assert_allclose(table, [np.bincount(d, minlength=30) / 40 for d in DRAWS])
+
+
+def test_empirical_pmf_table_counts_draws_beyond_a_block_and_no_fractions():
+    draws = [[0, 15, 16, 1000], [3.5, 16, 16, 2]]
+    table = zinb.Empirical(draws).pmf_table(40)
+    np.testing.assert_array_equal(table, [[(np.array(d) == k).mean() for k in range(40)] for d in draws])
+    np.testing.assert_array_equal(zinb.Mixture(zinb.Empirical(draws)).pmf_table(40), table.mean(0))
 
 
 def test_empirical_samples_only_its_draws():
