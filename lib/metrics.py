@@ -10,28 +10,29 @@ With F and G the true and predicted cdf of one gene in one cell, f and g their p
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.integrate
 import scipy.stats
 
 from lib import zinb
 
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
 CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
-_MAX_COUNTS = 2**15
-_CHUNK = 1024  # laws at a time: few enough to stay in the processor's cache
+_MAX_COUNTS = 2**15  # so far a prediction that outlasts the truth is summed count by count
+_CHUNK = 2**14  # laws, or components of laws, at a time: few enough to stay in the processor's cache
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
 
 
-def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) -> pd.DataFrame:
+def distances(true: zinb.ZINB, predicted: zinb.Law) -> pd.DataFrame:
     """Every distance of the predicted to the true law of one gene, cell by cell.
 
     true, predicted : laws of shape (n_cells,); `predicted` may be any Law
-    tables : `pmf_tables(true)`, where several predictions are compared with one truth
 
     Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
     parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
@@ -46,11 +47,18 @@ def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) 
     if predicted.shape != true.shape or len(true.shape) != 1:
         raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
     n_cells = true.shape[0]
-    kl, crps = np.empty(n_cells), np.empty(n_cells)
-    for rows, f in pmf_tables(true) if tables is None else tables:
-        kl[rows], crps[rows] = _kl_and_crps(true[rows], predicted[rows], f)
+    kl, crps, apart = np.empty(n_cells), np.empty(n_cells), np.empty(n_cells)
+    has_kl = not isinstance(predicted, zinb.Empirical)
+    for rows in _groups(_reach(true, TAIL), predicted):
+        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
+    long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
+    for rows in _groups(_reach(predicted[long], CRPS_TAIL), predicted):
+        rows = long[rows]
+        _, crps[rows], apart[rows], end = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
+        for row in rows[apart[rows] > CRPS_TAIL]:
+            crps[row] += _far_tail(predicted[row], end)
     frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
-    if isinstance(predicted, zinb.Empirical):
+    if not has_kl:
         return frame.drop(columns="kl_nats")
     if isinstance(predicted, (zinb.ZINB, zinb.Mixture)):
         point = predicted.parameters()
@@ -60,43 +68,67 @@ def distances(true: zinb.ZINB, predicted: zinb.Law, tables: list | None = None) 
     return frame
 
 
-def pmf_tables(true: zinb.ZINB) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The true pmf up to the cut of the support: (indices of cells, their pmfs over the counts).
+def _reach(law, tail):
+    """About the count above which a law has less than `tail`, for putting laws together that end together."""
+    if isinstance(law, zinb.Mixture):
+        return _reach(law.components, tail).max(0)
+    if not isinstance(law, zinb.ZINB):
+        return law.quantile(1 - tail)
+    # after Bernstein's inequality: variance mu (1 + mu / theta), and a tail that falls e-fold in about mu / theta counts
+    folds, scale = -np.log(tail), law.mu / law.theta
+    return np.broadcast_to(law.mu + np.sqrt(2 * folds * law.mu * (1 + scale)) + folds * scale, law.shape)
 
-    Cells of like support are together, so that no table is much wider than its cells need.
+
+def _groups(reach, predicted):
+    """Indices of cells, those of like reach together and few enough for the cache."""
+    n_components = predicted.components.shape[0] if isinstance(predicted, zinb.Mixture) else 1
+    n_components = max(n_components, 8)  # of one law alone there is as much in other arrays
+    n_groups = -(-len(reach) * n_components // _CHUNK)
+    return np.array_split(np.argsort(reach, kind="stable"), n_groups) if n_groups else []
+
+
+def _sums(true, predicted, has_kl, open_end=np.inf):
+    """Sums over the counts up to where no true law has more than TAIL above: KL, CRPS, the last F - G, how many counts.
+
+    open_end : they go on while a last F - G is above this, but not beyond _MAX_COUNTS for its sake
     """
-    n_counts = true.quantile(1 - TAIL) + 1
-    chunks = np.array_split(np.argsort(n_counts, kind="stable"), -(-len(n_counts) // _CHUNK))
-    return [(rows, true[rows].pmf_table(int(n_counts[rows].max()))) for rows in chunks]
+    kl, crps, apart = np.zeros(true.shape), np.zeros(true.shape), np.zeros(true.shape)
+    difference = np.empty((zinb.BLOCK, *true.shape))
+    q, one_less_q = true.mu / (true.mu + true.theta), true.theta / (true.mu + true.theta)
+    for end, f, g in zip(itertools.count(zinb.BLOCK, zinb.BLOCK), true.pmf_blocks(), predicted.pmf_blocks()):
+        if has_kl:
+            kl += _kl(f, g, predicted, end - zinb.BLOCK, difference)
+        np.subtract(f, g, out=difference)
+        for row in difference:  # not by cumsum, which goes through memory law by law
+            apart += row
+            row[:] = apart
+        crps += np.einsum("kn,kn->n", difference, difference)
+        # from here on a count is at most 1 - less times as likely as the one before it: less than a geometric series
+        less = one_less_q - q * np.maximum(true.theta - 1, 0) / end
+        if (f[-1] <= TAIL * less).all() and (end >= _MAX_COUNTS or not (apart > open_end).any()):
+            return np.maximum(kl, 0.0), crps, apart, end
 
 
-def _kl_and_crps(true, predicted, f):
-    n_counts = f.shape[-1]
-    g = predicted.pmf_table(n_counts)
+def _kl(f, g, predicted, start, scratch):
+    """Sum of f log f / g of the counts from `start` on, over the first axis."""
+    if f.min() > zinb.TINY and g.min() > zinb.TINY:
+        np.divide(f, g, out=scratch)
+        return np.einsum("kn,kn->n", f, np.log(scratch, out=scratch))
+    counted = f > zinb.TINY
+    lost = counted & (g < zinb.TINY)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_g = np.log(g)
-        lost, counted = (g < 1e-290) & (f > 1e-290), f > 1e-290
         if lost.any():  # too small for a float, not for its logarithm
-            rows, counts = np.nonzero(lost)
-            log_g[lost] = predicted[rows].log_prob(counts)
-        kl = np.where(counted, f * (np.log(f) - log_g), 0.0).sum(-1)
-    crps, rows = np.empty(len(kl)), np.arange(len(kl))
-    while len(rows):  # a predicted tail that is longer than the true one gets a longer table
-        crps[rows] = ((np.cumsum(f, -1) - np.cumsum(g, -1)) ** 2).sum(-1)
-        long = 1 - g.sum(-1) > CRPS_TAIL
-        rows, n_counts = rows[long], 2 * n_counts
-        if n_counts > _MAX_COUNTS:
-            crps[rows] += _far_tail(predicted[rows], f.shape[-1])
-            break
-        f, g = true[rows].pmf_table(n_counts), predicted[rows].pmf_table(n_counts)
-    return np.maximum(kl, 0.0), crps
+            counts, rows = np.nonzero(lost)
+            log_g[lost] = predicted[rows].log_prob(start + counts)
+        return np.where(counted, f * (np.log(f) - log_g), 0.0).sum(0)
 
 
 def _far_tail(predicted, start):
-    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by the trapezoid on a fine geometric grid."""
-    k = start * np.geomspace(1, 1e6, 4001)
-    rest = (1 - predicted[:, None].cdf(k)) ** 2
-    return np.trapezoid(rest, k)
+    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by Simpson's rule on a fine geometric grid."""
+    k = np.unique(np.floor(start * np.geomspace(1, 1e6, 4001)))
+    rest = (1 - predicted.cdf(k)) ** 2
+    return scipy.integrate.simpson(rest, k) + rest[0] / 2  # the sum has its first count whole, the integral half
 
 
 def skill(distance: float, marginal: float) -> float:
@@ -126,8 +158,7 @@ def score(true: zinb.ZINB, predictions: dict[str, zinb.Law], counts: np.ndarray 
     """
     if "marginal" not in predictions:
         raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
-    tables = pmf_tables(true)
-    means = {model: distances(true, law, tables).mean(skipna=False) for model, law in predictions.items()}
+    means = {model: distances(true, law).mean(skipna=False) for model, law in predictions.items()}
     for model, mean in means.items():
         if mean.isna().any():
             raise ValueError(f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell")

@@ -1,9 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
 from lib import dataset, metrics, perturb, zinb
 from tests.agreement import one_line, zinb_cdf
@@ -75,12 +78,96 @@ def test_cut_of_the_support_is_harmless(monkeypatch, predicted):
     np.testing.assert_allclose(cut["kl_nats"], brute_kl((5.0, 0.4, 0.3), predicted), rtol=2e-5)
 
 
+EXTREME = [  # true, predicted, counts to sum over
+    ((1.0, 1e-3, 0.2), (1.5, 2e-3, 0.1), 100_000),
+    ((20.0, 1e6, 0.3), (25.0, 1e6, 0.5), 1000),
+    ((1e-6, 0.1, 0.5), (2e-6, 0.3, 0.2), 1000),
+    ((1e-6, 0.1, 0.0), (50.0, 0.3, 0.2), 20_000),
+    ((5.0, 1.0, 1.0), (4.0, 2.0, 0.7), 2000),
+    ((5.0, 1.0, 0.0), (4.0, 2.0, 0.0), 2000),
+    ((900.0, 1e6, 0.1), (950.0, 500.0, 0.2), 4000),
+    ((1e5, 1e3, 0.6), (1.1e5, 1.5e3, 0.5), 200_000),
+    ((1e5, 1e6, 0.0), (1e5 + 300, 1e6, 0.1), 110_000),
+    ((8.0, 2.0, 0.5), (300.0, 0.5, 0.3), 100_000),
+]
+
+
+@pytest.mark.parametrize(("true", "predicted", "n_counts"), EXTREME)
+def test_distances_of_extreme_laws_are_brute_force_sums(monkeypatch, true, predicted, n_counts):
+    k = np.arange(n_counts)
+    log_f, log_g = log_pmf(*true, k=k), log_pmf(*predicted, k=k)
+    with np.errstate(invalid="ignore"):
+        kl = np.where(np.isfinite(log_f), np.exp(log_f) * (log_f - log_g), 0.0).sum()
+    crps = np.sum((zinb_cdf(k, *true) - zinb_cdf(k, *predicted)) ** 2)
+    row = metrics.distances(laws(true), laws(predicted)).iloc[0]
+    np.testing.assert_allclose(row["kl_nats"], kl, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(row["excess_crps"], crps, rtol=1e-6, atol=1e-10)
+    monkeypatch.setattr(metrics, "TAIL", 1e-16)
+    monkeypatch.setattr(metrics, "CRPS_TAIL", 1e-10)
+    row = metrics.distances(laws(true), laws(predicted)).iloc[0]
+    np.testing.assert_allclose(row[["kl_nats", "excess_crps"]], [kl, crps], rtol=2e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_components", [1, 16, 80])
+def test_distances_of_mixtures_are_brute_force_sums(n_components):
+    rng, n_counts = np.random.default_rng(n_components), 8000
+    true = np.array([[10.0, 1.0, 0.7], [0.3, 0.2, 0.1], [1200.0, 1e5, 0.5], [40.0, 8.0, 0.0]])
+    parts = true * [1, 1, 0.9] * np.exp(0.3 * rng.normal(size=(n_components, 4, 3)) * [1, 1, 0])
+    frame = metrics.distances(laws(*true), zinb.Mixture(zinb.ZINB(*np.moveaxis(parts, -1, 0))))
+    for cell in range(4):
+        log_f = log_pmf(*true[cell], k=K[:n_counts])
+        log_g = logsumexp([log_pmf(*p, k=K[:n_counts]) for p in parts[:, cell]], axis=0) - np.log(n_components)
+        kl = np.where(log_f > -700, np.exp(log_f) * (log_f - log_g), 0.0).sum()
+        np.testing.assert_allclose(frame["kl_nats"][cell], kl, rtol=1e-6, atol=1e-7)
+        crps = np.sum((np.cumsum(np.exp(log_f)) - np.cumsum(np.exp(log_g))) ** 2)
+        np.testing.assert_allclose(frame["excess_crps"][cell], crps, rtol=1e-6)
+
+
+extreme = st.tuples(st.sampled_from([1e-6, 0.1, 3.0, 40.0, 900.0]), st.sampled_from([0.1, 0.5, 7.0, 1e3, 1e6]), st.sampled_from([0.0, 0.5, 0.999]))
+
+
+@quick
+@given(st.lists(extreme, min_size=1, max_size=3))
+def test_support_is_not_cut_before_the_tail_of_every_true_law(each):
+    end = metrics._sums(laws(*each), laws(*each), True)[-1]
+    for mu, theta, pi in each:
+        assert (1 - pi) * scipy.stats.nbinom.sf(end - 1, theta, theta / (theta + mu)) <= metrics.TAIL
+
+
+@pytest.mark.parametrize("predicted", [(30.0, 0.3, 0.1), (900.0, 0.2, 0.0), (60.0, 1e6, 0.0)])
+def test_crps_is_not_cut_before_the_tail_of_the_prediction(predicted):
+    true = (3.0, 2.0, 0.5)
+    *_, apart, end = metrics._sums(laws(true, true), laws(predicted, true), False, metrics.CRPS_TAIL)
+    rest = 1 - zinb_cdf(end - 1, *predicted)
+    assert rest <= metrics.CRPS_TAIL
+    np.testing.assert_allclose(apart, [rest, 0], atol=2 * metrics.TAIL)
+
+
+def test_distances_of_a_law_hardly_depend_on_those_scored_with_it():
+    rng = np.random.default_rng(5)
+    true = np.stack([rng.uniform(0, 300, 3000), rng.uniform(0.3, 50, 3000), rng.uniform(0, 1, 3000)], axis=1)
+    predicted = true * [1.1, 0.9, 0.95]
+    together = metrics.distances(laws(*true), laws(*predicted))
+    for i in range(0, 3000, 300):
+        alone = metrics.distances(laws(true[i]), laws(predicted[i])).iloc[0]
+        np.testing.assert_allclose(alone, together.iloc[i], rtol=1e-6, atol=1e-8)
+
+
+def test_memory_does_not_grow_with_the_counts():
+    true = zinb.ZINB(np.linspace(5000, 10_000, 200), 50.0, 0.5)  # up to 20,000 counts: 32 MB a table
+    tracemalloc.start()
+    metrics.distances(true, zinb.ZINB(true.mu * 1.1, 40.0, 0.5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3e6
+
+
 @pytest.mark.parametrize("mu", [300.0, 5000.0, 200_000.0])
 def test_crps_counts_the_whole_of_a_prediction_with_a_longer_tail(mu):
     k = np.arange(int(40 * mu))
     expected = np.sum((zinb_cdf(k, 3.0, 2.0, 0.5) - zinb_cdf(k, mu, 1.0, 0.5)) ** 2)
     crps = metrics.distances(laws((3.0, 2.0, 0.5)), laws((mu, 1.0, 0.5)))["excess_crps"][0]
-    np.testing.assert_allclose(crps, expected, rtol=1e-3)
+    np.testing.assert_allclose(crps, expected, rtol=1e-7)
 
 
 def test_kl_is_exact_where_the_prediction_underflows():
