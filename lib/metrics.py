@@ -74,7 +74,7 @@ def _reach(law, tail):
         return _reach(law.components, tail).max(0)
     if not isinstance(law, zinb.ZINB):
         return law.quantile(1 - tail)
-    # after Bernstein's inequality: variance mu (1 + mu / theta), and a tail that falls e-fold in about mu / theta counts
+    # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
     folds, scale = -np.log(tail), law.mu / law.theta
     return np.broadcast_to(law.mu + np.sqrt(2 * folds * law.mu * (1 + scale)) + folds * scale, law.shape)
 

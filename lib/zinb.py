@@ -297,8 +297,8 @@ def _mean_pmf_blocks(components):
     for all laws and is made up for once a block, so that a count costs three passes over the components.
     """
     n_components, shape = components.shape[0], components.shape[1:]
-    parameters = (components.mu, components.theta, components.pi)
-    mu, theta, pi = (np.ascontiguousarray(np.broadcast_to(a, components.shape)).reshape(n_components, -1) for a in parameters)
+    full = (np.broadcast_to(a, components.shape) for a in (components.mu, components.theta, components.pi))
+    mu, theta, pi = (np.ascontiguousarray(a).reshape(n_components, -1) for a in full)
     q, first = mu / (mu + theta), nb_zero_prob(mu, theta)
     p, ratio = (1 - pi) * first, np.empty_like(q)
     asleep = first < TINY  # where the recurrence can't start from 0: in the block where the law begins to count
@@ -327,7 +327,7 @@ def _mean_pmf_blocks(components):
 
 
 def _first_block(mu, theta):
-    """The first multiple of BLOCK where the negative binomial is above TINY, for laws that are below it at 0, by bisection."""
+    """The first multiple of BLOCK where the negative binomial is above TINY, for laws below it at 0, by bisection."""
     low, high = np.zeros_like(mu), np.floor(mu / BLOCK)
     while ((high - low) > 1).any():
         middle = np.floor((low + high) / 2)
