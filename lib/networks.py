@@ -7,13 +7,17 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, model, training, zinb
+from lib import checks, minibatches, model, training, zinb
 from lib.predictors import Predictor
 from lib.seeds import key, stream
+
+
+_SAMPLE = 8192  # cells of a file from which a network starts
 
 
 class Network(Predictor):
@@ -25,19 +29,25 @@ class Network(Predictor):
         super().__init__(inputs)
         self.module_options, self.training_options, self.device, self.seed = module_options or {}, training_options or {}, device, seed
 
-    def fit(self, adata):
-        self.genes = list(adata.var_names)
-        counts = model.to_tensor(adata.X, training.pick_device(self.device))
-        self.module, self.history = self.trained(counts, self.seed, self.training_options)
+    def fit(self, adata: ad.AnnData | minibatches.OnDisk):
+        """Learn from counts in memory, or from those of a file that is never held in memory. Returns itself."""
+        device = training.pick_device(self.device)
+        if isinstance(adata, minibatches.OnDisk):
+            self.genes = adata.genes
+            some = next(adata.minibatches(_SAMPLE, stream(self.seed, "cells to start from"))).to(device)
+            self.module, self.history = self.trained(some, self.seed, self.training_options, adata)
+        else:
+            self.genes = list(adata.var_names)
+            self.module, self.history = self.trained(model.to_tensor(adata.X, device), self.seed, self.training_options)
         return self
 
-    def trained(self, counts: torch.Tensor, seed, options: dict) -> tuple[torch.nn.Module, pd.DataFrame]:
-        """A new module, trained, and its history."""
+    def trained(self, counts: torch.Tensor, seed, options: dict, cells=None) -> tuple[torch.nn.Module, pd.DataFrame]:
+        """A new module that starts at `counts`, trained on them or on `cells`, and its history."""
         inputs = None if self.inputs is None else [self.genes.index(g) for g in checks.genes("inputs", self.inputs, self.genes)]
         start = training.torch_generator(seed, "initial weights")
         module = self.kind(len(self.genes), inputs=inputs, generator=start, **self.module_options).to(counts.device)
         module.start_at(counts)
-        return module, training.fit(module, counts, seed=seed, **options)
+        return module, training.fit(module, counts if cells is None else cells, seed=seed, **options)
 
     def counts_of(self, adata) -> torch.Tensor:
         """The cells' counts on the network's device, their genes checked."""

@@ -1,11 +1,9 @@
-"""More cells than memory holds: simulated, perturbed, written and read in pieces.
+"""More cells than memory holds: simulated, perturbed, written and read in pieces, and trained on from there.
 
     genes = dataset.get_mech_dataset(dataset.base_genes(2000, 2000, seed=1), "hill", seed=1)
     arm = lambda cells, seed: perturb.do(cells, {"gene_0000": 5}, seed=seed)
     write("cells.h5ad", simulated(genes, 1_000_000, seed=2, perturb=arm))
-    batches = Minibatches("cells.h5ad")
-    for counts, rows in batches.train(np.random.default_rng(3)):
-        ...
+    networks.VAE().fit(minibatches.OnDisk("cells.h5ad"))
 
 What `write` makes is what `dataset.concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
 `read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
@@ -17,7 +15,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,7 +105,7 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData], *, compressed: bool = 
 
 def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnData:
     """The cells from `start` up to `stop`, truth included, in memory; the rest of the file isn't read."""
-    with _opened(path) as f:
+    with opened(path) as f:
         n_cells = int(f["X"].attrs["shape"][0])
         start = checks.integer("start", start, 0, n_cells)
         stop = checks.integer("stop", n_cells if stop is None else stop, start, n_cells)
@@ -117,91 +114,8 @@ def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnDat
             {name: _column(f["obs"][name], start, stop) for name in names},
             index=_column(f["obs"][f["obs"].attrs["_index"]], start, stop),
         )
-        layers = {name: _rows(f["layers"][name], start, stop) for name in f["layers"]}
-        return ad.AnnData(_rows(f["X"], start, stop), obs=obs, var=read_elem(f["var"]), uns=read_elem(f["uns"]), layers=layers)
-
-
-class Minibatches:
-    """Shuffled minibatches of the rows of a file, which is never held in memory.
-
-    batch_size : rows of a batch; the last of an epoch may be smaller
-    block : rows that lie next to each other and are read together
-    blocks : that many, from anywhere in the file, are read into a buffer, and its rows shuffled. A batch is thus drawn from
-        `block * blocks` rows: small blocks mix better and are read slower
-    validation_fraction : share of blocks held out, the same ones in every epoch
-    dense : yield float32 arrays; False for CSR
-    seed : of what is held out
-
-    A thread reads the next buffer while the present one is used; two buffers are all the memory that it takes, whatever the
-    number of cells. `n_train` and `n_validation` are numbers of cells.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        batch_size: int = 512,
-        block: int = 256,
-        blocks: int = 32,
-        validation_fraction: float = 0.05,
-        dense: bool = True,
-        seed: int | tuple[int, ...] = 0,
-    ):
-        self.path, self.dense = Path(path), dense
-        self.batch_size = checks.integer("batch_size", batch_size, low=1)
-        self.block, self.blocks = checks.integer("block", block, low=1), checks.integer("blocks", blocks, low=1)
-        checks.number("validation_fraction", validation_fraction, 0, 0.9)
-        with _opened(path) as f:
-            self.n_cells, self.n_genes = map(int, f["X"].attrs["shape"])
-        order = stream(seed, "validation blocks").permutation(-(-self.n_cells // block))
-        n_held_out = max(round(validation_fraction * len(order)), 1 if validation_fraction else 0)
-        if n_held_out >= len(order):
-            raise ValueError(f"block = {block}: must be below the {self.n_cells} cells, for some to train on beside those held out")
-        self._held_out, self._train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        self.n_validation = sum(stop - start for start, stop in map(self._bounds, self._held_out))
-        self.n_train = self.n_cells - self.n_validation
-
-    def train(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray | sparse.csr_matrix, np.ndarray]]:
-        """An epoch: each row that isn't held out once, in an order given by `rng`.
-
-        Yields counts (batch_size, n_genes), and the numbers of their rows in the file (batch_size,).
-        """
-        if not isinstance(rng, np.random.Generator):
-            raise ValueError(f"rng = {rng!r}: must be a numpy Generator, such as numpy.random.default_rng(1)")
-        return self._batches(rng.permutation(self._train), rng)
-
-    def validation(self) -> Iterator[tuple[np.ndarray | sparse.csr_matrix, np.ndarray]]:
-        """The rows held out, in the order of the file, as in `train`."""
-        return self._batches(self._held_out, None)
-
-    def _bounds(self, block):
-        return int(block) * self.block, min((int(block) + 1) * self.block, self.n_cells)
-
-    def _batches(self, order, rng):
-        turns = [order[i : i + self.blocks] for i in range(0, len(order), self.blocks)]
-        if not turns:
-            return
-        left = sparse.csr_matrix((0, self.n_genes), dtype=np.float32), np.empty(0, dtype=int)
-        with _opened(self.path) as f, ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._buffer, f["X"], turns[0])
-            for turn in range(len(turns)):
-                counts, rows = ahead.result()
-                if turn + 1 < len(turns):
-                    ahead = reader.submit(self._buffer, f["X"], turns[turn + 1])
-                if len(left[1]):
-                    counts, rows = sparse.vstack([left[0], counts], format="csr"), np.concatenate([left[1], rows])
-                shuffled = np.arange(len(rows)) if rng is None else rng.permutation(len(rows))
-                # what makes no whole batch waits for the next buffer
-                end = len(rows) if turn + 1 == len(turns) else len(rows) // self.batch_size * self.batch_size
-                for start in range(0, end, self.batch_size):
-                    batch = shuffled[start : min(start + self.batch_size, end)]
-                    yield (counts[batch].toarray() if self.dense else counts[batch]), rows[batch]
-                left = counts[shuffled[end:]], rows[shuffled[end:]]
-
-    def _buffer(self, group, blocks):
-        bounds = [self._bounds(b) for b in blocks]
-        counts = sparse.vstack([_rows(group, *b) for b in bounds], format="csr", dtype=np.float32)
-        return counts, np.concatenate([np.arange(*b) for b in bounds])
+        layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
+        return ad.AnnData(rows_of(f["X"], start, stop), obs=obs, var=read_elem(f["var"]), uns=read_elem(f["uns"]), layers=layers)
 
 
 def _append_all(scratch, path, chunks, compressed):
@@ -343,7 +257,7 @@ def _rewrite(group, name, values, options):
     write_elem(group, name, values, dataset_kwargs=options)
 
 
-def _rows(group, start, stop):
+def rows_of(group, start: int, stop: int) -> sparse.csr_matrix:
     """Rows of a CSR matrix on disk. anndata's own selection makes an indptr for all the rows of the file first."""
     indptr = group["indptr"][start : stop + 1].astype(np.int64)
     piece = slice(int(indptr[0]), int(indptr[-1]))
@@ -396,7 +310,8 @@ def _created(scratch, path):
 
 
 @contextmanager
-def _opened(path):
+def opened(path: str | Path):
+    """The file that `write` has written, as a group of h5py or zarr. Raises ValueError for any other."""
     path = _checked(path)
     try:
         f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")

@@ -6,15 +6,14 @@ import copy
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from lib import checks
+from lib.minibatches import cells_of
 from lib.seeds import stream
 
 
@@ -108,8 +107,8 @@ class Options:
 def fit(module: nn.Module, counts: torch.Tensor, *, seed: int | tuple[int, ...] = 0, **options) -> pd.DataFrame:
     """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
 
-    counts : (n_cells, n_genes), on the module's device; or cells that stay elsewhere, as of `lib.ondisk`: whatever has
-        `split` and `minibatches` as `InMemory` below has
+    counts : (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a sparse matrix, or
+        `minibatches.OnDisk`
     options : those of `Options`
 
     Returns the history: epoch, train, validation (nats a cell), learning_rate. Raises DivergenceError where the loss isn't finite.
@@ -131,15 +130,16 @@ def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds:
         raise ValueError(f"modules: {len(modules)}, with {len(counts)} counts and {len(seeds)} seeds; must be as many of each, at least one")
     if len({str(module.config) for module in modules}) > 1 or not hasattr(modules[0], "loss_given"):
         raise ValueError("modules: must be of one configuration, and of a kind whose noise can be given")
-    if len({len(x) for x in counts}) > 1:
-        raise ValueError(f"counts: of {sorted({len(x) for x in counts})} cells; must be as many for each module")
+    sizes = sorted({len(cells_of(x)) for x in counts})
+    if len(sizes) > 1:
+        raise ValueError(f"counts: of {sizes} cells; must be as many for each module")
     return _fit(_Stack(modules, Options(**options)), counts, seeds)
 
 
 def _fit(models, counts, seeds):
     """The loop: `models` has one or several, each with cells, random streams and a course of its own."""
     options, device = models.options, models.device
-    cells = [InMemory(x) if isinstance(x, torch.Tensor) else x for x in counts]
+    cells = [cells_of(x) for x in counts]
     parts = [c.split(options.validation_fraction, stream(seed, "validation split")) for c, seed in zip(cells, seeds)]
     n_train, n_validation = len(parts[0][0]), len(parts[0][1])
     if n_train == 0:
@@ -152,7 +152,7 @@ def _fit(models, counts, seeds):
     for epoch in range(1, options.max_epochs + 1):
         models.train(min(1.0, (epoch - 1) / options.warmup) if options.warmup else 1.0)
         total, norms, started = 0.0, 0.0, rates[step] if rates else None
-        for batches in zip(*(parts[i][0].minibatches(options.batch_size, shuffles[i], device) for i in running)):
+        for batches in zip(*(_on(device, parts[i][0].minibatches(options.batch_size, shuffles[i])) for i in running)):
             losses, norm = models.step(batches, [noises[i] for i in running], [rates[step] if rates else courses[i].rate for i in running])
             total, norms, step = total + losses * len(batches[0]), norms + norm, step + 1
         train = (total / n_train).tolist()
@@ -291,7 +291,7 @@ class _Stack:
     def losses(self, cells, seeds):
         self.shared.eval()
         noises = [torch_generator(seed, "validation noise", self.device) for seed in seeds]
-        each = zip(*(c.in_order(4096, self.device) for c in cells))
+        each = zip(*(_on(self.device, c.in_order(4096)) for c in cells))
         return list(torch.cat([self._losses(batches, noises) for batches in each], dim=1).double().cpu())
 
     def state(self, place):
@@ -329,39 +329,18 @@ class _Given(nn.Module):
         return self.module.loss_given(*inputs)
 
 
-class InMemory:
-    """Cells in memory: counts (n_cells, n_genes) as a tensor, on the device that they are trained on."""
-
-    def __init__(self, counts: torch.Tensor):
-        self.counts = counts
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def split(self, fraction: float, rng: np.random.Generator) -> tuple[InMemory, InMemory]:
-        """The training cells and, of the given share, the validation cells."""
-        order = torch.as_tensor(rng.permutation(len(self)), device=self.counts.device)
-        n_validation = round(fraction * len(self))
-        return InMemory(self.counts[order[n_validation:]]), InMemory(self.counts[order[:n_validation]])
-
-    def minibatches(self, size: int, rng: np.random.Generator, device: torch.device) -> Iterator[torch.Tensor]:
-        """Each cell once, in random order."""
-        for rows in torch.as_tensor(rng.permutation(len(self)), device=self.counts.device).split(size):
-            yield self.counts[rows]
-
-    def in_order(self, size: int, device: torch.device) -> Iterator[torch.Tensor]:
-        """Each cell once, in order."""
-        yield from self.counts.split(size)
-
-
 @torch.no_grad()
 def losses_of(module: nn.Module, counts: torch.Tensor, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
     """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call. counts : as in `fit`"""
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    cells = InMemory(counts) if isinstance(counts, torch.Tensor) else counts
-    return torch.cat([module.loss(batch, noise) for batch in cells.in_order(4096, device)]).double().cpu()
+    return torch.cat([module.loss(batch, noise) for batch in _on(device, cells_of(counts).in_order(4096))]).double().cpu()
+
+
+def _on(device, batches):
+    """Batches on a device; those that are there already as they are."""
+    return (batch.to(device, non_blocking=True) for batch in batches)
 
 
 def save(module: nn.Module, path: str | Path) -> None:

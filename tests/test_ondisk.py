@@ -2,7 +2,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import tracemalloc
 
 import anndata as ad
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sparse
 
-from lib import dataset, ondisk, perturb
+from lib import dataset, minibatches, ondisk, perturb
 from tests.agreement import one_line
 
 both = pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
@@ -158,8 +157,8 @@ def test_memory_grows_neither_with_the_chunks_written_nor_with_the_cells_read(tm
     chunk, path, writing, reading = dataset.fresh_cells(genes, 2000, seed=1), tmp_path / "cells.h5ad", [], []
 
     def read():
-        batches = ondisk.Minibatches(path, block=64, blocks=16)
-        assert sum(len(rows) for _, rows in batches.train(np.random.default_rng(1))) == batches.n_train
+        cells = minibatches.OnDisk(path, block=64, blocks=16)
+        assert sum(len(counts) for counts in cells.minibatches(512, np.random.default_rng(1))) == len(cells)
         assert ondisk.read(path, 3000, 4000).n_obs == 1000
 
     for n_chunks in (2, 2, 20):  # the first to fill caches
@@ -265,7 +264,6 @@ def test_bad_input_ends_in_one_line(tmp_path, genes):
     (tmp_path / "not.h5ad").write_text("text")
     cells = dataset.fresh_cells(genes, 20, seed=1)
     ondisk.write(tmp_path / "small.h5ad", [cells])
-    small = ondisk.Minibatches(tmp_path / "small.h5ad", block=10)
     for call, *parts in (
         (lambda: ondisk.write(tmp_path / "cells.txt", [cells]), "path = ", ".h5ad or .zarr"),
         (lambda: ondisk.write(tmp_path / "file" / "cells.h5ad", [cells]), "path = ", "folder"),
@@ -280,70 +278,8 @@ def test_bad_input_ends_in_one_line(tmp_path, genes):
         (lambda: ondisk.read(tmp_path / "not.h5ad"), "path = ", "must be"),
         (lambda: ondisk.read(tmp_path / "mine.zarr"), "path = ", "must be"),
         (lambda: ondisk.read(tmp_path / "small.h5ad", 0, 41), "stop = 41", "from 0 to 40"),
-        (lambda: ondisk.Minibatches(tmp_path / "none.zarr"), "path = ", "no such file"),
-        (lambda: ondisk.Minibatches(tmp_path / "small.h5ad"), "block = 256", "below the 40 cells"),
-        (lambda: ondisk.Minibatches(tmp_path / "small.h5ad", batch_size=0), "batch_size = 0", "at least 1"),
-        (lambda: ondisk.Minibatches(tmp_path / "small.h5ad", validation_fraction=1), "validation_fraction = 1", "0.9"),
-        (lambda: small.train(7), "rng = 7", "Generator"),
     ):
         with pytest.raises(ValueError) as error:
             call()
         one_line(error, *parts)
     assert (tmp_path / "mine.zarr" / "diary.txt").read_text() == "dear"
-
-
-@pytest.fixture(scope="module", params=["cells.h5ad", "cells.zarr"])
-def stored(request, genes, tmp_path_factory):
-    path = tmp_path_factory.mktemp("stored") / request.param
-    ondisk.write(path, made(genes, n_cells=1003, chunk=500))  # 2006 cells: blocks and batches that don't come out even
-    return path, whole(path).X.toarray()
-
-
-def epoch(batches, seed):
-    return list(batches.train(np.random.default_rng(seed)))
-
-
-@pytest.mark.parametrize("dense", [True, False])
-def test_an_epoch_has_each_row_once_and_whole_batches(stored, dense):
-    path, x = stored
-    batches = ondisk.Minibatches(path, batch_size=64, block=30, blocks=7, validation_fraction=0.1, dense=dense)
-    train, held_out = epoch(batches, 1), list(batches.validation())
-    for counts, rows in train + held_out:
-        assert counts.dtype == np.float32 and sparse.issparse(counts) != dense
-        np.testing.assert_array_equal(dataset.dense(counts), x[rows])
-    in_train, in_validation = (np.concatenate([rows for _, rows in b]) for b in (train, held_out))
-    assert sorted([*in_train, *in_validation]) == list(range(2006))
-    assert len(in_train) == batches.n_train and len(in_validation) == batches.n_validation
-    assert 150 <= len(in_validation) <= 210 and (np.diff(in_validation) > 0).all()
-    assert {len(rows) for _, rows in train[:-1]} == {64}
-
-
-def test_order_is_that_of_the_generator_and_what_is_held_out_that_of_the_seed(stored):
-    path, _ = stored
-    options = dict(batch_size=64, block=16, blocks=8)
-    one, again, other = (
-        np.concatenate([rows for _, rows in epoch(ondisk.Minibatches(path, seed=seed, **options), order)])
-        for seed, order in ((1, 1), (1, 1), (1, 2))
-    )
-    np.testing.assert_array_equal(one, again)
-    assert sorted(one) == sorted(other) and (one != other).mean() > 0.9
-    elsewhere = [rows for _, rows in ondisk.Minibatches(path, seed=2, **options).validation()]
-    assert np.isin(np.concatenate(elsewhere), one).mean() > 0.5
-
-
-def test_rows_are_shuffled_beyond_their_blocks(stored):
-    path, _ = stored
-    batches = epoch(ondisk.Minibatches(path, batch_size=64, block=8, blocks=32, validation_fraction=0), 3)
-    order = np.concatenate([rows for _, rows in batches])
-    assert sorted(order) == list(range(2006))
-    assert abs(np.corrcoef(order, np.arange(2006))[0, 1]) < 0.25  # of 8 buffers at random places
-    assert (np.abs(np.diff(order)) == 1).mean() < 0.02
-    assert min(len(np.unique(rows // 8)) for _, rows in batches[:-1]) > 20  # of 32 blocks at hand
-
-
-def test_an_epoch_may_be_left_early_and_ends_its_thread(stored):
-    before = threading.active_count()
-    batches = ondisk.Minibatches(stored[0], batch_size=64, block=16, blocks=4).train(np.random.default_rng(1))
-    next(batches)
-    batches.close()
-    assert threading.active_count() <= before + (stored[0].suffix == ".zarr")  # zarr keeps one of its own
