@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -403,6 +405,91 @@ def test_fit_of_any_counts_is_at_least_as_good_as_poisson_and_geometric(counts):
     law, mean = zinb.fit(counts[:, None])[0], counts.mean()
     others = [scipy_pmf(counts, mean, theta, 0.0) for theta in (1e8, 1.0)]
     assert law.log_prob(counts).sum() >= max(np.log(p).sum() for p in others) - 1e-3
+
+
+def best_by_scipy(counts):
+    """The highest log-likelihood of a ZINB of these counts, by a search without slopes over scipy's formula."""
+
+    def loss(x):
+        mu, theta, pi = np.exp(x[0]), np.exp(x[1]), scipy.special.expit(x[2])
+        nb = scipy.stats.nbinom.logpmf(counts, theta, theta / (theta + mu))
+        return -np.where(counts == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb).sum()
+
+    mean, bounds = counts[counts > 0].mean(), [(-12, 16), np.log([1e-4, 1e6]), (-30, 6)]
+    starts = [(np.log(mean), 2.0, 0.0), (np.log(mean / 3), -0.7, -2.0), (np.log(counts.mean()), 4.0, -12.0)]
+    options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-7, "fatol": 1e-9, "adaptive": True}
+    return -min(scipy.optimize.minimize(loss, s, method="Nelder-Mead", bounds=bounds, options=options).fun for s in starts)
+
+
+MANY = np.stack(
+    [
+        draws_of(6.0, 1.5, 0.6, 400, seed=6),
+        draws_of(2.0, 0.3, 0.0, 400, seed=7),
+        draws_of(150.0, 4.0, 0.3, 400, seed=8),
+        draws_of(3.0, 1e6, 0.5, 400, seed=9),
+        draws_of(20.0, 2.0, 0.0, 400, seed=10) + 1,
+        draws_of(0.05, 1.0, 0.0, 400, seed=11),
+        draws_of(1.2, 30.0, 0.95, 400, seed=12),
+        draws_of(3e5, 1.0, 0.8, 400, seed=13),
+        np.floor(np.exp(np.random.default_rng(14).normal(1.0, 2.0, 400))),
+        np.arange(400) == 0,
+        np.zeros(400),
+        np.ones(400),
+    ],
+    axis=1,
+)
+
+
+@pytest.mark.parametrize("gene", range(10))
+def test_fit_of_many_genes_at_once_is_the_best_that_scipy_finds_for_each(gene):
+    counts, law = MANY[:, gene].astype(float), zinb.fit(MANY)[gene]
+    with np.errstate(divide="ignore"):
+        found = np.log(scipy_pmf(counts, float(law.mu), float(min(law.theta, 1e6)), float(law.pi))).sum()
+    best = best_by_scipy(counts)
+    assert found > best - 1e-6 * abs(best) - 1e-5  # rounding of scipy's own at theta of 1e6
+    assert found < best + 1e-4 * abs(best) + 1e-3
+
+
+def test_fit_of_a_gene_does_not_depend_on_the_genes_beside_it():
+    for zero_inflated in (True, False):
+        many = zinb.fit(np.tile(MANY, 300), zero_inflated)
+        for gene in range(MANY.shape[1]):
+            alone = zinb.fit(MANY[:, [gene]], zero_inflated)
+            for name in ("mu", "theta", "pi"):
+                np.testing.assert_allclose(getattr(many, name)[gene :: MANY.shape[1]], getattr(alone, name)[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [10**6, 2 * 10**6, 1_500_000, 0, 0],
+        [31, 32, 33, 34, 60, 25, 28, 40, 22],
+        [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 0, 0, 0, 0, 0, 0, 0],
+        [10_000, 10_100, 9_900, 10_123, 9_850, 10_060, 9_700],  # nearly a Poisson
+    ],
+    ids=["a million", "thirties", "digits", "nearly a Poisson"],
+)
+def test_fit_is_at_the_top_of_the_likelihood_with_60_digits(counts):
+    law = zinb.fit(np.array(counts)[:, None])[0]
+
+    def log_lik(mu, theta, pi):
+        nb = np.array([exact_log_prob(k, mu, theta) for k in counts])
+        with np.errstate(divide="ignore"):
+            return np.where(np.array(counts) == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb).sum()
+
+    found = np.array([law.mu, law.theta, law.pi])
+    up, down = 1 + 1e-5 * np.eye(3), 1 - 1e-5 * np.eye(3)
+    assert 0.01 < law.theta < 1e7
+    for higher, lower in zip(up, down):  # per step in log mu, log theta and log pi
+        assert abs(log_lik(*found * higher) - log_lik(*found * lower)) < 2e-5 * 1e-6 * len(counts)
+
+
+def test_fit_adds_up_an_entry_that_a_sparse_matrix_gives_twice():
+    counts = scipy.sparse.csr_matrix(([2.0, 1.0, 3.0, 0.0], [1, 1, 0, 0], [0, 2, 3, 4, 4]), shape=(4, 2))
+    law, by_hand = zinb.fit(counts), zinb.fit(counts.toarray())
+    assert (law.mu == by_hand.mu).all() and (law.pi == by_hand.pi).all()
+    np.testing.assert_allclose(law.mean, 0.75)
+    assert counts.nnz == 4
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, np.nan, np.inf])
