@@ -24,7 +24,7 @@ from lib import checks, mechanisms, zinb
 from lib.seeds import stream
 
 CONTROL = "control"  # obs["drug"] of an untreated cell
-_CHUNK = 5_000_000  # counts drawn at a time, to bound memory
+_CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
 
 
 def base_genes(
@@ -349,20 +349,23 @@ def check_counts(adata: ad.AnnData, name: str = "counts") -> None:
 
 
 def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
-    """Draw control cells of the given types: base genes first, then mechanistic ones, parents first."""
-    n_cells, base = len(types), ~var["mechanistic"].to_numpy(dtype=bool)
-    rng = stream(seed, f"{kind}cells")
-    blocks, step = [], max(1, _CHUNK // len(var))
-    for start in range(0, n_cells, step):
-        chunk = types[start : start + step]
-        counts = np.zeros((len(chunk), len(var)), dtype=np.float32)
-        for name in pd.unique(chunk):
-            one = zinb.ZINB(*(var.loc[base, f"{p}_{name}"].to_numpy(dtype=float) for p in ("mu", "theta", "pi")))
-            rows = np.flatnonzero(chunk == name)
-            counts[np.ix_(rows, base)] = one.sample(rng, (len(rows), base.sum()))
-        blocks.append(sparse.csr_matrix(counts))
+    """Draw control cells: base genes first, then mechanistic ones, parents first.
+
+    types : (n_cells,) the type of each, those of one type together
+    """
+    n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
+    laws = {
+        name: zinb.ZINB(*(var[f"{p}_{name}"].to_numpy(dtype=float)[base] for p in ("mu", "theta", "pi")))
+        for name in pd.unique(types)
+    }
+    step = max(1, _CHUNK // len(var))
+    chunks = (types[start : start + step] for start in range(0, n_cells, step))
+    blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
+    counts = zinb.sample_csr(blocks, stream(seed, f"{kind}cells"))
+    if len(base) < len(var):
+        counts = sparse.csr_matrix((counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var)))
     adata = ad.AnnData(
-        sparse.vstack(blocks, format="csr"),
+        counts,
         obs=pd.DataFrame(
             {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0},
             index=[f"cell_{i}" for i in range(n_cells)],

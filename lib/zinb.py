@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ THETA_RANGE = (1e-4, 1e8)  # what `fit` searches: beyond 1e8 the law is a Poisso
 BLOCK = 16  # counts at a time in `pmf_blocks`
 TINY = 1e-290  # below this a probability is at the end of what a float can be
 _HEAD = 32  # counts up to which `fit` sums term by term
-_TERMS = 100_000  # terms of as many genes as `fit` takes at once: what fits a cache
+_AT_ONCE = 100_000  # numbers that `fit` and `sample_csr` work on at once: what fits a cache
 
 
 class Law:
@@ -350,6 +351,43 @@ def _nb_log_prob(k, mu, theta):
     return log_choose - theta * np.log1p(mu / theta) + special.xlogy(k, mu) - k * np.log(theta + mu)
 
 
+def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
+    """Draw cells of independent genes without ever holding their zeros.
+
+    blocks : (law of shape (n_genes,), number of cells) pairs, whose cells come one below the other
+
+    Returns float32 counts, cells x genes: those of `law.sample(rng, (n_cells, n_genes))`, block by block.
+    """
+    n_genes, n_done, ends = blocks[0][0].shape[0], 0, [np.zeros(1, dtype=np.int64)]
+    data, indices = np.empty(0, np.float32), np.empty(0, np.int32)
+    at_once = max(1, _AT_ONCE // max(1, n_genes))  # rows whose numbers stay in a cache
+    for law, n_cells in blocks:
+        mu, theta, pi = (np.broadcast_to(p, n_genes) for p in (law.mu, law.theta, law.pi))
+        scale, parts = mu / theta, deque()
+        for start in range(0, n_cells, at_once):
+            n_rows = min(at_once, n_cells - start)
+            alive = np.flatnonzero(rng.random((n_rows, n_genes)) >= pi)
+            gene = (alive % n_genes).astype(np.int32)
+            parts.append([gene, np.searchsorted(alive, n_genes * np.arange(1, n_rows + 1))])
+        for part in parts:
+            gene = part[0]
+            part.append(rng.standard_gamma(theta[gene]) * scale[gene])
+        while parts:
+            gene, row_ends, rate = parts.popleft()
+            count = rng.poisson(rate)
+            seen = np.flatnonzero(count)
+            if n_done + len(seen) > len(data):
+                for array in (data, indices):  # in place and by little: the peak of memory is near the end
+                    array.resize(max(n_done + len(seen), len(array) * 9 // 8), refcheck=False)
+            data[n_done : n_done + len(seen)] = count[seen]
+            indices[n_done : n_done + len(seen)] = gene[seen]
+            ends.append(n_done + np.searchsorted(seen, row_ends))
+            n_done += len(seen)
+    for array in (data, indices):
+        array.resize(n_done, refcheck=False)
+    return scipy.sparse.csr_matrix((data, indices, np.concatenate(ends)), shape=(sum(n for _, n in blocks), n_genes))
+
+
 def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     """The pi that gives a ZINB the wanted share of zeros.
 
@@ -396,7 +434,7 @@ def fit(counts, zero_inflated: bool = True) -> ZINB:
     """
     genes = _Histograms.of(counts)
     n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
-    blocks = np.split(np.arange(len(n_terms)), np.searchsorted(n_terms, np.arange(_TERMS, n_terms[-1:].sum(), _TERMS)))
+    blocks = np.split(np.arange(len(n_terms)), np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE)))
     return ZINB(*np.concatenate([_fit(genes.take(block), zero_inflated) for block in blocks], axis=1))
 
 

@@ -1,5 +1,7 @@
+import hashlib
 import subprocess
 import sys
+import tracemalloc
 
 import anndata as ad
 import numpy as np
@@ -98,6 +100,40 @@ def test_same_seed_same_bytes_and_different_seed_different():
 
     assert bytes_of(made(3)) == bytes_of(made(3)) != bytes_of(made(4))
     assert not np.isin(made(3).var["mu_A"].dropna(), made(4).var["mu_A"]).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "digest"),
+    [
+        ({"n_cells": 500, "n_genes": 40, "seed": 2}, "de71a3cdb8092d73f417355e041b1aaa5358816042b5a77e393ac3a854410464"),
+        (
+            {"n_cells": 300, "n_genes": 500, "n_cell_types": 3, "seed": (3, 1)},
+            "334ae1d261290f776ba7aae46aaa8a2a12c2f0d9c6ccf430fe562a1942f01b52",
+        ),
+        (
+            {"n_cells": 200, "n_genes": 30, "target_zero_prob": None, "seed": 4},
+            "eddb41ae2a7f0e5550a6729576ed7229c6dfd55ca3dac429c2ee647c4e0fa773",
+        ),
+    ],
+    ids=["one type", "three types", "no dropout"],
+)
+def test_data_sets_of_earlier_versions_come_back(options, digest):
+    assert hashlib.sha256(bytes_of(dataset.base_genes(**options))).hexdigest() == digest
+
+
+def test_fresh_cells_of_earlier_versions_come_back():
+    adata = dataset.get_mech_dataset(dataset.base_genes(150, 20, n_cell_types=2, seed=5), seed=5)
+    digests = [hashlib.sha256(bytes_of(a)).hexdigest() for a in (adata, dataset.fresh_cells(adata, 100, seed=6))]
+    assert digests[0] == "3fcadb22c1a6de878da2c3e5b5943484bcee06b2a555539e3ddd1a34079ac5e0"
+    assert digests[1] == "3f33d7e5f8c1e932f5465aa57b99e9744ad551fa7c95816345cb12342becafce"
+
+
+def test_simulation_needs_hardly_more_memory_than_its_counts():
+    tracemalloc.start()
+    adata = dataset.base_genes(10_000, 2000, seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * len(bytes_of(adata))
 
 
 def test_means_and_weights_of_one_seed_share_no_random_numbers():

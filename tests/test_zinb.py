@@ -149,6 +149,24 @@ def test_sample_follows_the_pmf(mu, theta, pi):
     assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+def test_cells_drawn_without_their_zeros_are_those_that_sample_draws():
+    laws = [
+        zinb.ZINB(np.linspace(0, 9, 1500), 0.7, np.linspace(0, 1, 1500)),
+        zinb.ZINB(3.0, np.linspace(0.1, 1e8, 1500), 0.9),
+        zinb.ZINB(np.full(1500, 1e4), 2.0, 0.0),
+    ]
+    blocks = [(laws[i], n) for i, n in ((0, 200), (1, 1), (2, 3), (1, 90), (0, 1))]
+    cells, rng = zinb.sample_csr(blocks, np.random.default_rng(5)), np.random.default_rng(5)
+    np.testing.assert_array_equal(cells.toarray(), np.concatenate([law.sample(rng, (n, 1500)) for law, n in blocks]))
+    assert cells.data.all() and cells.has_canonical_format
+    assert (cells.dtype, cells.indices.dtype, cells.indptr.dtype) == (np.float32, np.int32, np.int32)
+
+
+def test_cells_without_a_single_count_can_be_drawn():
+    cells = zinb.sample_csr([(zinb.ZINB(np.zeros(4), 1.0, 0.5), 3), (zinb.ZINB(np.ones(4), 1.0, 1.0), 2)], np.random.default_rng(0))
+    assert cells.shape == (5, 4) and cells.nnz == 0
+
+
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [((-1.0, 1.0, 0.5), "mu = -1"), ((np.inf, 1.0, 0.5), "mu = inf"), ((1.0, 0.0, 0.5), "theta = 0"), ((1.0, 1.0, 1.2), "pi = 1.2")],
