@@ -13,6 +13,7 @@ stale. All of it survives `write_h5ad` and `read_h5ad`.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import anndata as ad
@@ -25,6 +26,7 @@ from lib.seeds import stream
 
 CONTROL = "control"  # obs["drug"] of an untreated cell
 _CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
+_BLOCK = 100_000  # counts moved at a time: what fits a cache
 
 
 def base_genes(
@@ -153,7 +155,7 @@ def get_mech_dataset(
     for name in filter(None, (mechanism, theta_mechanism)):
         mechanisms.resolve(name)
 
-    x, rng = dense(adata[:, parents].X), stream(seed, f"mechanism of {gene}")
+    x, rng = _inputs(adata, parents), stream(seed, f"mechanism of {gene}")
     for attempt in range(100):
         entry = {
             "gene": gene,
@@ -174,6 +176,7 @@ def get_mech_dataset(
                 f"alone has {zeros:.3f} zeros; allowed from there upwards"
             )
     pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
+    del x  # `law` needs as much again
 
     var = adata.var.copy()
     row = {c: np.nan if c.startswith("mu_") else pi if c.startswith("pi_") else theta for c in _law_columns(var)}
@@ -184,11 +187,11 @@ def get_mech_dataset(
     known_mechanisms = dict(adata.uns.get("mechanisms", {}))
     known_mechanisms[f"{len(known_mechanisms):03d}"] = entry
     counts = ad.AnnData(
-        sparse.hstack([adata.X, sparse.csr_matrix((adata.n_obs, 1), dtype=np.float32)], format="csr"),
+        _with_empty_column(adata.X),
         obs=adata.obs.copy(),
         var=var,
         uns=dict(adata.uns) | {"mechanisms": known_mechanisms},
-        layers={"do": sparse.hstack([adata.layers["do"], sparse.csr_matrix((adata.n_obs, 1), dtype=np.int8)], format="csr")},
+        layers={"do": _with_empty_column(adata.layers["do"])},
     )
     draws = law(counts, [gene]).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
@@ -244,7 +247,7 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> zinb.ZINB:
         gene = names[column]
         if gene not in entries:
             raise ValueError(f"gene = {gene!r}: mechanistic, but adata.uns['mechanisms'] hasn't got it (join with lib.dataset.concat)")
-        x = dense(adata[:, checks.genes(f"parents of {gene}", entries[gene]["parents"], list(adata.var_names))].X)
+        x = _inputs(adata, checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names))
         mu[:, column] = _value(entries[gene]["mu"], x)
         if "theta" in entries[gene]:
             theta[:, column] = np.maximum(_value(entries[gene]["theta"], x), zinb.THETA_RANGE[0])
@@ -292,13 +295,52 @@ def weights(adata: ad.AnnData, gene: str) -> pd.Series:
 
 def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData:
     """A copy with other counts, one a cell, for some genes."""
-    copy = adata.copy()
-    by_column = sparse.csc_matrix(copy.X)
-    blocks = [by_column[:, i] for i in range(copy.n_vars)]
-    for gene, counts in columns.items():
-        blocks[copy.var_names.get_loc(gene)] = sparse.csc_matrix(np.asarray(counts, dtype=np.float32)[:, None])
-    copy.X = sparse.hstack(blocks, format="csr", dtype=np.float32)
-    return copy
+    places = {adata.var_names.get_loc(gene): counts for gene, counts in columns.items()}
+    return with_matrix(adata, with_columns(adata.X, places, np.float32))
+
+
+def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
+    """A copy whose counts are `matrix`, without ever copying those of `adata`."""
+    parts = {name: getattr(adata, name).copy() for name in ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")}
+    raw = {} if adata.raw is None else {"raw": adata.raw.copy()}
+    return ad.AnnData(matrix, uns=copy.deepcopy(dict(adata.uns)), **parts, **raw)
+
+
+def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_matrix:
+    """A matrix with other values in some columns, as CSR with sorted indices: one pass, a block of rows at a time.
+
+    columns : place of the column -> (n_rows,) values, or one for all rows; zeros are left out
+    """
+    old = sparse.csr_matrix(matrix)
+    if not old.has_canonical_format:
+        old = old.copy()
+        old.sum_duplicates()
+    n_rows, n_columns = old.shape
+    places = np.array(sorted(columns), dtype=np.int64)
+    values = [np.broadcast_to(np.asarray(columns[place], dtype=dtype), n_rows) for place in places]
+    stays = np.ones(n_columns, dtype=bool)
+    stays[places] = False
+    n_left = np.count_nonzero(stays[old.indices]) + sum(map(np.count_nonzero, values))
+    data, indices = np.empty(n_left, dtype), np.empty(n_left, old.indices.dtype)
+    indptr = np.zeros(n_rows + 1, dtype=np.int64)
+    at_once = max(1, _BLOCK * n_rows // (old.nnz + n_rows * (len(places) + 1) + 1))
+    for first in range(0, n_rows, at_once):
+        rows = slice(first, min(first + at_once, n_rows))
+        span = slice(old.indptr[rows.start], old.indptr[rows.stop])
+        kept = np.flatnonzero(stays[old.indices[span]])
+        row = np.repeat(np.arange(rows.stop - first), np.diff(old.indptr[first : rows.stop + 1]))[kept]  # in the block
+        column = old.indices[span][kept]
+        block = np.array([value[rows] for value in values], dtype=dtype).reshape(len(places), rows.stop - first).T
+        new_row, new = np.nonzero(block)
+        before = np.searchsorted(row * n_columns + column, new_row * n_columns + places[new])
+        is_new = np.zeros(len(kept) + len(new), dtype=bool)
+        is_new[before + np.arange(len(new))] = True
+        n_each = np.bincount(row, minlength=rows.stop - first) + np.bincount(new_row, minlength=rows.stop - first)
+        indptr[first + 1 : rows.stop + 1] = indptr[first] + np.cumsum(n_each)
+        target = slice(indptr[first], indptr[rows.stop])
+        data[target][is_new], data[target][~is_new] = block[new_row, new], old.data[span][kept]
+        indices[target][is_new], indices[target][~is_new] = places[new], column
+    return sparse.csr_matrix((data, indices, indptr), shape=old.shape)
 
 
 def dense(matrix) -> np.ndarray:
@@ -375,8 +417,23 @@ def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str =
         layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
     )
     for gene in parents(adata):
-        adata = with_counts(adata, {gene: law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]})
+        drawn = law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
+        adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
+
+
+def _with_empty_column(matrix):
+    rows = sparse.csr_matrix(matrix)
+    return sparse.csr_matrix((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], rows.shape[1] + 1))
+
+
+def _inputs(adata, names):
+    """Counts of some genes as mechanisms take them, (n_cells, len(names)) float64, and never a second copy."""
+    counts, columns = adata.X, adata.var_names.get_indexer(names)
+    x, at_once = np.empty((adata.n_obs, len(columns))), max(1, 10 * _BLOCK // adata.n_vars)
+    for first in range(0, adata.n_obs, at_once):
+        x[first : first + at_once] = dense(counts[first : first + at_once][:, columns])
+    return x
 
 
 def _mechanisms(adata: ad.AnnData) -> dict[str, dict]:
@@ -396,7 +453,8 @@ def _after_drugs(adata, names, types, mu):
             raise ValueError(f"drug = {drug!r}: adata.uns['drugs'] hasn't got it (join with lib.dataset.concat)")
         entry, rows = adata.uns["drugs"][drug], np.flatnonzero(given == drug)
         touched = np.flatnonzero(np.isin(names, entry["genes"]))
-        factor = np.array([dict(zip(entry["cell_types"], entry["factors"])).get(t, 1.0) for t in types[rows]])
+        factors = dict(zip(entry["cell_types"], entry["factors"]))
+        factor = np.array([factors.get(t, 1.0) for t in types[rows]])
         strength = (factor * adata.obs["dose"].to_numpy(dtype=float)[rows])[:, None]
         block = mu[np.ix_(rows, touched)]
         after = block + entry["effect"] * strength if entry["kind"] == "additive" else block * entry["effect"] ** strength

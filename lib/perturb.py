@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, dataset
+from lib import checks, dataset, zinb
 from lib.seeds import stream
+
+_BLOCK = 500_000  # counts drawn at a time, to bound memory
 
 
 def do(
@@ -47,9 +49,8 @@ def do(
     if exogenous is not None:
         _check_noise(adata, exogenous, dataset.descendants(adata, genes))
     after = dataset.with_counts(adata, values)
-    flags = sparse.lil_matrix(after.layers["do"])
-    flags[:, [after.var_names.get_loc(g) for g in genes]] = 1
-    after.layers["do"] = flags.tocsr()
+    flags = {after.var_names.get_loc(g): 1 for g in genes}
+    after.layers["do"] = dataset.with_columns(after.layers["do"], flags, after.layers["do"].dtype)
     return _redraw(after, dataset.descendants(adata, genes), exogenous, seed)
 
 
@@ -209,7 +210,7 @@ def treat(
     name = kind if name is None else name
     if name == dataset.CONTROL or "/" in name:
         raise ValueError(f"name = {name!r}: must be other than {dataset.CONTROL!r} and without a slash")
-    after = adata.copy()
+    after = dataset.with_matrix(adata, adata.X)
     entry = {
         "kind": kind,
         "effect": effect,
@@ -221,28 +222,35 @@ def treat(
     after.obs["drug"] = pd.Categorical([name] * after.n_obs)
     after.obs["dose"] = dose
     mechanistic = list(dataset.parents(after))
-    base = [g for g in after.var_names if g not in mechanistic]
-    base_law = dataset.law(after, base)
-    rng, is_set = stream(seed, f"cells under {name}"), np.isnan(base_law.mu)
-    counts = np.where(is_set, dataset.dense(after[:, base].X), 0)
-    for i in range(len(base)):
-        free = ~is_set[:, i]
-        counts[free, i] = base_law[free, i].sample(rng)
-    after = dataset.with_counts(after, {g: counts[:, i] for i, g in enumerate(base)})
+    rng, blocks, step = stream(seed, f"cells under {name}"), [], max(1, _BLOCK // after.n_obs)
+    for first in range(0, after.n_vars, step):
+        here = after.var_names[first : first + step]
+        base = np.flatnonzero(~here.isin(mechanistic))
+        law = dataset.law(after, list(here[base])) if len(base) else None
+        if law is None or len(base) < len(here) or np.isnan(law.mu).any():
+            counts = dataset.dense(adata.X[:, first : first + step]).T.copy()  # some of them stay
+        else:
+            counts = np.empty((len(here), after.n_obs), dtype=np.float32)
+        for i, gene in enumerate(base):
+            one = zinb.ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
+            free = ~np.isnan(one.mu)
+            counts[gene, free] = (one if free.all() else one[free]).sample(rng)
+        blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
+    after.X = sparse.hstack(blocks, format="csr")
     return _redraw(after, mechanistic, None, seed)
 
 
 def _redraw(adata, genes, exogenous, seed):
-    """Draw genes from their present laws, one after the other; counts that were set stay."""
+    """Draw genes of `adata` from their present laws, one after the other, in place; counts that were set stay."""
     for gene in genes:
         new, column = dataset.law(adata, [gene])[:, 0], adata.var_names.get_loc(gene)
-        counts = dataset.dense(adata.X[:, [column]])[:, 0].copy()
+        counts = dataset.dense(adata.X[:, [column]])[:, 0]
         free = ~np.isnan(new.mu)
         if exogenous is None:
             counts[free] = new[free].sample(stream(seed, f"counts of {gene} after an intervention"))
         else:
             counts[free] = new[free].quantile(exogenous[free, column])
-        adata = dataset.with_counts(adata, {gene: counts})
+        adata.X = dataset.with_columns(adata.X, {column: counts}, np.float32)
     return adata
 
 

@@ -377,8 +377,9 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
             count = rng.poisson(rate)
             seen = np.flatnonzero(count)
             if n_done + len(seen) > len(data):
+                room = max(n_done + len(seen), len(data) * 9 // 8)
                 for array in (data, indices):  # in place and by little: the peak of memory is near the end
-                    array.resize(max(n_done + len(seen), len(array) * 9 // 8), refcheck=False)
+                    array.resize(room, refcheck=False)
             data[n_done : n_done + len(seen)] = count[seen]
             indices[n_done : n_done + len(seen)] = gene[seen]
             ends.append(n_done + np.searchsorted(seen, row_ends))
@@ -447,7 +448,7 @@ def _fit(genes, zero_inflated):
         these = genes.take(above)
         # zeros explained by pi, and by a small theta
         ends = [_fit_truncated(these, these.mean * part, theta) for part, theta in ((1, 7.0), (1 / 3, 0.5))]
-        x = np.exp(np.where(ends[0][0] <= ends[1][0], ends[0][1:], ends[1][1:]))
+        x = np.exp(np.where(ends[0][0] <= ends[1][0], *(end[1:] for end in ends)))
         p0, nb0 = 1 - these.share, nb_zero_prob(*x)
         more = p0 > nb0
         found[:, above[more]] = np.array([*x, (p0 - nb0) / (1 - nb0)])[:, more]
@@ -510,7 +511,7 @@ class _Histograms:
         n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
         n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
         mean, mean_square = (
-            (head[:, :-1] @ k**power + np.bincount(gene, n_each * count**power, n_genes)) / n_nonzero for power in (1, 2)
+            (head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes)) / n_nonzero for p in (1, 2)
         )
         beyond = n_beyond[:, :-1] / n_nonzero[:, None]
         return cls(n_beyond[:, 0] / n_cells, mean, mean_square, beyond, gene, count, n_each / n_nonzero[gene])
@@ -627,7 +628,8 @@ def _newton_step(now, radius, low, high):
     reach = np.divide(room, step, out=np.full_like(step, np.inf), where=step != 0)
     for i, h in ((0, h11), (1, h00)):
         crossed = (reach[i] < 1) & ((reach[i] < reach[1 - i]) | (i == 0) & (reach[0] == reach[1]))
-        rest = np.clip(-(g[1 - i] + h01 * room[i]) / h, np.maximum(low[1 - i], -radius), np.minimum(high[1 - i], radius))
+        within = np.maximum(low[1 - i], -radius), np.minimum(high[1 - i], radius)
+        rest = np.clip(-(g[1 - i] + h01 * room[i]) / h, *within)
         step[i], step[1 - i] = np.where(crossed, room[i], step[i]), np.where(crossed, rest, step[1 - i])
     return step, -(g * step).sum(axis=0) - (h00 * step[0] ** 2 + h11 * step[1] ** 2) / 2 - h01 * step[0] * step[1]
 

@@ -128,12 +128,17 @@ def test_fresh_cells_of_earlier_versions_come_back():
     assert digests[1] == "3f33d7e5f8c1e932f5465aa57b99e9744ad551fa7c95816345cb12342becafce"
 
 
-def test_simulation_needs_hardly_more_memory_than_its_counts():
+def test_cells_and_a_mechanism_on_them_need_hardly_more_memory_than_their_counts():
     tracemalloc.start()
     adata = dataset.base_genes(10_000, 2000, seed=1)
     peak = tracemalloc.get_traced_memory()[1]
+    size = len(bytes_of(adata))
+    assert peak < 1.5 * size
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    dataset.get_mech_dataset(adata, parents=["gene_0000", "gene_0001"], seed=1)
+    assert tracemalloc.get_traced_memory()[1] - before < 1.5 * size
     tracemalloc.stop()
-    assert peak < 1.5 * len(bytes_of(adata))
 
 
 def test_means_and_weights_of_one_seed_share_no_random_numbers():
@@ -161,6 +166,45 @@ def test_law_is_that_of_the_present_counts_not_of_stored_ones(cells):
     x = counts_of(cells)
     mu = np.maximum(0.1, 200 + x[:, 1] - x[:, 3] + 0.5 * x[:, 4] + x[:, 5])
     np.testing.assert_allclose(dataset.law(changed, "mech_linear").mu[:, 0], mu)
+
+
+@pytest.mark.parametrize("kind", ["rows", "columns", "dense", "unsorted", "twice", "view"])
+def test_other_counts_of_some_genes_are_put_into_sorted_rows(kind):
+    counts = np.random.default_rng(0).poisson(0.5, (400, 900)).astype(np.float32)  # more than one block of rows
+    counts[7], counts[:, 3] = 0, 0
+    rows = scipy.sparse.csr_matrix(counts)
+    if kind == "unsorted":
+        rows = scipy.sparse.csr_matrix(counts[:, ::-1])[:, ::-1]  # each row from its last column to its first
+        assert not rows.has_sorted_indices
+    elif kind == "twice":
+        halves = np.repeat(rows.data / 2, 2)
+        rows = scipy.sparse.csr_matrix((halves, np.repeat(rows.indices, 2), 2 * rows.indptr), shape=counts.shape)
+    matrix = {"columns": scipy.sparse.csc_matrix(counts), "dense": counts}.get(kind, rows)
+    adata = ad.AnnData(matrix, layers={"raw": rows.copy()}, uns={"of": {"mine": [1]}})
+    adata = adata[:] if kind == "view" else adata
+    rng = np.random.default_rng(1)
+    new = {str(i): rng.poisson(1.0, 400) for i in (899, 0, 3, 450, 451)}
+    new["450"] = np.zeros(400)
+    changed = dataset.with_counts(adata, new)
+    expected = counts.copy()
+    for name, values in new.items():
+        expected[:, int(name)] = values
+    np.testing.assert_array_equal(changed.X.toarray(), expected)
+    np.testing.assert_array_equal(counts_of(adata), counts)
+    by_scipy = scipy.sparse.csr_matrix(expected)
+    for part in ("data", "indices", "indptr"):
+        mine, theirs = getattr(changed.X, part), getattr(by_scipy, part)
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.dtype == theirs.dtype
+    changed.layers["raw"].data[:] = 0
+    changed.uns["of"]["mine"].append(2)
+    assert adata.layers["raw"].sum() == counts.sum() and adata.uns["of"]["mine"] == [1]
+
+
+def test_counts_of_no_gene_and_of_every_gene_can_be_put_in(cells):
+    np.testing.assert_array_equal(counts_of(dataset.with_counts(cells, {})), counts_of(cells))
+    every = {gene: np.arange(4000) % (i + 1) for i, gene in enumerate(cells.var_names)}
+    np.testing.assert_array_equal(counts_of(dataset.with_counts(cells, every)), np.transpose(list(every.values())))
 
 
 @pytest.mark.parametrize("mechanism", ["linear", "polynomial", "interaction", "hill", "threshold"])

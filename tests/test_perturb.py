@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 
 import numpy as np
@@ -52,6 +53,26 @@ def test_do_sets_the_gene_redraws_its_descendants_and_touches_nothing_else(cells
     others = ["gene_0", "gene_2", "gene_3", "gene_4"]
     np.testing.assert_array_equal(counts_of(after, others), counts_of(cells, others))
     assert_descendants_follow_their_parents(after)
+
+
+def test_interventions_of_earlier_versions_come_back():
+    adata = dataset.get_mech_dataset(dataset.base_genes(150, 20, n_cell_types=2, seed=5), seed=5)
+    parents = ["mech_linear", "gene_03"]
+    adata = dataset.get_mech_dataset(adata, "hill", gene="late", parents=parents, target_zero_prob=None, seed=6)
+    after = perturb.do(adata, {"gene_12": np.arange(300) % 4, "gene_03": 0}, seed=7)
+    paired = perturb.do(after, {"mech_linear": 5}, exogenous=perturb.exogenous_noise(after, seed=2))
+    drugged = perturb.additive(adata, 3.0, genes=["gene_03", "late"], dose=2, seed=8)
+    series = perturb.dose_series(adata, {"gene_03": [0, 1, 5], "mech_linear": [2, 0]}, cells=[3, 250], seed=1)
+    arms = {
+        "55ec7e4883da9bec2bd46919155c88c540c53539c4ffe7ae3b81b11110cfddef": after,
+        "331c442d3910672c0b22b3eea7f574a18f29f7e890c492ac909825a414ed2995": drugged,
+        "5fe8eb23aab3ba248b838218b123ae6537fa542e2159a3944c132f4a3ce6d37c": perturb.fold_change(after, 3.0, seed=9),
+        "c899f3e1f5650e45241f601ebd52f7046e23fc917939fe11f7c85a986415d16c": paired,
+        "774aeab6f2b3cb3b4e9237f9c2e0e25994a0cdab98140ea40de74b2f9e46430e": series,
+    }
+    for digest, arm in arms.items():
+        parts = [getattr(m, part) for m in (arm.X, arm.layers["do"]) for part in ("data", "indices", "indptr")]
+        assert hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest() == digest
 
 
 def test_do_leaves_the_cells_it_is_given_alone(cells):
