@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, mechanisms, zinb
+from lib import checks, maximum_likelihood, mechanisms, zinb
 from lib.seeds import stream
 
 CONTROL = "control"  # obs["drug"] of an untreated cell
@@ -106,7 +106,7 @@ def base_genes_from_counts(
     var = pd.DataFrame(index=real.var_names.astype(str))
     cells = []
     for name in pd.unique(labels):
-        fitted = zinb.fit(real.X[labels == name])
+        fitted = maximum_likelihood.fit(real.X[labels == name])
         var[f"mu_{name}"], var[f"theta_{name}"], var[f"pi_{name}"] = fitted.mu, fitted.theta, fitted.pi
         cells += [name] * (n_cells or (labels == name).sum())
     var["mechanistic"] = False

@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import checks, dataset, perturb, zinb
+from lib import checks, dataset, maximum_likelihood, perturb, zinb
 from lib.seeds import key
 
 CONTROL = "control"  # obs["perturbed"] of a cell of no arm
@@ -74,7 +74,7 @@ class MeanOfPerturbed:
         counts = dataset.dense(cells.X)
         drawn = dataset.dense(cells.layers["do"]) == 0 if "do" in cells.layers else np.ones_like(counts, dtype=bool)
         drawn[:, ~drawn.any(0)] = True  # set in every perturbed cell: what was set is all there is
-        self.laws = {g: zinb.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
+        self.laws = {g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
         return self
 
     def predict(self, adata: ad.AnnData, gene: str) -> zinb.ZINB:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import checks, zinb
+from lib import checks, maximum_likelihood, zinb
 from lib.likelihood import log_likelihood
 
 LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
@@ -364,7 +364,7 @@ class DependencyNetwork(nn.Module):
         with torch.no_grad():
             self.weight.mul_((self.weight.abs() > self.ZERO) * self.allowed)
             likelihood = log_likelihood(counts, *self.link(self.index(counts))).sum(0)
-            fitted = zinb.fit(counts.cpu().numpy())
+            fitted = maximum_likelihood.fit(counts.cpu().numpy())
             mu, theta, pi = (torch.as_tensor(p, dtype=torch.float32, device=counts.device) for p in (fitted.mu, fitted.theta, fitted.pi))
             constants = mu.clamp(min=1e-6), theta.clamp(*(math.exp(t) for t in LOG_THETA_RANGE)), torch.logit(pi.clamp(1e-12, 1 - 1e-6))
             gain = likelihood - log_likelihood(counts, *constants).sum(0)

@@ -16,7 +16,6 @@ from lib import checks, minibatches, model, training, zinb
 from lib.predictors import Predictor
 from lib.seeds import key, stream
 
-
 _SAMPLE = 8192  # cells of a file from which a network starts
 
 

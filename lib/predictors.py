@@ -13,7 +13,7 @@ import anndata as ad
 import numpy as np
 import torch
 
-from lib import checks, dataset, mechanisms, model, zinb
+from lib import checks, dataset, maximum_likelihood, mechanisms, model, zinb
 from lib.likelihood import log_likelihood
 from lib.seeds import stream
 
@@ -63,7 +63,7 @@ class Marginal(Predictor):
     """The one constant law fitted to the gene in the training cells: skill 0."""
 
     def fit(self, adata):
-        self.laws = dict(zip(adata.var_names, zinb.fit(adata.X)))
+        self.laws = dict(zip(adata.var_names, maximum_likelihood.fit(adata.X)))
         return self
 
     def predict(self, adata, gene):

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 
-from lib import checks, dataset, model, networks, zinb
+from lib import checks, dataset, maximum_likelihood, model, networks, zinb
 from lib.seeds import stream
 
 KEYS = ["oracle", "no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]  # of the predictors in the tables
@@ -68,7 +68,7 @@ class NoChange:
         """The law of each gene in the controls' cell type, (n_genes,)."""
         checks.same_genes("control", control, self.controls.var_names)
         same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
-        return zinb.fit(sparse.vstack([sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]))
+        return maximum_likelihood.fit(sparse.vstack([sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]))
 
 
 class MeanShift(NoChange):

@@ -51,7 +51,7 @@ import pandas as pd
 import scipy.special
 import torch
 
-from lib import checks, dataset, metrics, networks, plotting, training, zinb
+from lib import checks, dataset, maximum_likelihood, metrics, networks, plotting, training, zinb
 from lib.seeds import stream
 
 checks.parameters(
@@ -98,7 +98,7 @@ for replicate in range(replicates):
     genes = {"target_zero_prob": zero_rate, "mu_range": mu_range, "dispersion_range": dispersion_range, "seed": (seed, replicate)}
 
     one = dataset.base_genes(n_cells, n_genes, **genes)
-    true, likely, pooled = dataset.law(one), zinb.fit(one.X), zinb.fit(dataset.dense(one.X).reshape(-1, 1))
+    true, likely, pooled = dataset.law(one), maximum_likelihood.fit(one.X), maximum_likelihood.fit(dataset.dense(one.X).reshape(-1, 1))
     frames.append(squared_errors(true, likely, scenario="one_type", model="maximum_likelihood", **keys))
     frames.append(squared_errors(true, pooled, scenario="one_type", model="constant", **keys))
     epochs = []
@@ -119,10 +119,10 @@ for replicate in range(replicates):
     several = dataset.base_genes(n_cells // n_cell_types, n_type_genes, **genes, marker_fraction=1.0)
     true = dataset.law(several)
     types = several.obs["cell_type"].to_numpy()
-    apart = dict(zip(pd.unique(types), (zinb.fit(several.X[types == t]) for t in pd.unique(types))))
+    apart = dict(zip(pd.unique(types), (maximum_likelihood.fit(several.X[types == t]) for t in pd.unique(types))))
     likely = zinb.ZINB(*(np.stack([getattr(apart[t], p) for t in types]) for p in ("mu", "theta", "pi")))
     frames.append(squared_errors(true, likely, scenario="several_types", model="maximum_likelihood", **keys))
-    frames.append(squared_errors(true, zinb.fit(several.X), scenario="several_types", model="marginal", **keys))
+    frames.append(squared_errors(true, maximum_likelihood.fit(several.X), scenario="several_types", model="marginal", **keys))
     of_type = [dataset.law(several[types == t])[0] for t in pd.unique(types)]
     log_likelihood = np.stack([law.log_prob(dataset.dense(several.X)).sum(1) for law in of_type], axis=1)
     weight = scipy.special.softmax(log_likelihood, axis=1)
@@ -181,16 +181,16 @@ def misfit(counts, law):
 
 
 print("stage real counts", flush=True)
-fitted = zinb.fit(real.X)
+fitted = maximum_likelihood.fit(real.X)
 laws = {
     "Poisson": zinb.ZINB(fitted.mean, 1e8, 0.0),
-    "NB": zinb.fit(real.X, zero_inflated=False),
+    "NB": maximum_likelihood.fit(real.X, zero_inflated=False),
     "ZINB": fitted,
 }
 misfits = pd.DataFrame({name: misfit(real.X, law) for name, law in laws.items()}, index=real.var_names)
 rng = stream(seed, "counts redrawn")
 redrawn = [fitted.sample(rng, real.shape) for _ in range(5)]
-misfits["sampling alone"] = np.mean([misfit(again, zinb.fit(again)) for again in redrawn], axis=0)
+misfits["sampling alone"] = np.mean([misfit(again, maximum_likelihood.fit(again)) for again in redrawn], axis=0)
 simulated_real = dataset.base_genes_from_counts(real, cell_type_key=label, seed=seed)
 beside = embedded({"real": real, "simulated": simulated_real})
 frames += [pd.DataFrame([{"scenario": "real_counts", "model": name, "metric": "total_variation", "value": misfits[name].mean()}]) for name in misfits]

@@ -58,7 +58,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, leaderboard, metrics, perturb, plotting, response, training, zinb
+from lib import checks, dataset, leaderboard, maximum_likelihood, metrics, perturb, plotting, response, training
 from lib.seeds import stream
 
 checks.parameters(
@@ -144,7 +144,7 @@ for replicate in range(replicates):
                 more = treated[treated.obs["cell_type"] == cell_type]
             true = dataset.law(after)[0]
             changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: response.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": zinb.fit(more.X)}
+            laws = {key: response.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": maximum_likelihood.fit(more.X)}
             for key, law in laws.items():
                 keys = {"scenario": name, "model": key, "split": "held_out_type" if cell_type == held_out else "held_out", "replicate": replicate, "cell_type": cell_type}
                 values = metrics.distances(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()

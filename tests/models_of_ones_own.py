@@ -5,7 +5,7 @@ import scipy.stats
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import NearestNeighbors
 
-from lib import dataset, zinb
+from lib import dataset, maximum_likelihood, zinb
 
 
 class MyModel:
@@ -49,7 +49,7 @@ class ALaw(Means):
     """The same means, with the theta and pi of the gene around them."""
 
     def predict(self, adata, gene):
-        law = zinb.fit(self.train[:, gene].X)
+        law = maximum_likelihood.fit(self.train[:, gene].X)
         return zinb.ZINB(np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lib import dataset, interventional, perturb, zinb
+from lib import dataset, interventional, maximum_likelihood, perturb
 
 GENES = [f"gene_{i}" for i in range(6)]
 
@@ -77,7 +77,7 @@ def test_mean_of_perturbed_is_the_law_of_the_drawn_counts_of_all_perturbed_cells
     cells = arm(screen, "control")
     for gene in ("child_a", "gene_1"):
         rows = ~screen.obs["perturbed"].isin(["control", gene]).to_numpy()
-        expected, law = zinb.fit(counts_of(screen, gene)[rows][:, None]), mean.predict(cells, gene)
+        expected, law = maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]), mean.predict(cells, gene)
         assert law.shape == (cells.n_obs,)
         for name in ("mu", "theta", "pi"):
             np.testing.assert_allclose(getattr(law, name), getattr(expected, name)[0], rtol=1e-6)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import dataset, interventional, leaderboard, metrics, networks, plotting, predictors, zinb
+from lib import dataset, interventional, leaderboard, maximum_likelihood, metrics, networks, plotting, predictors, zinb
 from tests import models_of_ones_own as own_models
 from tests.agreement import one_line, zinb_cdf
 
@@ -474,7 +474,7 @@ def test_slope_ratio_is_that_of_least_squares_lines(scores, fitted, asked, split
 def test_skill_of_draws_is_one_less_the_ratio_of_brute_force_crps(scores, fitted, train, asked):
     question, k = one(asked, "pairs"), np.arange(3000)
     f = zinb_cdf(k, *(p[:, None] for p in params(question.true)))
-    draws, law = fitted["MyModel"].predict(question.cells, question.gene), zinb.fit(train[:, question.gene].X)[0]
+    draws, law = fitted["MyModel"].predict(question.cells, question.gene), maximum_likelihood.fit(train[:, question.gene].X)[0]
     mine = np.stack([(np.sort(d) <= k[:, None]).mean(1) for d in draws])
     crps, marginal = ((f - mine) ** 2).sum(1).mean(), ((f - zinb_cdf(k, law.mu, law.theta, law.pi)) ** 2).sum(1).mean()
     assert value(scores, model="MyModel", metric="skill_crps", gene="mech_linear", split="pairs") == pytest.approx(1 - crps / marginal, rel=1e-4)
@@ -492,7 +492,7 @@ def test_squared_error_of_mu_of_base_genes_is_that_by_hand(fitted, train, test, 
     assert list(result["model"]) == ["oracle", "marginal", "ridge"] and set(result["metric"]) == {"mse_mu"}
     assert set(result["split"]) == {"base_genes"} and set(result["gene"]) == {""}
     true = train.var.loc[base, "mu_A"].to_numpy()
-    constant = np.mean([(zinb.fit(train[:, g].X)[0].mu - m) ** 2 for g, m in zip(base, true)])
+    constant = np.mean([(maximum_likelihood.fit(train[:, g].X)[0].mu - m) ** 2 for g, m in zip(base, true)])
     varying = np.mean([np.mean((fitted["ridge"].predict(test, g).mu - m) ** 2) for g, m in zip(base, true)])
     np.testing.assert_allclose(result["value"], [0, constant, varying], rtol=1e-9)
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from lib import dataset, metrics, perturb, zinb
+from lib import dataset, maximum_likelihood, metrics, perturb, zinb
 from tests.agreement import one_line, zinb_cdf
 
 K = np.arange(100_000)
@@ -244,7 +244,7 @@ def test_laws_of_other_shapes_are_refused(true, predicted):
 def test_skill_is_1_for_the_oracle_0_for_the_marginal_and_negative_for_harm():
     adata = dataset.get_mech_dataset(dataset.base_genes(800, 5, seed=2), seed=2)
     true = dataset.law(adata, ["mech_linear"])[:, 0]
-    marginal = zinb.fit(adata[:, "mech_linear"].X)[np.zeros(800, dtype=int)]
+    marginal = maximum_likelihood.fit(adata[:, "mech_linear"].X)[np.zeros(800, dtype=int)]
     harmful = zinb.ZINB(true.mu[::-1] * 5 + 20, 0.5, 0.1 * np.ones(800))
     halfway = zinb.Mixture(zinb.ZINB(*(np.stack([getattr(law, p) for law in (true, marginal)]) for p in ("mu", "theta", "pi"))))
     tidy = metrics.score(true, {"oracle": true, "marginal": marginal, "harmful": harmful, "halfway": halfway})

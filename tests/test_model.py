@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from lib import model, predictors, training, zinb
+from lib import maximum_likelihood, model, predictors, training, zinb
 from lib.likelihood import log_likelihood
 from tests.agreement import one_line
 
@@ -510,7 +510,7 @@ def straight(slopes, n_cells, seed, n_draws=2):
 def test_settle_keeps_the_genes_whose_index_is_worth_its_parameters_by_bic():
     slopes = np.array([0.0, 0.06, 0.14, 0.2, 0.26, 0.32, 0.4, 0.8])
     module, x = straight(slopes, 1500, seed=2)
-    fitted = zinb.fit(x.numpy())
+    fitted = maximum_likelihood.fit(x.numpy())
     constant = [np.log((1 - p) * scipy.stats.nbinom.pmf(k, t, t / (t + m)) + p * (k == 0)).sum() for k, m, t, p in
                 zip(x.numpy().T, fitted.mu, fitted.theta, fitted.pi)]  # fmt: skip
     gain = scipy_log_pmf(x, *module.link(module.index(x))).sum(0) - constant
@@ -527,7 +527,7 @@ def test_settle_gives_genes_that_depend_on_nothing_the_maximum_likelihood_law():
         module.height[:3] = 0.3  # so that the law isn't the right one before
         module.log_theta[:3] = 1.0
     module.settle(x, rng())
-    fitted = zinb.fit(x.numpy())
+    fitted = maximum_likelihood.fit(x.numpy())
     mu, theta, logit_pi = (p.detach().double().numpy() for p in module.link(module.index(x)))
     np.testing.assert_allclose(mu[:, :3], np.tile(fitted.mu[:3], (800, 1)), rtol=1e-5)
     np.testing.assert_allclose(np.log(theta[:3]), np.log(fitted.theta[:3]), atol=1e-4)

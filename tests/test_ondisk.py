@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sparse
 
 from lib import dataset, minibatches, ondisk, perturb
 from tests.agreement import one_line
@@ -162,7 +161,7 @@ def test_memory_grows_neither_with_the_chunks_written_nor_with_the_cells_read(tm
         assert ondisk.read(path, 3000, 4000).n_obs == 1000
 
     for n_chunks in (2, 2, 20):  # the first to fill caches
-        writing.append(peak_memory(lambda: ondisk.write(path, copies(chunk, n_chunks))))
+        writing.append(peak_memory(lambda n=n_chunks: ondisk.write(path, copies(chunk, n))))
         reading.append(peak_memory(read))
     assert writing[2] < 1.5 * writing[1] and reading[2] < 3 * reading[1]  # two buffers at once, or one, as threads have it
 

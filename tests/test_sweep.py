@@ -35,13 +35,13 @@ sys.path.insert(0, os.getcwd())
 
 import pandas as pd
 
-from lib import checks, dataset, metrics, zinb
+from lib import checks, dataset, maximum_likelihood, metrics, zinb
 
 checks.parameters(globals(), n_cells=partial(checks.integer, low=10), zero_rate=partial(checks.number, low=0, high=0.99), figures_dir=checks.writable_folder)
 
 # %%
 cells = dataset.base_genes(n_cells, 5, zero_rate, mu_range=(5, 10), seed=seed)
-true, fitted = dataset.law(cells), zinb.fit(cells.X)
+true, fitted = dataset.law(cells), maximum_likelihood.fit(cells.X)
 time.sleep(0.5)
 if n_cells == broken:
     raise RuntimeError(f"no luck with {n_cells} cells")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dataset, model, training, zinb
+from lib import dataset, maximum_likelihood, model, training
 from tests.agreement import one_line
 
 torch.set_num_threads(1)
@@ -68,7 +68,7 @@ def test_vae_finds_the_laws_of_base_genes_that_maximum_likelihood_finds():
     module = small_vae(3)
     module.start_at(counts)
     history = training.fit(module, counts, max_epochs=30, batch_size=256)
-    fitted = zinb.fit(counts.numpy())
+    fitted = maximum_likelihood.fit(counts.numpy())
     with torch.no_grad():
         z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
         mu, theta, logit_pi = (p.numpy() for p in module.generative(z))
