@@ -117,7 +117,7 @@ class _LogLikelihood(torch.autograd.Function):
 
 def _where_counts(counts):
     """Places of the non-zeros; None on a GPU, which would have to be waited for: there every entry is computed as both."""
-    return None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy()))
+    return None if counts.is_cuda else torch.from_numpy(np.flatnonzero((counts != 0).numpy()))  # numpy's is the faster one
 
 
 def _of_counts(counts, mu, theta, ratio, rests_of_theta):
@@ -161,7 +161,7 @@ def _factorial_rest(k1):
     square = y * y
     series = y * (1 / 12 - square * (1 / 360 - square / 1260))
     table = _factorial_rests(k1.dtype, k1.device)
-    return series * (k1 > 31) + table[k1.clamp(max=32).long()]
+    return series * (k1 > 31) + table[k1.clamp(max=32).int()]
 
 
 @functools.lru_cache

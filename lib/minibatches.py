@@ -43,7 +43,7 @@ class Dense:
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
         """Each cell once, in random order; the last batch may be smaller."""
         for rows in torch.as_tensor(rng.permutation(len(self)), device=self.counts.device).split(size):
-            yield self.counts[rows]
+            yield self.counts.index_select(0, rows)
 
     def in_order(self, size: int) -> Iterator[torch.Tensor]:
         """Each cell once, in order."""

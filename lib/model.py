@@ -11,6 +11,7 @@ from torch import nn
 
 from lib import checks, maximum_likelihood, zinb
 from lib.likelihood import log_likelihood
+from lib.linear import Linear, linear
 
 LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
 START_THETA = 7.0  # the basin in which zeros are explained by pi; from a small theta, no way leads out
@@ -70,9 +71,9 @@ class ZINBVAE(nn.Module):
         self.register_buffer("is_input", torch.zeros(n_genes).index_fill_(0, torch.tensor(inputs), 1.0))
         self.register_buffer("scale", torch.ones(n_genes))  # counts; mu is learned in units of it
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-            self.encoder = nn.Sequential(*_layers(2 * n_genes, n_hidden, n_layers, normalised=True), nn.Linear(n_hidden, 2 * n_latent))
+            self.encoder = nn.Sequential(*_layers(2 * n_genes, n_hidden, n_layers, normalised=True), Linear(n_hidden, 2 * n_latent))
             self.decoder = nn.Sequential(*_layers(n_latent, n_hidden, n_layers))
-            self.heads = nn.Linear(n_hidden, (3 if dispersion == "gene-cell" else 2) * n_genes)  # raw mu, log theta, logit pi
+            self.heads = Linear(n_hidden, (3 if dispersion == "gene-cell" else 2) * n_genes)  # raw mu, log theta, logit pi
         self.log_theta = nn.Parameter(torch.zeros(n_genes)) if dispersion == "gene" else None
         _initialise(self, generator or torch.Generator().manual_seed(0))
 
@@ -413,7 +414,7 @@ class ZINBMLP(nn.Module):
         self.register_buffer("scale", torch.ones(n_genes))  # counts; mu is learned in units of it
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
             self.body = nn.Sequential(*_layers(2 * n_genes, n_hidden, 2, normalised=True))
-            self.heads = nn.Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
+            self.heads = Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
         _initialise(self, generator or torch.Generator().manual_seed(0))
 
     def start_at(self, counts: torch.Tensor) -> None:
@@ -456,7 +457,7 @@ def _layers(n_inputs, n_hidden, n_layers, normalised=False):
     """Hidden layers, one behind the other."""
     layers = []
     for width in (n_inputs, *[n_hidden] * (n_layers - 1)):
-        layers += [nn.Linear(width, n_hidden), *([nn.LayerNorm(n_hidden)] if normalised else []), nn.SiLU()]
+        layers += [Linear(width, n_hidden), *([nn.LayerNorm(n_hidden)] if normalised else []), nn.SiLU()]
     return layers
 
 
@@ -466,7 +467,7 @@ def _of_visible(network, x, visible):
     The first layer is applied to these apart: they needn't be joined, and what is visible in all cells alike is one row.
     """
     first, (of_counts, of_visible) = network[0], network[0].weight.chunk(2, dim=1)
-    hidden = F.linear(torch.log1p(x) * visible, of_counts) + F.linear(visible, of_visible, first.bias)
+    hidden = linear(torch.log1p(x) * visible, of_counts) + linear(visible, of_visible, first.bias)
     for layer in list(network)[1:]:
         hidden = layer(hidden)
     return hidden
@@ -490,7 +491,7 @@ def _heads(heads, scale, hidden, genes, log_theta=None):
     n_heads = 3 if log_theta is None else 2
     weights, biases = (p.unflatten(0, (n_heads, -1))[:, genes].unbind() for p in (heads.weight, heads.bias))
     # one product each: parts of a common one would lie apart in memory, which makes all that follows slower
-    raw_mu, *of_cells, logit_pi = (F.linear(hidden, w, b) for w, b in zip(weights, biases))
+    raw_mu, *of_cells, logit_pi = (linear(hidden, w, b) for w, b in zip(weights, biases))
     log_theta = of_cells[0] if log_theta is None else log_theta[genes]
     return scale[genes] * F.softplus(raw_mu) + 1e-6, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), F.hardtanh(logit_pi, -30, 30)
 

@@ -1,0 +1,77 @@
+"""Linear layers whose float32 products on a CPU are oneDNN's, torch's other library for them.
+
+By default torch takes MKL's, which on AMD's processors use half of what these can do (measured: `benchmarks/`). torch offers
+no switch between the two in full float32, but has oneDNN's product as an operator of its compiler.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+try:
+    _product = torch.ops.mkldnn._linear_pointwise
+except AttributeError:  # a torch built without oneDNN
+    _product = None
+
+
+class Linear(nn.Linear):
+    """As `torch.nn.Linear`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """As `torch.nn.functional.linear`: x (..., n_in), weight (n_out, n_in), bias (n_out,)."""
+    if _product is None or x.device.type != "cpu" or {x.dtype, weight.dtype} != {torch.float32} or 0 in x.shape:
+        return F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(x, weight, bias):
+        return _times(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx, upstream):
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows = upstream.reshape(-1, len(weight))
+        return (
+            _times(rows, weight.t()).view(x.shape) if of_x else None,
+            _transposed_times(rows, x.reshape(-1, x.shape[-1])) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        """Stacked layers: one product a model, by torch's own."""
+        x, weight, bias = (
+            t if t is None else t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in zip(inputs, in_dims)
+        )
+        product = x.reshape(len(x), -1, x.shape[-1]) @ weight.mT
+        return (product if bias is None else product + bias[:, None]).view(*x.shape[:-1], weight.shape[1]), 0
+
+
+def _times(x, weight, bias=None):
+    """x @ weight.T + bias."""
+    return _product(_in_a_row(x), _in_a_row(weight), bias, "none", [], "")
+
+
+def _in_a_row(matrix):
+    """A matrix without gaps: of one that is part of a wider one oneDNN makes a thousandth of its speed."""
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
+
+
+def _transposed_times(left, right):
+    """left.T @ right, in the order in which the longer side comes out as columns."""
+    if left.shape[1] > right.shape[1]:
+        return _times(right.t(), left.t()).t()
+    return _times(left.t(), right.t())
