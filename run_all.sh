@@ -18,6 +18,8 @@ Perturbation Lab: every figure and table from one command.
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)
+  ./run_all.sh bench    time and memory, side by side with plain code and published packages (the environment of peers), into
+                        benchmarks/ and Figure 9 (about 40 minutes; NAME ... for some of them, --help for the names)
   ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with in one file
                         to mail, from what the last full run and sweeps have left (seconds)
   ./run_all.sh --help   this text
@@ -32,21 +34,18 @@ TEXT
 }
 
 mode=full force=()
-if [ "${1-}" = sweep ]; then
-  mode=sweep
-  shift
-fi
-[ "$mode" = sweep ] || for argument in "$@"; do
+case "${1-}" in sweep | bench) mode=$1 && shift ;; esac
+[ "$mode" = sweep ] || [ "$mode" = bench ] || for argument in "$@"; do
   case "$argument" in
     quick | test | tiny | report | peers) mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "run_all.sh: '$argument': must be quick, test, sweep, report, peers, --force or --help, or nothing" >&2; exit 2 ;;
+    *) echo "run_all.sh: '$argument': must be quick, test, sweep, report, peers, bench, --force or --help, or nothing" >&2; exit 2 ;;
   esac
 done
 
 requirements=requirements.txt environment=.venv
-if [ "$mode" = peers ]; then
+if [ "$mode" = peers ] || [ "$mode" = bench ]; then
   requirements=build/peers.txt environment=.venv-peers
   mkdir -p build
   peers=$(sed -n '/^peers = \[/,/^\]/s/^ *"\([^"]*\)".*/\1/p' pyproject.toml)
@@ -72,6 +71,9 @@ export PYTHONWARNINGS="ignore:IProgress not found" PYTHONDONTWRITEBYTECODE=1 PYD
 
 if [ "$mode" = sweep ]; then
   exec "$python" -m workflow.sweep "$@"
+fi
+if [ "$mode" = bench ]; then
+  exec "$python" -m benchmarks "$@"
 fi
 if [ "$mode" = test ]; then
   exec "$python" -m pytest

@@ -25,7 +25,7 @@ def test_shell_commands_exist():
                 named = {name for name, _ in options.parameters}
                 assert named <= set(plan.parameters("02_mechanistic_gene")) and options.name.endswith(("mine", "mine.yaml"))
                 continue
-            assert set(words[1:]) <= {"quick", "test", "report", "peers", "--help", "--force"}
+            assert set(words[1:]) <= {"quick", "test", "report", "peers", "bench", "--help", "--force"}
         elif "papermill" in words[:2]:
             notebook = next(w for w in words if w.startswith("notebooks/"))
             assert (ROOT / notebook).is_file()
@@ -37,19 +37,22 @@ def test_shell_commands_exist():
 
 
 def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
-    first, model, second = blocks("python")
+    first, large, model, second = blocks("python")
     assert len(first.splitlines()) <= 13 and len(second.splitlines()) <= 11
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_model.py").write_text(model)
-    exec(first, {})
+    names: dict = {}
+    exec(first, names)
     assert "skill_kl" in capsys.readouterr().out
+    exec(large.replace("1_000_000", "2_000"), names)
+    assert names["some"].n_obs == 1000 and len(names["vae"].history) == 2
     exec(second, {})
     assert "mine" in capsys.readouterr().out
 
 
 def test_the_model_of_ones_own_is_the_one_that_is_tested():
-    _, code, _ = blocks("python")
+    _, _, code, _ = blocks("python")
     assert len(code.splitlines()) <= 25
     imports, _, model = code.partition("\n\n\n")
     source = (ROOT / "tests" / "models_of_ones_own.py").read_text()
