@@ -43,8 +43,27 @@ def main() -> None:
             rows = pd.DataFrame([*before[before["case"] != name].to_dict("records"), *rows.to_dict("records")])
         order = {case: i for i, case in enumerate(cases.CASES)}
         rows.sort_values("case", key=lambda c: c.map(order), kind="stable").to_csv(path, index=False, float_format="%.4g")
+    if given.out == ROOT / "benchmarks":
+        write_readme(given.out)
     if (given.out / "results.csv").exists() and (given.out / "growth.csv").exists():
         figure.draw(given.out, ROOT / "figures" if given.out == ROOT / "benchmarks" else given.out)
+
+
+def as_markdown(folder: Path) -> str:
+    """The results in words and three digits."""
+    rows = pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})
+    digits = lambda value: "" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    shown = rows.assign(**{c: rows[c].map(digits) for c in ("ours", "reference", "ratio")})
+    shown["reference"] = [f"{value} ({what})" if value else "" for value, what in zip(shown["reference"], shown["reference_is"])]
+    table = shown[["benchmark", "setting", "measure", "ours", "reference", "ratio", "reach", "reached"]].to_markdown(index=False, disable_numparse=True)
+    return f"Measured on {rows['machine'].iloc[0]}.\n\n{table}\n"
+
+
+def write_readme(folder: Path) -> None:
+    """Put the results into README.md beside them, between its two marks."""
+    path = folder / "README.md"
+    before, mark, rest = path.read_text().partition("<!-- results: written by ./run_all.sh bench -->\n")
+    path.write_text(f"{before}{mark}{as_markdown(folder)}<!-- end of results -->{rest.partition('<!-- end of results -->')[2]}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
     """ZINB log-likelihood for training: differentiable, once, in mu, theta and the logit of pi.
 
-    counts, mu, theta, logit_pi : tensors that broadcast, in one float type. Where theta or pi are
+    counts : whole numbers of at least 0
+    mu, theta, logit_pi : tensors that broadcast with the counts and each other, in one float type. Where theta or pi are
         constants of a gene, hand them over as (n_genes,): what depends on them alone is then computed once a gene
 
     Returns a tensor of log-probabilities in nats. Both it and its gradients are finite for mu
@@ -28,7 +29,7 @@ def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, 
     are written as Stirling's formula plus a small rest, so that the large terms cancel on paper
     and not in the floats.
     """
-    return _LogLikelihood.apply(counts, mu, theta, logit_pi, torch.is_grad_enabled())[0]
+    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[0]
 
 
 def plain_log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
@@ -56,7 +57,7 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
         shape = torch.broadcast_shapes(counts.shape, mu.shape, theta.shape, logit_pi.shape)
-        # every entry as if it were a zero, in place where memory would be fetched for nothing
+        # every entry as if it were a zero
         pi, pi_not = torch.sigmoid(logit_pi), torch.sigmoid(-logit_pi)
         odds = mu / theta
         ratio = torch.log1p(odds)
@@ -67,8 +68,8 @@ class _LogLikelihood(torch.autograd.Function):
         if with_gradient:
             odds_of_not = pi_not / zero
             share = odds_of_not * nb_zero  # of zeros that the negative binomial part brings
-            part = odds.add_(1).reciprocal_()  # theta / (theta + mu)
-            full = (part * -share, (1 - part).sub_(ratio) * share, nb_zero.neg().add_(1).mul_(pi).mul(odds_of_not))
+            part = (odds + 1).reciprocal_()  # theta / (theta + mu)
+            full = (part * -share, (odds * part).sub_(ratio) * share, (1 - nb_zero) * pi * odds_of_not)
             gradient = tuple(g.expand(shape).contiguous() for g in full)
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts
@@ -99,6 +100,8 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *_):
+        if torch.is_grad_enabled():  # torch would differentiate the scaling alone, which is silently wrong
+            raise RuntimeError("log_likelihood: differentiable once; for second derivatives take plain_log_likelihood")
         needed = ctx.needs_input_grad[1:4]
         each = zip(needed, ctx.saved_tensors, ctx.shapes)
         return None, *((upstream * g).sum_to_size(shape) if wanted else None for wanted, g, shape in each), None
@@ -161,7 +164,7 @@ def _factorial_rest(k1):
     square = y * y
     series = y * (1 / 12 - square * (1 / 360 - square / 1260))
     table = _factorial_rests(k1.dtype, k1.device)
-    return series * (k1 > 31) + table[k1.clamp(max=32).int()]
+    return series * (k1 > 31) + table[k1.clamp(1, 32).nan_to_num(32.0).int()]
 
 
 @functools.lru_cache

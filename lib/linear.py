@@ -24,7 +24,7 @@ class Linear(nn.Linear):
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """As `torch.nn.functional.linear`: x (..., n_in), weight (n_out, n_in), bias (n_out,)."""
+    """As `torch.nn.functional.linear`, but differentiable once: x (..., n_in), weight (n_out, n_in), bias (n_out,)."""
     if _product is None or x.device.type != "cpu" or {x.dtype, weight.dtype} != {torch.float32} or 0 in x.shape:
         return F.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
@@ -41,6 +41,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
+        if torch.is_grad_enabled():  # oneDNN's operator has no derivative of its own
+            raise RuntimeError("linear: differentiable once; for second derivatives take torch.nn.functional.linear")
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = upstream.reshape(-1, len(weight))

@@ -20,9 +20,13 @@ from lib import checks, ondisk
 
 def cells_of(counts: torch.Tensor | sparse.spmatrix | Dense | Sparse | OnDisk) -> Dense | Sparse | OnDisk:
     """Counts of any kind as cells to train on."""
+    if isinstance(counts, (Dense, Sparse, OnDisk)):
+        return counts
     if isinstance(counts, torch.Tensor):
         return Dense(counts)
-    return Sparse(counts) if sparse.issparse(counts) else counts
+    if sparse.issparse(counts):
+        return Sparse(counts)
+    raise ValueError(f"counts: a {type(counts).__name__}; must be a tensor, a sparse matrix or minibatches.OnDisk")
 
 
 class Dense:
@@ -81,8 +85,8 @@ class OnDisk:
     blocks : that many, from anywhere in the file, are read into a buffer, and its rows shuffled. A batch is thus drawn from
         `block * blocks` rows: small blocks mix better and are read slower
 
-    A thread reads the next buffer while the present one is used; two buffers are all the memory that it takes, whatever the
-    number of cells. `genes` has the genes' names.
+    A thread reads the next buffer while the present one is used; with what is stacked on the way, about four buffers are all the
+    memory that it takes, whatever the number of cells. `genes` has the genes' names.
     """
 
     def __init__(self, path: str | Path, *, block: int = 256, blocks: int = 32):
@@ -116,6 +120,8 @@ class OnDisk:
         """The batches as CSR, and the numbers of their rows in the file (batch_size,); without `rng` in order."""
         order = self.chosen if rng is None else rng.permutation(self.chosen)
         turns = [order[i : i + self.blocks] for i in range(0, len(order), self.blocks)]
+        if not turns:
+            return
         left = sparse.csr_matrix((0, self.n_genes), dtype=np.float32), np.empty(0, dtype=int)
         with ondisk.opened(self.path) as f, ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._buffer, f["X"], turns[0])

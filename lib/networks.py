@@ -158,6 +158,8 @@ class DependencyNetwork(Network):
         self.n_steps = checks.integer("n_steps", n_steps, low=1)
 
     def fit(self, adata):
+        if isinstance(adata, minibatches.OnDisk):
+            raise ValueError("adata: cells on disk; the dependency network takes several passes over all cells and must have them in memory")
         self.genes = list(adata.var_names)
         counts, seed = model.to_tensor(adata.X, training.pick_device(self.device)), key(self.seed)
         steps_an_epoch = -(-adata.n_obs // checks.integer("batch_size", self.training_options["batch_size"], low=1))

@@ -168,10 +168,12 @@ def _plain(name, chunk):
     chunk = chunk.to_memory() if chunk.isbacked else chunk
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
-        if pd.api.types.is_string_dtype(obs[column]):
+        categories = isinstance(kind, pd.CategoricalDtype)
+        if not categories and pd.api.types.is_string_dtype(obs[column]):
             obs[column] = obs[column].astype("category")
-        elif not (isinstance(kind, pd.CategoricalDtype) and not kind.ordered or isinstance(kind, np.dtype) and kind.kind in "biuf"):
-            raise ValueError(f"{name}: obs[{column!r}] is {kind.name}; must be text, unordered categories, numbers or booleans")
+        elif (kind.ordered if categories else not (isinstance(kind, np.dtype) and kind.kind in "biuf")):
+            what = "of ordered categories" if categories else kind.name
+            raise ValueError(f"{name}: obs[{column!r}] is {what}; must be text, unordered categories, numbers or booleans")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
     return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, var=chunk.var, uns=dict(chunk.uns), layers=layers)
 

@@ -222,7 +222,7 @@ def treat(
     after.obs["drug"] = pd.Categorical([name] * after.n_obs)
     after.obs["dose"] = dose
     mechanistic = list(dataset.parents(after))
-    rng, blocks, step = stream(seed, f"cells under {name}"), [], max(1, _BLOCK // after.n_obs)
+    rng, blocks, step = stream(seed, f"cells under {name}"), [], max(1, _BLOCK // max(1, after.n_obs))
     for first in range(0, after.n_vars, step):
         here = after.var_names[first : first + step]
         base = np.flatnonzero(~here.isin(mechanistic))

@@ -113,7 +113,7 @@ def fit(module: nn.Module, counts: torch.Tensor, *, seed: int | tuple[int, ...] 
 
     Returns the history: epoch, train, validation (nats a cell), learning_rate. Raises DivergenceError where the loss isn't finite.
     """
-    return _fit(_One(module, Options(**options)), [counts], [seed])[0]
+    return _finished(_One(module, Options(**options)), [counts], [seed])[0]
 
 
 def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds: list, **options) -> list[pd.DataFrame]:
@@ -126,14 +126,19 @@ def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds:
 
     Returns their histories. Where one diverges the error says which, and all hold the last good weights.
     """
-    if not modules or not len(modules) == len(counts) == len(seeds):
-        raise ValueError(f"modules: {len(modules)}, with {len(counts)} counts and {len(seeds)} seeds; must be as many of each, at least one")
+    if not modules or not len({id(module) for module in modules}) == len(counts) == len(seeds) == len(modules):
+        raise ValueError(f"modules: {len(modules)}, with {len(counts)} counts and {len(seeds)} seeds; must be as many of each, at least one, and none twice")
     if len({str(module.config) for module in modules}) > 1 or not hasattr(modules[0], "loss_given"):
         raise ValueError("modules: must be of one configuration, and of a kind whose noise can be given")
-    sizes = sorted({len(cells_of(x)) for x in counts})
-    if len(sizes) > 1:
-        raise ValueError(f"counts: of {sizes} cells; must be as many for each module")
-    return _fit(_Stack(modules, Options(**options)), counts, seeds)
+    return _finished(_Stack(modules, Options(**options)), counts, seeds)
+
+
+def _finished(models, counts, seeds):
+    """Train; whatever ends it, the modules have the weights that they have come to, and are in evaluation mode."""
+    try:
+        return _fit(models, counts, seeds)
+    finally:
+        models.finish()
 
 
 def _fit(models, counts, seeds):
@@ -142,6 +147,8 @@ def _fit(models, counts, seeds):
     cells = [cells_of(x) for x in counts]
     parts = [c.split(options.validation_fraction, stream(seed, "validation split")) for c, seed in zip(cells, seeds)]
     n_train, n_validation = len(parts[0][0]), len(parts[0][1])
+    if any((len(train), len(validation)) != (n_train, n_validation) for train, validation in parts):
+        raise ValueError(f"counts: of {sorted({len(train) for train, _ in parts})} cells to train on; must be as many for each module")
     if n_train == 0:
         raise ValueError(f"counts: {len(cells[0])} cells leave none to train on")
     shuffles = [stream(seed, "minibatches") for seed in seeds]
@@ -151,19 +158,26 @@ def _fit(models, counts, seeds):
     running, step = list(range(len(seeds))), 0
     for epoch in range(1, options.max_epochs + 1):
         models.train(min(1.0, (epoch - 1) / options.warmup) if options.warmup else 1.0)
-        total, norms, started = 0.0, 0.0, rates[step] if rates else None
-        for batches in zip(*(_on(device, parts[i][0].minibatches(options.batch_size, shuffles[i])) for i in running)):
-            losses, norm = models.step(batches, [noises[i] for i in running], [rates[step] if rates else courses[i].rate for i in running])
-            total, norms, step = total + losses * len(batches[0]), norms + norm, step + 1
-        train = (total / n_train).tolist()
-        finite = torch.isfinite(total + norms).tolist()  # the only time an epoch that a GPU is waited for
-        validation = models.losses([parts[i][1] for i in running], [seeds[i] for i in running]) if n_validation else [torch.tensor([t]) for t in train]
+        total, norms, seen, started = 0.0, 0.0, 0, rates[step] if rates else None
+        models.set_rates([rates[step] if rates else courses[i].rate for i in running])
+        for batches in zip(*(_on(device, parts[i][0].minibatches(options.batch_size, shuffles[i])) for i in running), strict=True):
+            if rates and seen:
+                models.set_rates([rates[step]] * len(running))
+            losses, norm = models.step(batches, [noises[i] for i in running])
+            total, norms, step, seen = total + losses * len(batches[0]), norms + norm, step + 1, seen + len(batches[0])
+            if device.type == "cpu" and not torch.isfinite(losses + norm).all():
+                break  # on a GPU, to look would be to wait for it
+        train = (total / seen).tolist()
+        finite = torch.isfinite(total + norms).tolist()
+        if n_validation and all(finite):
+            validation = models.losses([parts[i][1] for i in running], [seeds[i] for i in running])
+        else:
+            validation = [torch.tensor([t]) for t in train]
         scores = [losses.mean().item() for losses in validation]
         for place, score in enumerate(scores):
             if not finite[place] or not math.isfinite(score):
                 for other, i in enumerate(running):
                     models.load(other, courses[i].good)
-                models.finish()
                 which = f"model {running[place]}: " if len(seeds) > 1 else ""
                 raise DivergenceError(epoch, score if finite[place] else train[place], which)
         stopped = []
@@ -183,7 +197,6 @@ def _fit(models, counts, seeds):
         running = [i for place, i in enumerate(running) if place not in stopped]
         if not running:
             break
-    models.finish()
     return [pd.DataFrame(course.history, columns=["epoch", "train", "validation", "learning_rate"]) for course in courses]
 
 
@@ -221,8 +234,10 @@ class _One:
         self.module.train()
         self.module.warmed = warmed
 
-    def step(self, batches, noises, rates):
+    def set_rates(self, rates):
         self.optimiser.param_groups[0]["lr"] = rates[0]
+
+    def step(self, batches, noises):
         loss = self.module.loss(batches[0], noises[0]).mean()
         self.optimiser.zero_grad()
         loss.backward()
@@ -251,9 +266,13 @@ class _Stack:
 
     def __init__(self, modules, options):
         self.modules, self.options, self.device = list(modules), options, next(modules[0].parameters()).device
-        weights, self.buffers = torch.func.stack_module_state(self.modules)
-        self.weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
-        self.first, self.second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
+        for module in self.modules:
+            module.train()
+        weights, buffers = torch.func.stack_module_state(self.modules)
+        learned = {name for name, w in modules[0].named_parameters() if w.requires_grad}
+        self.weights = {name: w.detach().requires_grad_() for name, w in weights.items() if name in learned}
+        self.buffers = buffers | {name: w.detach() for name, w in weights.items() if name not in learned}
+        self.first, self.second = ({name: torch.zeros_like(w) for name, w in self.weights.items()} for _ in range(2))
         self.shared, self.n_steps = copy.deepcopy(modules[0]), 0
         self.all_losses = torch.func.vmap(self._loss_of_one)
 
@@ -268,7 +287,11 @@ class _Stack:
         self.shared.train()
         self.shared.warmed = warmed
 
-    def step(self, batches, noises, rates):
+    def set_rates(self, rates):
+        """One rate a model, on the device: a number of each step is moved there without waiting."""
+        self.rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
+
+    def step(self, batches, noises):
         losses = self._losses(batches, noises).mean(1)
         names, weights = zip(*self.weights.items())
         gradients = torch.autograd.grad(losses.sum(), weights)
@@ -276,7 +299,7 @@ class _Stack:
         keep = (self.options.clip / (norm + 1e-6)).clamp(max=1)
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay
-        rate = torch.tensor(rates, device=self.device)
+        rate = self.rates
         with torch.no_grad():
             for name, w, g in zip(names, weights, gradients):  # Loshchilov and Hutter (arXiv 1711.05101), algorithm 2
                 of_each = lambda value, n=w.ndim: value.view(-1, *[1] * (n - 1))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks import cases, figure, growth, measure, references
 from lib import dataset
 
@@ -95,6 +96,11 @@ def test_slope_is_the_power():
 def test_the_figure_is_drawn_of_what_is_committed(tmp_path):
     figure.draw(ROOT / "benchmarks", tmp_path)
     assert (tmp_path / "fig9_benchmarks.pdf").read_bytes() == (ROOT / "figures" / "fig9_benchmarks.pdf").read_bytes()
+
+
+def test_the_readme_shows_what_is_committed():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert main.as_markdown(ROOT / "benchmarks") in text
 
 
 def test_what_is_committed_is_of_all_benchmarks_at_full_size():

@@ -76,6 +76,8 @@ SHAPES = {
     "one law": [(30, 7), (), (), ()],
     "samples of z": [(30, 7), (3, 30, 7), (7,), (3, 30, 7)],
     "a column and several values": [(30, 1), (30, 5), (1,), (1,)],
+    "a pi an entry": [(30, 7), (7,), (7,), (30, 7)],
+    "a pi an entry, a mu a cell": [(30, 7), (30, 1), (), (30, 7)],
     "no cells": [(0, 7), (0, 7), (7,), (7,)],
 }
 
@@ -99,7 +101,7 @@ def test_only_what_asks_for_a_gradient_gets_one():
         assert not log_likelihood(counts, mu, theta, logit_pi).requires_grad
 
 
-@pytest.mark.parametrize("shapes", [[(30, 7), (30, 7), (7,), (30, 7)], [(7,), (30, 7), (), (7,)]])
+@pytest.mark.parametrize("shapes", [[(30, 7), (30, 7), (7,), (30, 7)], [(7,), (30, 7), (), (7,)], [(30, 7), (), (), (30, 7)]])
 def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
     each = [drawn(*shapes, seed=seed) for seed in range(3)]
     stacked = [torch.stack([one[i] for one in each]).detach().requires_grad_(i > 0) for i in range(4)]
@@ -110,6 +112,31 @@ def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
         np.testing.assert_allclose(value[i].detach(), alone.detach(), rtol=1e-9, atol=1e-9)
         for gradient, expected in zip(gradients, torch.autograd.grad(alone.sum(), one[1:])):
             np.testing.assert_allclose(gradient[i], expected, rtol=1e-7, atol=1e-7)
+
+
+def test_whole_number_tensors_are_counts_too():
+    k = torch.arange(40)
+    np.testing.assert_array_equal(*(log_likelihood(x, *(torch.tensor(p) for p in (6.0, 2.0, -1.0))) for x in (k, k.float())))
+
+
+@pytest.mark.parametrize("k", [0, 1, 9])
+def test_gradients_in_float32_keep_their_digits_where_the_law_is_near_a_poisson(k, way):
+    rng = np.random.default_rng(2)
+    made = np.full(2000, float(k)), rng.uniform(0.1, 20, 2000), np.exp(rng.uniform(np.log(1e3), np.log(1e8), 2000)), rng.normal(0, 2, 2000)
+    exact = [torch.tensor(a, requires_grad=i > 0) for i, a in enumerate(made)]
+    single = [t.detach().float().requires_grad_(i > 0) for i, t in enumerate(exact)]
+    truth, ours, plain = (
+        torch.autograd.grad(f(*t).sum(), t[1:]) for f, t in ((plain_log_likelihood, exact), (log_likelihood, single), (plain_log_likelihood, single))
+    )
+    for i, scale in enumerate((1, exact[2].detach(), 1)):  # of theta, that of its logarithm
+        error, of_plain = (((g[i].double() - truth[i]) * scale).abs().max() for g in (ours, plain))
+        assert error < 3 * of_plain + 1e-6
+
+
+def test_a_second_derivative_is_refused():
+    counts, *parameters = drawn((30, 7), (30, 7), (7,), (7,))
+    with pytest.raises(RuntimeError, match="plain_log_likelihood"):
+        torch.autograd.grad(log_likelihood(counts, *parameters).sum(), parameters, create_graph=True)
 
 
 def test_float32_is_as_near_to_the_exact_value_as_the_plain_formula():

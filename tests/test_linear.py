@@ -37,6 +37,12 @@ def test_only_what_asks_for_a_gradient_gets_one():
     assert x.grad is None and weight.grad is not None and bias.grad is not None
 
 
+def test_a_second_derivative_is_refused():
+    x, weight, bias = inputs((64, 20), 7)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(linear(x, weight, bias).square().sum(), x, create_graph=True)
+
+
 def test_other_numbers_are_left_to_torch():
     given = inputs((64, 20), 7, dtype=torch.float64)
     assert torch.equal(linear(*given), F.linear(*given))

@@ -238,6 +238,7 @@ def test_room_that_was_reserved_is_given_back(tmp_path, genes):
         (lambda a: a.obs.__setitem__("dose", 1), ["chunk 1", "obs", "dose int64", "dose float64"]),
         (lambda a: a.obs.__setitem__("more", 1.0), ["chunk 1", "obs", "more float64"]),
         (lambda a: a.obs.__setitem__("when", pd.Timestamp(0)), ["chunk 1", "when", "datetime"]),
+        (lambda a: a.obs.__setitem__("stage", pd.Categorical(["low", "high"] * 20, ["low", "high"], ordered=True)), ["chunk 1", "stage", "ordered"]),
         (lambda a: a.obs.__setitem__("mixed", [1, "a"] * 20), ["chunk 1", "mixed", "object"]),
         (lambda a: setattr(a, "X", a.X.astype(float)), ["chunk 1", "X float64", "X float32"]),
         (lambda a: a.obsm.__setitem__("pca", np.ones((40, 2))), ["chunk 1", "obsm"]),

@@ -387,3 +387,8 @@ def test_the_second_parent_is_another_one():
     adata = dataset.get_mech_dataset(dataset.base_genes(200, 4, seed=3), "linear", parameters={"weights": np.array([3.0, -1.0, 2.0, -2.0])}, target_zero_prob=None)
     assert perturb.second_parent(adata, "gene_0", "mech_linear") == "gene_3"
     assert perturb.second_parent(adata, "gene_3", "mech_linear") == "gene_1"
+
+
+def test_a_drug_given_to_no_cells_has_no_cells():
+    cells = dataset.base_genes(5, 4, seed=1)
+    assert perturb.additive(cells[:0].copy(), 3.0).shape == (0, 4)

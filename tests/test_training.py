@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import math
 import os
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dataset, maximum_likelihood, model, training
+from lib import dataset, maximum_likelihood, minibatches, model, training
 from tests.agreement import one_line
 
 torch.set_num_threads(1)
@@ -348,8 +349,9 @@ def test_divergence_of_one_of_several_models_is_told_by_its_number():
     [
         (lambda m, x, s: ([], [], []), ["modules", "at least one"]),
         (lambda m, x, s: (m, x, s[:2]), ["3 counts and 2 seeds"]),
+        (lambda m, x, s: ([m[0], m[1], m[0]], x, s), ["none twice"]),
         (lambda m, x, s: ([*m[:2], small_vae(3, beta=0.5)], x, s), ["of one configuration"]),
-        (lambda m, x, s: (m, [*x[:2], x[2][:100]], s), ["[100, 400] cells"]),
+        (lambda m, x, s: (m, [*x[:2], x[2][:100]], s), ["[95, 380] cells"]),
         (lambda m, x, s: ([model.DependencyNetwork(3) for _ in m], x, s), ["noise can be given"]),
     ],
 )
@@ -359,6 +361,63 @@ def test_what_cannot_be_trained_together_raises_one_line(change, parts):
     with pytest.raises(ValueError) as error:
         training.fit_together(modules, counts, seeds=seeds)
     one_line(error, *parts)
+
+
+def test_models_trained_before_and_weights_that_are_held_fast_are_trained_together_as_alone():
+    modules, counts = several(dispersion="gene")
+    training.fit(modules[0], counts[0], max_epochs=1)
+    for module in modules:
+        module.log_theta.requires_grad_(False)
+    alone, before = copy.deepcopy(modules), [m.log_theta.clone() for m in modules]
+    training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=3)
+    for module, one, x, seed, theta in zip(modules, alone, counts, (1, 2, 3), before):
+        training.fit(one, x, seed=seed, max_epochs=3)
+        assert torch.equal(module.log_theta, theta)
+        np.testing.assert_allclose(module.heads.weight.detach(), one.heads.weight.detach(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_training_that_is_interrupted_leaves_the_weights_come_to():
+    modules, counts = several()
+    fresh, _ = several()
+
+    class Interrupted(minibatches.Dense):
+        def split(self, fraction, rng):
+            return type(self)(self.counts), minibatches.Dense(self.counts[:0])
+
+        def minibatches(self, size, rng):
+            yield self.counts[:200]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit_together(modules, [Interrupted(x) for x in counts], seeds=[1, 2, 3])
+    for module, was in zip(modules, fresh):
+        assert not module.training and not same_weights(weights_of(module), weights_of(was))
+
+
+def test_divergence_ends_an_epoch_at_once():
+    module = Scripted(at=3)
+    with pytest.raises(training.DivergenceError):
+        training.fit(module, CELLS, batch_size=10, validation_fraction=0.1)
+    assert len(module.seen) == 3 and module.n_validations == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, -40.0])
+def test_what_are_no_counts_diverges_and_does_not_crash(bad):
+    counts = base_counts(100)
+    counts[3, 1] = bad
+    if math.isnan(bad):
+        with pytest.raises(training.DivergenceError):
+            training.fit(small_vae(3), counts, max_epochs=2)
+    else:
+        with contextlib.suppress(training.DivergenceError):
+            training.fit(small_vae(3), counts, max_epochs=2)
+
+
+@pytest.mark.parametrize("counts", [np.zeros((5, 3)), [[1.0]], None])
+def test_counts_of_another_kind_are_refused(counts):
+    with pytest.raises(ValueError) as error:
+        training.fit(small_vae(3), counts)
+    one_line(error, "counts: a ", "must be a tensor")
 
 
 def test_an_option_that_there_is_not_is_refused():
@@ -486,15 +545,17 @@ def test_training_on_cuda_gives_finite_losses_close_to_those_on_the_cpu():
 
 
 @pytest.mark.gpu
-def test_an_epoch_waits_for_the_gpu_a_few_times_whatever_its_number_of_batches():
+@pytest.mark.parametrize("one", [True, False], ids=["alone", "together"])
+def test_an_epoch_waits_for_the_gpu_a_few_times_whatever_its_number_of_batches(one):
     waits = []
+    fit = training.fit if one else lambda module, x, **how: training.fit_together([module], [x], seeds=[0], **how)
     for batch_size in (500, 10):
         counts, module = base_counts(500).cuda(), small_vae(3).cuda()
         torch.cuda.set_sync_debug_mode("warn")
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                training.fit(module, counts, max_epochs=3, batch_size=batch_size)
+                fit(module, counts, max_epochs=3, batch_size=batch_size)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         waits.append(sum("synchroniz" in str(w.message) for w in caught))
