@@ -69,7 +69,7 @@ class _LogLikelihood(torch.autograd.Function):
             odds_of_not = pi_not / zero
             share = odds_of_not * nb_zero  # of zeros that the negative binomial part brings
             part = (odds + 1).reciprocal_()  # theta / (theta + mu)
-            full = (part * -share, (odds * part).sub_(ratio) * share, (1 - nb_zero) * pi * odds_of_not)
+            full = (part * -share, (-torch.expm1(-ratio)).sub_(ratio) * share, (1 - nb_zero) * pi * odds_of_not)
             gradient = tuple(g.expand(shape).contiguous() for g in full)
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts

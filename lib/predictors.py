@@ -353,7 +353,7 @@ class ZINBRegression(GeneByGene):
 
     link : "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
         standard generalised linear model. At large counts the latter explodes on a truth that is
-        linear; it is cut at 1e6 counts, so that its distances are finite
+        linear. Both are cut at 1e6 counts, so that distances are finite
     order : 2 for squares and products of the inputs beside them, without a penalty
     """
 
@@ -380,7 +380,7 @@ class ZINBRegression(GeneByGene):
             value = p[0] + x @ (p[4:] / scale)
             if self.link == "log":
                 return value.clamp(-math.log(self.largest), math.log(self.largest)).exp()
-            return torch.maximum(value, p[3].exp())
+            return torch.maximum(value, p[3].exp()).clamp(max=self.largest)
 
         p = maximise(lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
@@ -427,11 +427,11 @@ def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float,
     start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
 
     def total(p):
-        mu = torch.maximum(m, p[2].exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
+        mu = torch.maximum(m, p[2].clamp(max=12).exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
         return log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
 
     p = maximise(total, start, max_iter=50)
-    return float(p[2].exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
+    return float(p[2].clamp(max=12).exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
 
 
 def maximise(function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, max_iter: int = 200) -> torch.Tensor:
