@@ -443,3 +443,11 @@ def test_the_true_form_has_no_form_for_a_mechanism_of_ones_own(train):
     with pytest.raises(NotImplementedError, match="gene = 'own': true_form has no form for") as error:
         predictors.TrueForm().fit(adata).predict(adata, "own")
     assert "\n" not in str(error.value)
+
+
+def test_zinb_regression_with_identity_link_is_cut_where_no_count_can_be():
+    cells = dataset.get_mech_dataset(dataset.base_genes(400, 4, seed=1), "linear", parameters={"weights": [1.0, 1, 1, 1]}, seed=1)
+    fitted = predictors.ZINBRegression(list(cells.var_names[:4])).fit(cells)
+    far = dataset.with_counts(cells[:3].copy(), {"gene_0": np.array([1.0, 1e5, 1e9])})
+    mu = fitted.predict(far, "mech_linear").mu
+    assert mu[0] < 1e3 < mu[1] < 1e6 and mu[2] == 1e6
