@@ -358,7 +358,8 @@ def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int |
 
 
 def known(path: str | Path, marginal: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table that was written before, if its questions were the same ones: if its marginal's rows are these.
+    """Rows of a table that was written before, if its questions were the same ones: if its marginal's rows are these, all to 1 %, which
+    leaves room for another end of its fit and for no other cells.
 
     marginal : rows of `metrics.table` of the marginal's scores. Returns an empty table where there is none, or one of other
         questions; rows of seconds too, which 05_leaderboard.csv has in 05_seconds.csv beside it
@@ -373,7 +374,7 @@ def known(path: str | Path, marginal: pd.DataFrame) -> pd.DataFrame:
     theirs = table[(table["model"] == "marginal") & (table["scenario"] == SCENARIO) & ~table["metric"].isin(SECONDS)]
     keys = [k for k in metrics.KEYS if k != "model"]
     both = marginal.astype({"replicate": int}).merge(theirs.astype({"replicate": int}), on=keys, suffixes=("", "_known"))
-    same = len(both) == len(marginal) == len(theirs) and np.allclose(both["value"], both["value_known"], rtol=1e-3, atol=1e-8, equal_nan=True)
+    same = len(both) == len(marginal) == len(theirs) and np.allclose(both["value"], both["value_known"], rtol=1e-2, atol=1e-8, equal_nan=True)
     return table if same else table.iloc[:0]
 
 
