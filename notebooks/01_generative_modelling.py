@@ -316,16 +316,14 @@ misfits.mean().round(3).to_frame("total variation distance")
 # ## What it shows
 # In the default run:
 #
-# - **With the true ELBO the VAE recovers the laws about as well as maximum likelihood does.** Over ten
-#   replicates its squared error of $\mu$ is 1.10 times that of maximum likelihood on the same cells (0.038
-#   against 0.035 counts²; one constant: 7.4), and that of $\pi$ about the same. $\theta$ is less sharp (0.013
-#   against 0.007). In one replicate of the ten it stopped at twice the error; in four it came out ahead, as
-#   an estimate may that is not quite converged.
+# - **With the true ELBO the VAE recovers the laws as well as maximum likelihood does.** Over ten replicates its
+#   squared error of $\mu$ is 0.98 times that of maximum likelihood on the same cells (0.034 against 0.035 counts²; one
+#   constant: 7.4), from 0.90 to 1.06 in each, and those of $\theta$ and $\pi$ are the same too.
 # - **Below $\beta = 1$ it copies.** At $\beta = 0.02$ the decoded $\mu$ follows the count that the encoder saw
 #   (Figure 1c), and is five times as far from the truth as one constant for all genes. At $\beta = 0.3$ it
 #   is no better. A longer training makes it worse, since it copies more exactly.
 # - **With several cell types it finds most of what there is to find, not all**: the error of $\mu$ falls from 4.8
-#   (a law that ignores the types) to 1.05. The best that can be done without being told the types is 0.26
+#   (a law that ignores the types) to 1.06. The best that can be done without being told the types is 0.26
 #   (bayes); maximum likelihood that is told them has 0.014. Here the VAE loses to the simplest method,
 #   given labels.
 # - **Generated cells** have the counts of simulated ones and can't be told from them by UMAP, which isn't a

@@ -261,6 +261,6 @@ metrics.readable(held, "de_precision", columns="scenario")
 # - **With the wrong form, arithmetic on mean counts can be worse**: extrapolated to the held-out type, the fold
 #   change gets the additive drug wrong by 0.076 nats, three times as far off as latent arithmetic.
 # - **Nobody foresees a cell-type-specific effect.** All predictors carry the mean effect of the seen types
-#   to the last one, whose own is larger. By KL latent arithmetic is least wrong there (0.27 nats against
+#   to the last one, whose own is larger. By KL latent arithmetic is least wrong there (0.26 nats against
 #   0.31 and 0.48), by CRPS and by the error of the mean the mean shift is; all are more than a hundred
 #   times as far from the truth as a fit to treated cells. That information isn't in the data.
