@@ -7,7 +7,7 @@ usage() {
 Perturbation Lab: every figure and table from one command.
 
   ./run_all.sh          run notebooks 01 to 06 and rewrite figures/, figures/tables/ and the outputs
-                        in notebooks/*.ipynb (about 50 minutes on 2 cores)
+                        in notebooks/*.ipynb (about 30 minutes on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
   ./run_all.sh test     the test suite, with a tiny run of all notebooks
@@ -19,7 +19,7 @@ Perturbation Lab: every figure and table from one command.
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)
   ./run_all.sh bench    time and memory, side by side with plain code and published packages (the environment of peers), into
-                        benchmarks/ and Figure 9 (about 40 minutes; NAME ... for some of them, --help for the names)
+                        benchmarks/ and Figure 9 (about 25 minutes; NAME ... for some of them, --help for the names)
   ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with in one file
                         to mail, from what the last full run and sweeps have left (seconds)
   ./run_all.sh --help   this text

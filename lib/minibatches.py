@@ -33,7 +33,7 @@ class Dense:
     """Counts (n_cells, n_genes) as a tensor, on the device that they are trained on."""
 
     def __init__(self, counts: torch.Tensor):
-        self.counts = counts
+        self.counts, self.n_genes = counts, counts.shape[1]
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -58,7 +58,7 @@ class Sparse:
     """Counts (n_cells, n_genes) as a sparse matrix, of which a batch at a time is made dense."""
 
     def __init__(self, counts: sparse.spmatrix):
-        self.counts = sparse.csr_matrix(counts)
+        self.counts, self.n_genes = sparse.csr_matrix(counts), counts.shape[1]
 
     def __len__(self) -> int:
         return self.counts.shape[0]

@@ -11,6 +11,7 @@ What `write` makes is what `dataset.concat(chunks).write_h5ad(path)` would make,
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -147,6 +148,8 @@ def _append_all(scratch, path, chunks, compressed):
                     _append(f["layers"][name], layer, array_options)
                 _append_obs(f["obs"], chunk.obs, n_cells, codes, array_options)
             n_cells += chunk.n_obs
+            del chunk
+            gc.collect()  # AnnData and its layers refer to each other: chunks would linger until Python looks for such
         if first is None:
             raise ValueError("chunks: has no cells; must have at least one")
         with _one_line(path):

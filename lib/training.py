@@ -314,7 +314,7 @@ class _Stack:
     def losses(self, cells, seeds):
         self.shared.eval()
         noises = [torch_generator(seed, "validation noise", self.device) for seed in seeds]
-        each = zip(*(_on(self.device, c.in_order(4096)) for c in cells))
+        each = zip(*(_in_order(self.device, c) for c in cells))
         return list(torch.cat([self._losses(batches, noises) for batches in each], dim=1).double().cpu())
 
     def state(self, place):
@@ -358,7 +358,12 @@ def losses_of(module: nn.Module, counts: torch.Tensor, seed: int | tuple[int, ..
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    return torch.cat([module.loss(batch, noise) for batch in _on(device, cells_of(counts).in_order(4096))]).double().cpu()
+    return torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]).double().cpu()
+
+
+def _in_order(device, cells):
+    """All cells in order, on a device, so many at a time that what is computed of them doesn't outgrow that of minibatches."""
+    return _on(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
 
 
 def _on(device, batches):

@@ -394,6 +394,22 @@ def test_a_training_that_is_interrupted_leaves_the_weights_come_to():
         assert not module.training and not same_weights(weights_of(module), weights_of(was))
 
 
+def test_validation_of_many_genes_goes_by_few_cells_at_a_time():
+    class Recording(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.sizes = nn.Parameter(torch.zeros(())), []
+
+        def loss(self, x, generator):
+            self.sizes.append(len(x))
+            return self.w + x[:, 0]
+
+    for n_genes, largest in ((20, 4096), (2000, 524), (3_000_000, 1)):
+        module = Recording()
+        assert len(training.losses_of(module, torch.zeros(5, 1).expand(5, n_genes) if n_genes > 1e6 else torch.zeros(5000, n_genes))) in (5, 5000)
+        assert max(module.sizes) == largest
+
+
 def test_divergence_ends_an_epoch_at_once():
     module = Scripted(at=3)
     with pytest.raises(training.DivergenceError):
