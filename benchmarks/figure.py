@@ -46,4 +46,5 @@ def _growth(ax: plt.Axes, points: pd.DataFrame, over: str, what: str) -> None:
         ax.plot(n, cost, "o-", color=TASK_COLOURS[task], ms=2.5, lw=0.8, label=text)
     fixed = f"{AT_GENES} genes" if over == "cells" else f"{AT_CELLS:,} cells"
     ax.set(xscale="log", yscale="log", xlabel=f"{over} ({fixed})", ylabel="CPU seconds" if what == "cpu_seconds" else "memory beyond the input, MB")
+    ax.set_ylim(top=40 * points[what].max())  # room for the legend
     ax.legend(fontsize=4.5, title="slope of the last three", title_fontsize=4.5, loc="upper left")
