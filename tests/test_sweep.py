@@ -435,3 +435,28 @@ def test_a_parameter_with_the_name_of_a_key_keeps_both():
     table = table_of([{"mechanism": "hill"}, {"mechanism": "linear"}])
     assert set(table["swept_mechanism"]) == {"hill", "linear"} and "mechanism" in table
     assert len(sweeps.figure(table, ["mechanism"]).axes) == 1
+
+
+ASTRAY = """
+import os, socket, sys, tempfile, time
+from workflow import fork
+
+with tempfile.TemporaryDirectory() as scratch:
+    if sys.argv[1] == "kernel":
+        kernel = fork.Kernel(socket.socketpair()[0])
+        os.write(kernel.tell, b"no json\\n")
+        kernel.wait()
+    else:
+        server, held = fork.start(f"{scratch}/server", lambda arguments, kernel: time.sleep(0.5) or 0)
+        with socket.socket(socket.AF_UNIX) as connection:  # that doesn't wait for the answer
+            connection.connect(f"{scratch}/server")
+            connection.sendall(b"[]\\n")
+        time.sleep(1.5)
+    print("there" if os.path.exists(scratch) else "gone", flush=True)
+"""
+
+
+@pytest.mark.parametrize("who", ["kernel", "run"])
+def test_a_fork_that_goes_astray_clears_nothing_of_its_parents_away(who):
+    done = subprocess.run([sys.executable, "-c", ASTRAY, who], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "there\n", done.stderr

@@ -72,8 +72,10 @@ def _serve(listening, lifeline, do):
 
             traceback.print_exc()
         finally:
-            connection.sendall(f"{code}\n".encode())
-            os._exit(code)
+            try:
+                connection.sendall(f"{code}\n".encode())
+            finally:  # whoever asked may be gone; a fork must not go back to where its parent was, and clear that away
+                os._exit(code)
 
 
 def _die_with(lifeline):
@@ -103,21 +105,30 @@ class Kernel:
             os.close(self.tell)
             connection.close()  # else whoever waits at its other end doesn't see that the run has died
             said = os.fdopen(told, closefd=False).readline()
-            if not said:
-                os._exit(0)
-            _die_with(told)
-            arguments, environment, log = json.loads(said)
-            os.environ.clear()
-            os.environ.update(environment)
-            messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(messages, 1)
-            os.dup2(messages, 2)
-            from ipykernel.kernelapp import IPKernelApp
+            code = 1
+            try:
+                if said:
+                    self._become(told, *json.loads(said))
+                code = 0
+            except BaseException:
+                import traceback
 
-            sys.argv = ["ipykernel_launcher", *arguments]
-            IPKernelApp.launch_instance(argv=arguments)
-            os._exit(0)
+                traceback.print_exc()
+            finally:  # as the run: never back to where its parent was
+                os._exit(code)
         os.close(told)
+
+    def _become(self, told: int, arguments: list[str], environment: dict[str, str], log: str) -> None:
+        _die_with(told)
+        os.environ.clear()
+        os.environ.update(environment)
+        messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(messages, 1)
+        os.dup2(messages, 2)
+        from ipykernel.kernelapp import IPKernelApp
+
+        sys.argv = ["ipykernel_launcher", *arguments]
+        IPKernelApp.launch_instance(argv=arguments)
 
     def launch(self, arguments: list[str], environment: dict[str, str], log: str) -> None:
         """Become a kernel, with what it says outside of cells at the end of a file."""
