@@ -19,7 +19,7 @@ Perturbation Lab: every figure and table from one command.
                         them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
                         notebook 05 shows (about 25 minutes on 2 cores)
   ./run_all.sh bench    time and memory, side by side with plain code and published packages (the environment of peers), into
-                        benchmarks/ and Figure 9 (about 25 minutes; NAME ... for some of them, --help for the names)
+                        benchmarks/ and Figure 9 (about 20 minutes; NAME ... for some of them, --help for the names)
   ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with in one file
                         to mail, from what the last full run and sweeps have left (seconds)
   ./run_all.sh --help   this text

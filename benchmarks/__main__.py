@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import cases, figure, growth
-from benchmarks.measure import ROOT, in_a_process, machine, table
+from benchmarks.measure import ROOT, in_a_process, machine, read
+from workflow.finish import put_between
 
 
 def main() -> None:
@@ -33,13 +34,13 @@ def main() -> None:
             pd.DataFrame(growth.points(given.share)).to_csv(given.out / "growth.csv", index=False, float_format="%.3g")
             continue
         print(f"{name}: {cases.CASES[name].__doc__}", flush=True)
-        rows = table(in_a_process("benchmarks.cases", name, given.share)).assign(case=name, machine=machine())
+        rows = pd.DataFrame(in_a_process("benchmarks.cases", name, given.share)).assign(case=name, machine=machine())
         for _, r in rows.iterrows():
             print(f"  {r['setting']} | {r['measure']}: {r['ours']:.4g}" + (f", {r['reference_is']} {r['reference']:.4g}" if pd.notna(r["reference"]) else "")
                   + (f", ratio {r['ratio']:.3g}" if pd.notna(r["ratio"]) else "") + (f" ({r['reach']}: {r['reached']})" if r["reach"] else ""), flush=True)  # fmt: skip
         path = given.out / "results.csv"
         if path.exists():
-            before = pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})
+            before = read(given.out)
             rows = pd.DataFrame([*before[before["case"] != name].to_dict("records"), *rows.to_dict("records")])
         order = {case: i for i, case in enumerate(cases.CASES)}
         rows.sort_values("case", key=lambda c: c.map(order), kind="stable").to_csv(path, index=False, float_format="%.4g")
@@ -51,7 +52,7 @@ def main() -> None:
 
 def as_markdown(folder: Path) -> str:
     """The results in words and three digits."""
-    rows = pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})
+    rows = read(folder)
     digits = lambda value: "" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     shown = rows.assign(**{c: rows[c].map(digits) for c in ("ours", "reference", "ratio")})
     shown["reference"] = [f"{value} ({what})" if value else "" for value, what in zip(shown["reference"], shown["reference_is"])]
@@ -61,9 +62,7 @@ def as_markdown(folder: Path) -> str:
 
 def write_readme(folder: Path) -> None:
     """Put the results into README.md beside them, between its two marks."""
-    path = folder / "README.md"
-    before, mark, rest = path.read_text().partition("<!-- results: written by ./run_all.sh bench -->\n")
-    path.write_text(f"{before}{mark}{as_markdown(folder)}<!-- end of results -->{rest.partition('<!-- end of results -->')[2]}")
+    put_between(folder / "README.md", "<!-- results: written by ./run_all.sh bench -->\n", "<!-- end of results -->", as_markdown(folder))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import ROOT, alternating, cpu_seconds, in_a_process, resident, row, seconds, slope, traced_peak
+from benchmarks.measure import (
+    ROOT,
+    alternating,
+    cpu_seconds,
+    in_a_process,
+    passed_on,
+    resident,
+    row,
+    seconds,
+    slope,
+    traced_peak,
+)
 from lib import dataset, maximum_likelihood, metrics, ondisk, perturb, zinb
 
 
@@ -55,9 +66,7 @@ def write(share: float) -> None:
     taken = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DISK")) as folder:
         for n in sizes:
-            rows = in_a_process("benchmarks.cases", "write_once", n, f"{folder}/cells.h5ad")
-            for values in rows:
-                row(*(values[c] for c in ("benchmark", "setting", "measure", "ours", "reference", "reference_is", "ratio", "reach")))
+            rows = passed_on(in_a_process("benchmarks.cases", "write_once", n, f"{folder}/cells.h5ad"))
             taken.append(rows[1]["ours"])
     row("write", f"{sizes[1]:,} to {sizes[2]:,} cells", "slope of log CPU seconds over log cells", slope(sizes[1:], taken[1:]), reach="<= 1.1")
 
@@ -181,10 +190,7 @@ def from_disk(share: float) -> None:
                 mine, its, ratio = alternating(lambda: epoch(disk), lambda sparse=sparse: epoch(sparse), rounds=3, measure=seconds)
                 row("training from disk", f"{n:,} x 2,000", "cells a second", n / mine, n / its, "the same counts in memory, sparse", ratio, ">= 0.8")
             else:
-                rows = in_a_process("benchmarks.cases", "train_once", path)
-                for values in rows:
-                    row(*(values[c] for c in ("benchmark", "setting", "measure", "ours")))
-                peaks.append(rows[1]["ours"])
+                peaks.append(passed_on(in_a_process("benchmarks.cases", "train_once", path))[1]["ours"])
     row("training from disk", f"{sizes[2]:,} against {sizes[1]:,} cells", "peak memory, ratio", peaks[1] / peaks[0], reach="<= 1.1")
 
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from benchmarks.growth import AT_CELLS, AT_GENES, TASKS
-from benchmarks.measure import slope
+from benchmarks.measure import read, slope
 from lib import plotting
 
 TASK_COLOURS = {"simulate": "#882255", "fit": "#009E73", "score": "#E69F00", "train": "#0072B2"}
@@ -16,7 +16,7 @@ TASK_COLOURS = {"simulate": "#882255", "fit": "#009E73", "score": "#E69F00", "tr
 
 def draw(folder: Path, figures: Path) -> None:
     """From results.csv and growth.csv in `folder`, into `figures`."""
-    results = pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})
+    results = read(folder)
     growth = pd.read_csv(folder / "growth.csv")
     fig, axes = plotting.figure([["a", "b", "c"], ["a", "d", "e"]], 183, 105, width_ratios=[1.5, 1, 1])
     _ratios(axes["a"], results)
@@ -33,13 +33,13 @@ def _ratios(ax: plt.Axes, results: pd.DataFrame) -> None:
         ax.plot([1, row.ratio], [i, i], color="0.8", lw=0.8, zorder=0)
         ax.plot(row.ratio, i, "o", color=plotting.COLOURS["vae"], ms=3.5)
         ax.plot([limit, limit], [i - 0.3, i + 0.3], color=plotting.TRUTH, lw=1)
-    ax.set_yticks(range(len(rows)), [f"{r.benchmark}: {r.setting}\nagainst {r.reference_is}" for r in rows.itertuples()], fontsize=4.5)
+    ax.set_yticks(range(len(rows)), [f"{r.benchmark}: {r.setting}\nagainst {r.reference_is}" for r in rows.itertuples()], fontsize=plotting.SMALL)
     ax.set(xscale="log", xlabel="times as fast as the reference; bar: to be reached", ylim=(len(rows) - 0.5, -0.5))
     ax.axvline(1, color="0.6", lw=0.6)
 
 
 def _growth(ax: plt.Axes, points: pd.DataFrame, over: str, what: str) -> None:
-    """One line a task, with its slope from the third of the points on, where fixed costs no longer count."""
+    """One line a task, with its slope over the last three points, where fixed costs count least."""
     for task, part in points.groupby("task", sort=False):
         n, cost = part[f"n_{over}"].to_numpy(), part[what].to_numpy()
         text = f"{TASKS[task]} ({slope(n[-3:], cost[-3:]):.2f})" if len(n) >= 3 else TASKS[task]
@@ -47,4 +47,4 @@ def _growth(ax: plt.Axes, points: pd.DataFrame, over: str, what: str) -> None:
     fixed = f"{AT_GENES} genes" if over == "cells" else f"{AT_CELLS:,} cells"
     ax.set(xscale="log", yscale="log", xlabel=f"{over} ({fixed})", ylabel="CPU seconds" if what == "cpu_seconds" else "memory beyond the input, MB")
     ax.set_ylim(top=40 * points[what].max())  # room for the legend
-    ax.legend(fontsize=4.5, title="slope of the last three", title_fontsize=4.5, loc="upper left")
+    ax.legend(fontsize=plotting.SMALL, title="slope of the last three", title_fontsize=plotting.SMALL, loc="upper left")

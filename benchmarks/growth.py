@@ -12,7 +12,7 @@ from benchmarks.measure import cpu_seconds, forget_peak, in_a_process, resident
 
 CELLS, GENES = (1000, 10_000, 100_000, 1_000_000), (20, 100, 500, 2000, 5000)
 AT_GENES, AT_CELLS = 100, 10_000  # what is held fixed over cells, and over genes
-TASKS = {"simulate": "simulate", "fit": "fit laws", "score": "score one gene", "train": "train a VAE, an epoch"}
+TASKS = {"simulate": "simulate", "fit": "fit laws", "score": "score one gene", "train": "VAE, an epoch"}
 
 
 def point(task: str, n_cells: int, n_genes: int) -> None:

@@ -69,6 +69,13 @@ def in_a_process(module: str, *arguments) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+def passed_on(rows: list[dict]) -> list[dict]:
+    """Rows of another process, printed again as rows of this one."""
+    for values in rows:
+        print(json.dumps(values), flush=True)
+    return rows
+
+
 def row(benchmark: str, setting: str, measure: str, ours: float, reference=None, reference_is="", ratio=None, reach="") -> dict:
     """A row of the results, printed as JSON.
 
@@ -97,6 +104,6 @@ def slope(x, y) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-def table(rows: list[dict]) -> pd.DataFrame:
-    """Rows as a table, numbers to three digits."""
-    return pd.DataFrame(rows, columns=COLUMNS)
+def read(folder: Path) -> pd.DataFrame:
+    """results.csv in a folder: text, empty where there is none, and numbers, NaN where there is none."""
+    return pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})

@@ -159,9 +159,10 @@ def _fit(models, counts, seeds):
     for epoch in range(1, options.max_epochs + 1):
         models.train(min(1.0, (epoch - 1) / options.warmup) if options.warmup else 1.0)
         total, norms, seen, started = 0.0, 0.0, 0, rates[step] if rates else None
-        models.set_rates([rates[step] if rates else courses[i].rate for i in running])
+        if not rates:
+            models.set_rates([courses[i].rate for i in running])
         for batches in zip(*(_on(device, parts[i][0].minibatches(options.batch_size, shuffles[i])) for i in running), strict=True):
-            if rates and seen:
+            if rates:
                 models.set_rates([rates[step]] * len(running))
             losses, norm = models.step(batches, [noises[i] for i in running])
             total, norms, step, seen = total + losses * len(batches[0]), norms + norm, step + 1, seen + len(batches[0])
@@ -299,7 +300,6 @@ class _Stack:
         keep = (self.options.clip / (norm + 1e-6)).clamp(max=1)
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay
-        rate = self.rates
         with torch.no_grad():
             for name, w, g in zip(names, weights, gradients):  # Loshchilov and Hutter (arXiv 1711.05101), algorithm 2
                 of_each = lambda value, n=w.ndim: value.view(-1, *[1] * (n - 1))
@@ -307,7 +307,7 @@ class _Stack:
                 first = self.first[name].lerp_(g, 1 - b1)
                 second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
                 denominator = (second.sqrt() / math.sqrt(1 - b2**self.n_steps)).add_(1e-8)
-                w.mul_(1 - of_each(rate) * decay).sub_(of_each(rate / (1 - b1**self.n_steps)) * (first / denominator))
+                w.mul_(1 - of_each(self.rates) * decay).sub_(of_each(self.rates / (1 - b1**self.n_steps)) * (first / denominator))
         return losses.detach(), norm
 
     @torch.no_grad()

@@ -92,11 +92,15 @@ def readme_summary(tables: Path) -> str:
 
 def _publish_readme() -> None:
     readme = Path("README.md")
-    head, start, rest = readme.read_text().partition("<!-- summary: written by ./run_all.sh -->\n")
-    tail = rest[rest.index("<!-- end of summary -->") :]
-    scratch = Path(".README.md")
-    scratch.write_text(head + start + readme_summary(Path("figures/tables")) + tail)
-    os.replace(scratch, readme)
+    put_between(readme, "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->", readme_summary(Path("figures/tables")))
+
+
+def put_between(path: Path, start: str, end: str, text: str) -> None:
+    """Put `text` between two marks of a file, for what was there; a whole file or none."""
+    head, mark, rest = path.read_text().partition(start)
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(head + mark + text + rest[rest.index(end) :])
+    os.replace(scratch, path)
 
 
 def stamp(target: str) -> None:
