@@ -72,7 +72,7 @@ class ScVI:
     def train(self, n_epochs: int) -> None:
         """So many epochs more."""
         self.model.train(
-            max_epochs=n_epochs, accelerator="cpu", devices=1, train_size=0.95, enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=n_epochs, accelerator="cpu", devices=1, train_size=1.0, enable_progress_bar=False, enable_model_summary=False,
             plan_kwargs={"n_epochs_kl_warmup": 10},
         )  # fmt: skip
 
