@@ -3,6 +3,9 @@ import copy
 import math
 import os
 import pickle
+import platform
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -586,3 +589,30 @@ def test_models_trained_together_on_a_gpu_are_those_trained_alone():
     histories = training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=5)
     for one, x, seed, history in zip(alone, counts, (1, 2, 3), histories):
         np.testing.assert_allclose(history, training.fit(one, x, seed=seed, max_epochs=5), rtol=1e-3)
+
+
+PAGES_OF_A_STEP = """
+import resource, torch
+from lib import model, training
+torch.set_num_threads(1)
+counts = torch.poisson(torch.full((600, 2000), 2.0), generator=torch.Generator().manual_seed(0))
+vae = model.ZINBVAE(2000, n_layers=1)
+pages = []
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    training.fit(vae, counts, max_epochs=4, batch_size=300, validation_fraction=0)
+    pages.append((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8)
+print(training.keep_freed_memory(), pages[1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no mallopt")
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_of_a_step_is_kept_for_the_next_unless_settings_of_the_user_say_otherwise(kept):
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    if not kept:
+        own["MALLOC_TRIM_THRESHOLD_"] = "131072"
+    done = subprocess.run([sys.executable, "-c", PAGES_OF_A_STEP], env=own, capture_output=True, text=True, check=True)
+    said, pages = done.stdout.split()
+    assert said == str(kept)
+    assert (int(pages) < 200) == kept  # of 4 KB; a step computes with some 40 MB
