@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -118,7 +119,7 @@ def fit(module: nn.Module, counts: torch.Tensor, *, seed: int | tuple[int, ...] 
     return _finished(_One(module, Options(**options)), [counts], [seed])[0]
 
 
-def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds: list, **options) -> list[pd.DataFrame]:
+def fit_together(modules: list[nn.Module], counts: list[torch.Tensor], *, seeds: Sequence, **options) -> list[pd.DataFrame]:
     """As `fit`, of several modules of one kind and size at once, each with counts and a seed of its own.
 
     Their weights are stacked (torch.func), so that a step of all costs about as many calls as a step of one. Each ends

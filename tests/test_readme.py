@@ -37,7 +37,7 @@ def test_shell_commands_exist():
 
 
 def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
-    first, large, model, second = blocks("python")
+    first, large, several, model, second = blocks("python")
     assert len(first.splitlines()) <= 13 and len(second.splitlines()) <= 11
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -47,12 +47,14 @@ def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert "skill_kl" in capsys.readouterr().out
     exec(large.replace("1_000_000", "2_000"), names)
     assert names["some"].n_obs == 1000 and len(names["vae"].history) == 2
+    exec(several, names)
+    assert [len(history) for history in names["histories"]] == [20] * 8
     exec(second, {})
     assert "mine" in capsys.readouterr().out
 
 
 def test_the_model_of_ones_own_is_the_one_that_is_tested():
-    _, _, code, _ = blocks("python")
+    _, _, _, code, _ = blocks("python")
     assert len(code.splitlines()) <= 25
     imports, _, model = code.partition("\n\n\n")
     source = (ROOT / "tests" / "models_of_ones_own.py").read_text()
