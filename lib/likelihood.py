@@ -21,7 +21,7 @@ def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, 
     """ZINB log-likelihood for training: differentiable, once, in mu, theta and the logit of pi.
 
     counts : whole numbers of at least 0
-    mu, theta, logit_pi : tensors that broadcast with the counts and each other, in one float type. Where theta or pi are
+    mu, theta, logit_pi : tensors that broadcast with the counts and each other, all float32 or all float64. Where theta or pi are
         constants of a gene, hand them over as (n_genes,): what depends on them alone is then computed once a gene
 
     Returns a tensor of log-probabilities in nats. Both it and its gradients are finite for mu
@@ -130,7 +130,7 @@ def _of_counts(counts, mu, theta, rests_of_theta):
     """
     k1, above, both = counts + 1, counts - mu, theta + counts
     near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(above)  # log((theta + k) / (theta + mu))
-    above /= theta + mu
+    above = above / (theta + mu)
     rests, of_factorial = _rests(both), _factorial_rest(k1)
     halves = (both / theta * k1).log_()
     stirling = (both * near).add_(torch.log(mu / k1).mul_(counts)).sub_(halves, alpha=0.5).add_(1 - _HALF_LOG_2PI)
@@ -170,7 +170,7 @@ def _polynomial(x, *coefficients):
 def _factorial_rest(k1):
     """log Gamma(k + 1) less Stirling's formula, as in `_rests`, for k + 1 = 1, 2, 3 ..."""
     missing = _missing_in_series(k1.dtype, k1.device)
-    return _factorial_series(k1).add_(missing.index_select(0, k1.clamp(1, 32).nan_to_num_(32.0).int().view(-1)).view(k1.shape))
+    return _factorial_series(k1).add_(missing.index_select(0, k1.clamp(1, 32).nan_to_num_(32.0).int().reshape(-1)).view(k1.shape))
 
 
 def _factorial_series(k1):

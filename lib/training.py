@@ -377,21 +377,23 @@ def _on(device, batches):
 
 
 @functools.lru_cache
-def keep_freed_memory(most: int = 512 * 2**20) -> bool:
-    """Have glibc keep up to `most` bytes that were freed, for the rest of the process, and say whether it does.
+def keep_freed_memory() -> bool:
+    """Have glibc keep about 512 MiB of what is freed, in blocks of up to 32 MiB, for the rest of the process, and say whether it does.
 
     A step of training frees what it has computed. By default glibc hands that back to the system and has it faulted in again
-    at the next step, zeroed page by page: a third of the time at 2,000 genes on a virtual machine. Settings of the user's own
-    (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are; other C libraries have no such option.
+    at the next step, zeroed page by page: a third of the time at 2,000 genes on a virtual machine. Thresholds that the user has
+    set in the environment (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are; other C libraries have none.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    thresholds = ("trim_threshold", "mmap_threshold", "top_pad")
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if any(f"MALLOC_{name.upper()}_" in os.environ or f"glibc.malloc.{name}" in tunables for name in thresholds):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    return bool(mallopt(mmap_threshold, 32 * 2**20) and mallopt(trim_threshold, most))  # 32 MiB is the most that it takes
+    return bool(mallopt(mmap_threshold, 32 * 2**20) and mallopt(trim_threshold, 512 * 2**20))  # 32 MiB is the most that it takes
 
 
 def save(module: nn.Module, path: str | Path) -> None:

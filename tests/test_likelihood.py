@@ -78,6 +78,8 @@ SHAPES = {
     "a column and several values": [(30, 1), (30, 5), (1,), (1,)],
     "a pi an entry": [(30, 7), (7,), (7,), (30, 7)],
     "a pi an entry, a mu a cell": [(30, 7), (30, 1), (), (30, 7)],
+    "several thetas": [(30, 7), (30, 7), (3, 1, 7), (7,)],
+    "a theta an entry": [(7,), (7,), (30, 7), (7,)],
     "no cells": [(0, 7), (0, 7), (7,), (7,)],
 }
 
@@ -91,6 +93,19 @@ def test_value_and_gradients_are_those_of_the_plain_formula(shapes, way):
     upstream = torch.tensor(np.random.default_rng(1).normal(size=value.shape))
     for gradient, expected in zip(torch.autograd.grad(value, parameters, upstream), torch.autograd.grad(plain, parameters, upstream)):
         np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_counts_may_lie_column_by_column(way):
+    counts, *parameters = drawn((30, 7), (30, 7), (7,), (30, 7))
+    value = log_likelihood(counts.t().contiguous().t(), *parameters)
+    np.testing.assert_array_equal(value.detach(), log_likelihood(counts, *parameters).detach())
+
+
+def test_models_that_differ_in_theta_alone_may_be_stacked(way):
+    counts, mu, theta, logit_pi = drawn((30, 7), (30, 7), (3, 7), (7,))
+    value = torch.func.vmap(log_likelihood, in_dims=(None, None, 0, None))(counts, mu, theta, logit_pi)
+    plain = torch.stack([plain_log_likelihood(counts, mu, one, logit_pi) for one in theta])
+    np.testing.assert_allclose(value.detach(), plain.detach(), rtol=1e-9, atol=1e-9)
 
 
 def test_only_what_asks_for_a_gradient_gets_one():

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lib import dataset, maximum_likelihood, minibatches, model, training
 from tests.agreement import one_line
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
 
 
 class Scripted(nn.Module):
@@ -610,9 +612,8 @@ print(training.keep_freed_memory(), pages[1])
 @pytest.mark.parametrize("kept", [True, False])
 def test_memory_of_a_step_is_kept_for_the_next_unless_settings_of_the_user_say_otherwise(kept):
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    if not kept:
-        own["MALLOC_TRIM_THRESHOLD_"] = "131072"
-    done = subprocess.run([sys.executable, "-c", PAGES_OF_A_STEP], env=own, capture_output=True, text=True, check=True)
+    own |= {"MALLOC_ARENA_MAX": "4"} if kept else {"MALLOC_TRIM_THRESHOLD_": "131072"}
+    done = subprocess.run([sys.executable, "-c", PAGES_OF_A_STEP], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     said, pages = done.stdout.split()
     assert said == str(kept)
-    assert (int(pages) < 200) == kept  # of 4 KB; a step computes with some 40 MB
+    assert (int(pages) < 5000) == kept  # of 4 KB: about 100, against 20,000 or more
