@@ -323,7 +323,7 @@ misfits.mean().round(3).to_frame("total variation distance")
 #   (Figure 1c), and is five times as far from the truth as one constant for all genes. At $\beta = 0.3$ it
 #   is no better. A longer training makes it worse, since it copies more exactly.
 # - **With several cell types it finds most of what there is to find, not all**: the error of $\mu$ falls from 4.8
-#   (a law that ignores the types) to 1.06. The best that can be done without being told the types is 0.26
+#   (a law that ignores the types) to 1.05. The best that can be done without being told the types is 0.26
 #   (bayes); maximum likelihood that is told them has 0.014. Here the VAE loses to the simplest method,
 #   given labels.
 # - **Generated cells** have the counts of simulated ones and can't be told from them by UMAP, which isn't a

@@ -223,7 +223,7 @@ metrics.readable(dispersion, "skill_kl", columns="metric").join([metrics.readabl
 #   predicts the marginal law in every cell. The base genes are independent, so a code of them costs as
 #   many nats as it saves, and what it would save on the six mechanistic genes doesn't pay for a code
 #   precise enough to tell their laws. Every simple baseline beats it.
-# - **With a small $\beta$ it learns some** (skill 0.41 to 0.63), and loses the marginal laws (notebook 1).
+# - **With a small $\beta$ it learns some** (skill 0.42 to 0.64), and loses the marginal laws (notebook 1).
 # - **Trained on the hidden genes alone it learns most** (0.63 to 0.83). The conditional VAE beats every
 #   baseline on the polynomial, interaction, hill and threshold mechanisms; none of these is known to any
 #   model here.

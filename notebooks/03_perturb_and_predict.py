@@ -230,7 +230,7 @@ metrics.readable(summary, "off_target_kl", columns="metric")
 # - **Pairs** are harder than single genes for the conditional VAE (0.53 to 0.86) and most others; the right form
 #   loses nothing (ZINB regression on the linear mechanism, 0.99).
 # - **Off target**, an honest model should say the marginal law again. The ELBO's VAE does (0.0002 nats), the
-#   baselines and the conditional VAE nearly (0.002 to 0.007); the copying VAE doesn't (0.39): it reads noise
+#   baselines and the conditional VAE nearly (0.002 to 0.007); the copying VAE doesn't (0.38): it reads noise
 #   of the other genes as signal.
 # - No model has the right $\theta$ (Figure 3a, second row): what it gets wrong of $\mu$ in a cell looks to it
 #   like dispersion.

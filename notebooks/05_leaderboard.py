@@ -279,14 +279,14 @@ pd.DataFrame(judged, index=shown).T.round(3) if judged else "not there: ./run_al
 #
 # - **One model can have both.** The dependency network has a skill of 0.95 to 0.995 in held-out cells and
 #   inside the doses, for each of the first five mechanisms, while the base genes' laws are those of maximum likelihood
-#   (0.035 counts²) and the off-target KL is 0.00015 nats. For the threshold, where it is lowest, the fitted true form is
-#   no better: what is missing there, 10,000 cells don't tell. Beyond the doses it holds for all of these but the
+#   (0.035 counts²) and the off-target KL is 0.00015 nats. For the threshold it is as near as the
+#   fitted true form: what is missing there, 10,000 cells don't tell. Beyond the doses it holds for all of these but the
 #   polynomial, whose interval is wide: a square that is a little wrong inside is very wrong far out.
 # - **It has both where its form is right.** On the gate, which isn't a function of one weighted sum, it falls to 0.6, and
 #   beyond the doses it does harm. An MLP and the conditional VAE, which assume no form, reach 0.8 on the gate and 0.75
 #   beyond, but 0.54 to 0.88 on the others. No model here is the best on everything.
 # - **Right features are half of it.** ZINB regression matches the fitted true form on the linear mechanism and on no other. With
-#   squares and products it gains on polynomial and interaction, to 0.76 and 0.85; without a penalty it pays off target and beyond.
+#   squares and products it gains on polynomial and interaction, to 0.74 and 0.81; without a penalty it pays off target and beyond.
 # - **The VAE learns the marginals or copies.** At $\beta = 1$ it has the laws of the base genes and no mechanism; at the
 #   proof of concept's it has a share of the mechanisms, and is wrong about the base genes a thousand times as much.
 #   scVI is between, at 0.06 to 0.14 inside.
