@@ -128,9 +128,9 @@ readable(genes, ["n_parents", "n_genes"], "n_genes")
 #   far above one constant for all genes (7, notebook 1); at $\beta = 1$ it has the laws (0.04 to 0.05) and no mechanism. Between the two there is no
 #   place where both are right: at 0.7 it has 0.2 to 0.4 of the mechanism and errors of 6 to 12. A larger latent space
 #   copies more: skill rises from 0.27 with two variables to 0.65 with 20 at the smallest $\beta$, and the laws are as wrong.
-# - **More genes cost everyone but the sparse models.** From 20 to 200 genes the dependency network and boosting lose little (0.83 to 0.95, and about
+# - **More genes cost everyone but the sparse models.** From 20 to 200 genes the dependency network and boosting lose little (0.81 to 0.93, and about
 #   0.5 or 0.27), while the MLP falls from 0.84 to 0.54 with two parents and from 0.55 to 0.17 with ten, the conditional VAE further,
 #   and ZINB regression, which has no penalty, does harm. **With 500 genes and 3,000 cells** boosting alone stands as it was: networks that assume no form learn nothing.
 #   The dependency network keeps the linear mechanism (0.97 and 0.98), but with more than 400 genes its index has no squares and products, and
-#   with two parents on hill two of its three fits do harm (−4.3 and −1.7).
+#   with two parents on hill all three fits do harm (−1.0 to −3.3).
 #   It wins nothing on boosting's ground: with two parents among 20 genes the networks that assume no form are as good.
