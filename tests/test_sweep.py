@@ -182,7 +182,9 @@ def test_a_sweep_outlives_its_terminal_under_nohup(house):
     running = subprocess.Popen(["nohup", "./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=HERE)
     wait_for_a_run(house, running)
     os.killpg(running.pid, signal.SIGHUP)
-    assert running.wait(120) == 0 and same_as_undisturbed(house)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 0, said.decode()
+    assert same_as_undisturbed(house)
 
 
 def test_what_changes_while_a_sweep_runs_runs_again(house):
