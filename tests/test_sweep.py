@@ -187,6 +187,29 @@ def test_a_sweep_outlives_its_terminal_under_nohup(house):
     assert same_as_undisturbed(house)
 
 
+DEAD_AT_FIRST = """
+import os, sys
+sys.path.insert(0, ".")
+from workflow import run
+
+class Dead:
+    stdin = stdout = stderr = None
+    pid, returncode = 2**22 - 1, 1
+    launch = send_signal = lambda self, *_: None
+    poll = wait = lambda self: 1
+    kill = terminate = lambda self: None
+
+os._exit(run.main(sys.argv[1:], Dead()))
+"""
+
+
+def test_a_kernel_that_dies_before_its_first_cell_gets_a_second_chance(house, tmp_path):
+    source, parameters = place(house) / "source" / "toy.ipynb", json.dumps({"n_cells": 100, "seed": 1})
+    done = command(house, sys.executable, "-c", DEAD_AT_FIRST, tmp_path / "run", source, parameters, "digest", "1", "0")
+    assert done.returncode == 0, (tmp_path / "run" / "log.txt").read_text()
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 def test_what_changes_while_a_sweep_runs_runs_again(house):
     needed = house / "lib" / "zinb.py"
     kept = needed.read_text()
