@@ -157,8 +157,8 @@ class Kernel:
         self.send_signal(signal.SIGTERM)
 
 
-def use(kernel: Kernel | None, log: str = "") -> None:
-    """Have jupyter_client take `kernel` where it would start a process; None: start one again. `log` as of `Kernel.launch`."""
+def use(kernel: Kernel, log: str) -> None:
+    """Have jupyter_client take `kernel` where it would start a process. `log` as of `Kernel.launch`."""
     from importlib.metadata import EntryPoint
 
     from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
@@ -174,11 +174,15 @@ def use(kernel: Kernel | None, log: str = "") -> None:
             return Provisioner
 
     factory = KernelProvisionerFactory.instance()
-    if kernel is None:
-        factory.default_provisioner_name = "local-provisioner"
-        return
     factory.provisioners["fork"] = Found("fork", "workflow.fork:use", factory.GROUP_NAME)
     factory.default_provisioner_name = "fork"
+
+
+def use_none() -> None:
+    """Have jupyter_client start a process again."""
+    from jupyter_client.provisioning import KernelProvisionerFactory
+
+    KernelProvisionerFactory.instance().default_provisioner_name = "local-provisioner"
 
 
 if __name__ == "__main__":

@@ -53,15 +53,16 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     declared = plan.parameters(notebook)
     own = {name: str(scratch / name.removesuffix("_dir")) for name in plan.own_folders(notebook) if name not in parameters}
     started, executed = time.perf_counter(), folder / "notebook.ipynb"
-    execute = functools.partial(papermill.execute_notebook, source, str(executed), parameters | own, progress_bar=False, log_output=True)
+    options = {"progress_bar": False, "log_output": True, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    execute = functools.partial(papermill.execute_notebook, source, str(executed), parameters | own, **options)
     try:
         try:
-            execute(stdout_file=sys.stdout, stderr_file=sys.stderr)
+            execute()
         except RuntimeError as error:
             if "Kernel died before replying" not in str(error):
                 raise
-            fork.use(None)  # it lost a race for a port, and gets a second chance as a process of its own
-            execute(stdout_file=sys.stdout, stderr_file=sys.stderr)
+            fork.use_none()  # it lost a race for a port, and gets a second chance as a process of its own
+            execute()
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
