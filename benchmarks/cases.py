@@ -92,7 +92,7 @@ def log_likelihood(share: float) -> None:
             def step(function, given=given):
                 torch.autograd.grad(function(*given).sum(), given[1:])
 
-            setting = f"{n_cells} x 2,000, {zeros:.0%} zeros, a theta {theta_of}"
+            setting = f"{n_cells} x 2,000, {zeros * 100:.0f} % zeros, a theta {theta_of}"
             medians = alternating(lambda step=step: step(ours), lambda step=step: step(plain), 15)
             row("log-likelihood", setting, "CPU seconds", *medians[:2], "the plain formula", medians[2], ">= 2")
             row("log-likelihood", setting, "largest difference, float64", (ours(*exact) - plain(*exact)).abs().max().item(), reach="<= 1e-6")
@@ -126,7 +126,6 @@ def training(share: float) -> None:
         except ImportError:
             scvi = None
         taken = (lambda: ours(4 * n_rate)), (lambda: scvi.train(n_rate))
-        rates = None
         if scvi:
             mine, its, ratio = alternating(*taken, rounds=3)
             rates = 4 * n_rate * n_cells / mine, n_rate * n_cells / its, 4 * ratio
