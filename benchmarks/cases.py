@@ -27,7 +27,10 @@ from benchmarks.measure import (
     slope,
     traced_peak,
 )
-from lib import dataset, maximum_likelihood, metrics, ondisk, perturb, zinb
+from lib import dataset, perturb
+from lib.laws import ZINB, Mixture, maximum_likelihood
+from lib.score import distances
+from lib.simulate import ondisk
 
 
 def simulate(share: float) -> None:
@@ -75,8 +78,8 @@ def log_likelihood(share: float) -> None:
     """Value and gradient of the ZINB log-likelihood, 512 cells x 2,000 genes."""
     import torch
 
-    from lib.likelihood import log_likelihood as ours
-    from lib.likelihood import plain_log_likelihood as plain
+    from lib.laws.likelihood import log_likelihood as ours
+    from lib.laws.likelihood import plain_log_likelihood as plain
 
     n_cells = max(32, int(512 * share))
     for zeros in (0.8, 0.95):
@@ -151,8 +154,9 @@ def train_once(path: str) -> None:
     """An epoch from disk: for `from_disk`, which measures this process's memory."""
     import torch
 
-    from lib import minibatches, model
+    from lib import model
     from lib import training as loop
+    from lib.neural import minibatches
 
     torch.set_num_threads(1)
     cells = minibatches.OnDisk(path)
@@ -167,8 +171,9 @@ def from_disk(share: float) -> None:
     """Training on a file against training on the same counts in memory, and memory over the number of cells."""
     import torch
 
-    from lib import minibatches, model
+    from lib import model
     from lib import training as loop
+    from lib.neural import minibatches
 
     torch.set_num_threads(1)
     sizes = [max(1000, int(n * share)) for n in (20_000, 100_000, 1_000_000)]
@@ -199,7 +204,7 @@ def time_to_quality(share: float) -> None:
     import torch
 
     from benchmarks import references
-    from lib import networks
+    from lib.predict import neural
 
     torch.set_num_threads(1)
     n_cells, n_epochs = max(600, int(10_000 * share)), max(5, int(2000 * share))
@@ -209,7 +214,7 @@ def time_to_quality(share: float) -> None:
     floor = error(maximum_likelihood.fit(cells.X).mu)
     for epochs in (5, 8, 12, 20, 40):  # a cycle must be planned: the shortest that gets there
         recipe = {"max_epochs": epochs, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle", "validation_fraction": 0.0}
-        vae = networks.VAE(vae_options={"hide": 0.0, "n_layers": 1}, training_options=recipe, device="cpu", seed=1)
+        vae = neural.VAE(vae_options={"hide": 0.0, "n_layers": 1}, training_options=recipe, device="cpu", seed=1)
         taken = cpu_seconds(lambda vae=vae: vae.fit(cells))
         reached = error(vae.reconstruct(cells).mu) / floor
         if reached <= 2:
@@ -272,13 +277,13 @@ def scores(share: float) -> None:
     """KL and CRPS of law against law, at means near 10."""
     n, rng = max(500, int(20_000 * share)), np.random.default_rng(61)
     for name, theta in (("theta 0.5 to 2", rng.uniform(0.5, 2, n)), ("theta 1,000", np.full(n, 1000.0))):
-        true = zinb.ZINB(rng.uniform(5, 15, n), theta, np.full(n, 0.7))
+        true = ZINB(rng.uniform(5, 15, n), theta, np.full(n, 0.7))
         off = lambda *shape: np.exp(0.1 * rng.normal(size=(*shape, n)))
         for kind, law in (
-            ("ZINB", zinb.ZINB(true.mu * off(), theta * off(), true.pi)),
-            ("mixture of 16", zinb.Mixture(zinb.ZINB(true.mu * off(16), theta * off(16), np.broadcast_to(true.pi, (16, n))))),
+            ("ZINB", ZINB(true.mu * off(), theta * off(), true.pi)),
+            ("mixture of 16", Mixture(ZINB(true.mu * off(16), theta * off(16), np.broadcast_to(true.pi, (16, n))))),
         ):
-            rate = n / np.median([cpu_seconds(lambda law=law, true=true: metrics.distances(true, law)) for _ in range(5)])
+            rate = n / np.median([cpu_seconds(lambda law=law, true=true: distances.between(true, law)) for _ in range(5)])
             row("exact scores", f"{kind}, {name}, mean 5 to 15", "laws a CPU second", rate, reach=">= 200000" if kind == "ZINB" else "")
 
 

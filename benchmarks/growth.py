@@ -19,12 +19,14 @@ def point(task: str, n_cells: int, n_genes: int) -> None:
     """Print CPU seconds, and MB beyond those that the process had before."""
     import numpy as np
 
-    from lib import dataset, maximum_likelihood, metrics, zinb
+    from lib import dataset
+    from lib.laws import ZINB, maximum_likelihood
+    from lib.score import distances
 
     if task == "score":
         rng = np.random.default_rng(1)
-        true = zinb.ZINB(rng.uniform(5, 15, n_cells), rng.uniform(0.5, 2, n_cells), np.full(n_cells, 0.7))
-        action = lambda: metrics.distances(true, zinb.ZINB(true.mu * 1.1, true.theta, true.pi))
+        true = ZINB(rng.uniform(5, 15, n_cells), rng.uniform(0.5, 2, n_cells), np.full(n_cells, 0.7))
+        action = lambda: distances.between(true, ZINB(true.mu * 1.1, true.theta, true.pi))
     elif task == "simulate":
         dataset.base_genes(10, 2, seed=1)
         action = lambda: dataset.base_genes(n_cells, n_genes, seed=1)
@@ -34,7 +36,8 @@ def point(task: str, n_cells: int, n_genes: int) -> None:
     if task == "train":
         import torch
 
-        from lib import minibatches, model, training
+        from lib import model, training
+        from lib.neural import minibatches
 
         torch.set_num_threads(1)
         module = model.ZINBVAE(n_genes, n_layers=1, dispersion="gene", generator=torch.Generator().manual_seed(0))

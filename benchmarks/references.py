@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import dataset
-from lib.likelihood import plain_log_likelihood
+from lib.laws.likelihood import plain_log_likelihood
 
 
 def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:

@@ -36,13 +36,15 @@ import pandas as pd
 import seaborn
 import torch
 
-from lib import checks, dataset, mechanisms, metrics, networks, plotting, predictors, training
+from lib import checks, dataset, training
+from lib.score import tables
+from lib.simulate import mechanisms
 
 checks.parameters(globals(), figures_dir=checks.writable_folder)
 
 # %%
 time.sleep({OWN})
-metrics.write(metrics.table([pd.DataFrame([{{"model": "none", "metric": "seed", "value": seed, "replicate": 0}}])]), f"{{figures_dir}}/tables/toy.csv")
+tables.write(tables.tidy([pd.DataFrame([{{"model": "none", "metric": "seed", "value": seed, "replicate": 0}}])]), f"{{figures_dir}}/tables/toy.csv")
 """
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, dataset, zinb
+from lib import checks, dataset
+from lib.laws import ZINB
 from lib.seeds import stream
 
 _BLOCK = 500_000  # counts drawn at a time, to bound memory
@@ -232,7 +233,7 @@ def treat(
         else:
             counts = np.empty((len(here), after.n_obs), dtype=np.float32)
         for i, gene in enumerate(base):
-            one = zinb.ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
+            one = ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
             free = ~np.isnan(one.mu)
             counts[gene, free] = (one if free.all() else one[free]).sample(rng)
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import ctypes
 import dataclasses
-import functools
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
 from lib import checks
-from lib.minibatches import cells_of
+from lib.neural.device import keep_freed_memory, load, pick_device, save, torch_generator
+from lib.neural.minibatches import cells_of
+from lib.neural.stack import _on, _One, _Stack, losses_of
 from lib.seeds import stream
+
+__all__ = [
+    "DivergenceError", "Options", "fit", "fit_together", "keep_freed_memory", "load", "losses_of", "pick_device", "save",
+    "torch_generator",
+]  # fmt: skip
 
 
 class DivergenceError(RuntimeError):
@@ -26,26 +28,6 @@ class DivergenceError(RuntimeError):
     def __init__(self, epoch: int, loss: float, which: str = ""):
         super().__init__(f"{which}training diverged at epoch {epoch}: loss = {loss}; the weights are those of epoch {epoch - 1}")
         self.epoch = epoch
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """"auto" takes CUDA if there is one. Raises ValueError for CUDA where there is none."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device = {device!r}: must be auto, cpu or cuda") from None
-    if picked.type not in ("cpu", "cuda"):
-        raise ValueError(f"device = {device!r}: must be auto, cpu or cuda")
-    if picked.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device = {device!r}: this machine has no CUDA device; allowed are auto and cpu")
-    return picked
-
-
-def torch_generator(seed: int | tuple[int, ...], purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator with a stream of its own for each purpose."""
-    return torch.Generator(device=device).manual_seed(int(stream(seed, purpose).integers(2**62)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,197 +207,3 @@ class _Course:
         self.cuts_left, self.waited, self.rate = self.cuts_left - 1, 0, self.rate * (1 if self.ended else 0.3)
         lead = losses - self.best_losses
         return len(losses) > 1 and bool(lead.mean() > lead.std() / math.sqrt(len(losses)))
-
-
-class _One:
-    """One module, trained as it is."""
-
-    def __init__(self, module, options):
-        self.module, self.options, self.device = module, options, next(module.parameters()).device
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(), lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay, fused=True
-        )
-
-    def train(self, warmed):
-        self.module.train()
-        self.module.warmed = warmed
-
-    def set_rates(self, rates):
-        self.optimiser.param_groups[0]["lr"] = rates[0]
-
-    def step(self, batches, noises):
-        loss = self.module.loss(batches[0], noises[0]).mean()
-        self.optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
-        self.optimiser.step()
-        return loss.detach()[None], norm[None]
-
-    def losses(self, cells, seeds):
-        return [losses_of(self.module, cells[0], seeds[0])]
-
-    def state(self, place):
-        return copy.deepcopy(self.module.state_dict())
-
-    def load(self, place, state):
-        self.module.load_state_dict(state)
-
-    def drop(self, places):
-        pass
-
-    def finish(self):
-        self.module.eval()
-
-
-class _Stack:
-    """Several modules, their weights stacked along a first axis, with an AdamW whose rate differs between them."""
-
-    def __init__(self, modules, options):
-        self.modules, self.options, self.device = list(modules), options, next(modules[0].parameters()).device
-        for module in self.modules:
-            module.train()
-        weights, buffers = torch.func.stack_module_state(self.modules)
-        learned = {name for name, w in modules[0].named_parameters() if w.requires_grad}
-        self.weights = {name: w.detach().requires_grad_() for name, w in weights.items() if name in learned}
-        self.buffers = buffers | {name: w.detach() for name, w in weights.items() if name not in learned}
-        self.first, self.second = ({name: torch.zeros_like(w) for name, w in self.weights.items()} for _ in range(2))
-        self.shared, self.n_steps = copy.deepcopy(modules[0]), 0
-        self.all_losses = torch.func.vmap(self._loss_of_one)
-
-    def _loss_of_one(self, weights, buffers, x, noise):
-        return torch.func.functional_call(_Given(self.shared), ({f"module.{k}": v for k, v in (weights | buffers).items()},), (x, *noise))
-
-    def _losses(self, batches, noises):
-        each = zip(*(self.shared.noise(x, generator) for x, generator in zip(batches, noises)))
-        return self.all_losses(self.weights, self.buffers, torch.stack(batches), tuple(torch.stack(n) for n in each))
-
-    def train(self, warmed):
-        self.shared.train()
-        self.shared.warmed = warmed
-
-    def set_rates(self, rates):
-        """One rate a model, on the device: a number of each step is moved there without waiting."""
-        self.rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
-
-    def step(self, batches, noises):
-        losses = self._losses(batches, noises).mean(1)
-        names, weights = zip(*self.weights.items())
-        gradients = torch.autograd.grad(losses.sum(), weights)
-        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-        keep = (self.options.clip / (norm + 1e-6)).clamp(max=1)
-        self.n_steps += 1
-        (b1, b2), decay = self.options.betas, self.options.weight_decay
-        with torch.no_grad():
-            for name, w, g in zip(names, weights, gradients):  # Loshchilov and Hutter (arXiv 1711.05101), algorithm 2
-                of_each = lambda value, n=w.ndim: value.view(-1, *[1] * (n - 1))
-                g = g * of_each(keep)
-                first = self.first[name].lerp_(g, 1 - b1)
-                second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
-                denominator = (second.sqrt() / math.sqrt(1 - b2**self.n_steps)).add_(1e-8)
-                w.mul_(1 - of_each(self.rates) * decay).sub_(of_each(self.rates / (1 - b1**self.n_steps)) * (first / denominator))
-        return losses.detach(), norm
-
-    @torch.no_grad()
-    def losses(self, cells, seeds):
-        self.shared.eval()
-        noises = [torch_generator(seed, "validation noise", self.device) for seed in seeds]
-        each = zip(*(_in_order(self.device, c) for c in cells))
-        return list(torch.cat([self._losses(batches, noises) for batches in each], dim=1).double().cpu())
-
-    def state(self, place):
-        return {name: w[place].detach().clone() for name, w in (self.weights | self.buffers).items()}
-
-    @torch.no_grad()
-    def load(self, place, state):
-        for name, w in (self.weights | self.buffers).items():
-            w[place] = state[name]
-
-    @torch.no_grad()
-    def drop(self, places):
-        if not places:
-            return
-        for place in places:
-            self.modules[place].load_state_dict(self.state(place))
-            self.modules[place].eval()
-        kept = [i for i in range(len(self.modules)) if i not in places]
-        self.modules = [self.modules[i] for i in kept]
-        for stacked in (self.weights, self.buffers, self.first, self.second):
-            stacked.update({name: w[kept].requires_grad_(stacked is self.weights) for name, w in stacked.items()})
-
-    def finish(self):
-        self.drop(list(range(len(self.modules))))
-
-
-class _Given(nn.Module):
-    """A module's loss as a forward call, which is what torch.func calls."""
-
-    def __init__(self, module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs):
-        return self.module.loss_given(*inputs)
-
-
-@torch.no_grad()
-def losses_of(module: nn.Module, counts: torch.Tensor, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
-    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call. counts : as in `fit`"""
-    module.eval()
-    device = next(module.parameters()).device
-    noise = torch_generator(seed, "validation noise", device)
-    return torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]).double().cpu()
-
-
-def _in_order(device, cells):
-    """All cells in order, on a device, so many at a time that what is computed of them doesn't outgrow that of minibatches."""
-    return _on(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
-
-
-def _on(device, batches):
-    """Batches on a device; those that are there already as they are."""
-    return (batch.to(device, non_blocking=True) for batch in batches)
-
-
-@functools.lru_cache
-def keep_freed_memory() -> bool:
-    """Have glibc keep about 512 MiB of what is freed, in blocks of up to 32 MiB, for the rest of the process, and say whether it does.
-
-    A step of training frees what it has computed. By default glibc hands that back to the system and has it faulted in again
-    at the next step, zeroed page by page: a third of the time at 2,000 genes on a virtual machine. Thresholds that the user has
-    set in the environment (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are; other C libraries have none.
-    """
-    thresholds = ("trim_threshold", "mmap_threshold", "top_pad")
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if any(f"MALLOC_{name.upper()}_" in os.environ or f"glibc.malloc.{name}" in tunables for name in thresholds):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    return bool(mallopt(mmap_threshold, 32 * 2**20) and mallopt(trim_threshold, 512 * 2**20))  # 32 MiB is the most that it takes
-
-
-def save(module: nn.Module, path: str | Path) -> None:
-    """Write a network's settings and weights, nothing else; a whole file or none."""
-    scratch = Path(f"{path}.part")
-    torch.save({"config": module.config, "weights": module.state_dict()}, scratch)
-    os.replace(scratch, path)
-
-
-def load(kind: type[nn.Module], path: str | Path, device: str = "auto") -> nn.Module:
-    """Read what `save` wrote. Only tensors and plain values are unpickled.
-
-    kind : the network's class, such as `ZINBVAE`. Raises ValueError for a file that isn't one.
-    """
-    picked = pick_device(device)
-    try:
-        saved = torch.load(path, map_location=picked, weights_only=True)
-        module = kind(**saved["config"])
-        module.load_state_dict(saved["weights"])
-    except FileNotFoundError:
-        raise ValueError(f"path = {str(path)!r}: no such file") from None
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"path = {str(path)!r}: no readable checkpoint of {kind.__name__} ({reason})") from None
-    return module.to(picked).eval()

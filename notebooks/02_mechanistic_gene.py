@@ -46,7 +46,11 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, mechanisms as known_mechanisms, metrics, networks, plotting, predictors, training
+from lib import checks, dataset, training
+from lib.predict import registry
+from lib.score import distances, tables
+from lib.show import panels, style
+from lib.simulate import mechanisms as known_mechanisms
 
 checks.parameters(
     globals(),
@@ -93,8 +97,8 @@ for replicate in range(replicates):
     test = dataset.fresh_cells(train, n_test, seed=(seed, replicate, 1))
 
     options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
-    variational = networks.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
-    models = predictors.simple(base) | variational
+    variational = registry.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
+    models = registry.simple(base) | variational
     for name, model in models.items():
         model.fit(train)
         if name in variational:
@@ -103,7 +107,7 @@ for replicate in range(replicates):
     for gene, kind in dataset.kinds(train).items():
         true = dataset.law(test, gene)[:, 0]
         predictions = {name: model.predict(test, gene) for name, model in models.items()}
-        scores = metrics.score(true, predictions, dataset.dense(test[:, gene].X)[:, 0])
+        scores = distances.scores(true, predictions, dataset.dense(test[:, gene].X)[:, 0])
         scenario = "mechanistic_dispersion" if gene == "mech_dispersion" else "mechanistic_gene"
         frames.append(scores.assign(scenario=scenario, mechanism=kind, gene=gene, split="held_out", replicate=replicate))
         if replicate == 0:
@@ -113,9 +117,9 @@ for replicate in range(replicates):
     for name in ("vae", "vae_copying", "vae_conditional"):
         variational[name].save(f"{data_dir}/02_{name}_{replicate}.pt")
 
-table = metrics.table(frames)
-summary = metrics.summary(table)
-metrics.write(table, f"{figures_dir}/tables/02_mechanism.csv")
+table = tables.tidy(frames)
+summary = tables.summary(table)
+tables.write(table, f"{figures_dir}/tables/02_mechanism.csv")
 
 # %% [markdown]
 # ## Figure 2
@@ -126,21 +130,21 @@ import seaborn as sns
 models_shown = ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_copying", "vae_conditional"]
 first = next(iter(shown))
 scatter = ["boosting", "zinb_regression", "vae", "vae_conditional"]
-fig, axes = plotting.figure(
+fig, axes = style.figure(
     [["a", "a2", "a3", "a4"], ["b", "b", "b", "b"], ["c", "d", "e", "e"]], 183, 150, height_ratios=[1, 1, 1]
 )
 for ax, name in zip((axes[k] for k in ("a", "a2", "a3", "a4")), scatter):
     true, predictions = shown[first]
     point = predictions[name].parameters()
-    plotting.against_truth(ax, true.mu, point.mu, name, log=True)
-    ax.set(xlabel=f"true μ of {plotting.label(first)}", title=plotting.label(name))
+    panels.against_truth(ax, true.mu, point.mu, name, log=True)
+    ax.set(xlabel=f"true μ of {style.label(first)}", title=style.label(name))
 axes["a"].set_ylabel("predicted μ")
-axes["a"].set_title("a", loc="left", fontweight="bold", fontsize=plotting.LETTER)
+axes["a"].set_title("a", loc="left", fontweight="bold", fontsize=style.LETTER)
 
 skills = summary.query("metric == 'skill_kl' and model in @models_shown and scenario == 'mechanistic_gene'")
-plotting.intervals(axes["b"], skills, "mechanism")
+panels.intervals(axes["b"], skills, "mechanism")
 axes["b"].axhline(0, color="0.6", lw=0.5)
-axes["b"].axhline(1, color=plotting.TRUTH, lw=0.6, ls="--")
+axes["b"].axhline(1, color=style.TRUTH, lw=0.6, ls="--")
 axes["b"].text(0.995, 1.01, "oracle", transform=axes["b"].get_yaxis_transform(), ha="right", va="bottom", fontsize=5)
 axes["b"].text(0.995, -0.01, "marginal", transform=axes["b"].get_yaxis_transform(), ha="right", va="top", fontsize=5, color="0.5")
 axes["b"].set(ylabel="skill (KL), held-out cells", ylim=(-0.08, 1.12))
@@ -148,30 +152,30 @@ axes["b"].legend(ncols=7, loc="upper left", bbox_to_anchor=(0.03, 1.15), columns
 
 true, predictions = shown["mech_dispersion"]
 for name in ("zinb_regression", "vae_conditional"):
-    axes["c"].plot(true.theta, predictions[name].parameters().theta, "o", ms=1.2, alpha=0.35, mec="none", color=plotting.COLOURS[name], label=plotting.label(name), rasterized=True)
+    axes["c"].plot(true.theta, predictions[name].parameters().theta, "o", ms=1.2, alpha=0.35, mec="none", color=style.COLOURS[name], label=style.label(name), rasterized=True)
 ends = [true.theta.min(), true.theta.max()]
-axes["c"].plot(ends, ends, color=plotting.TRUTH, lw=0.6, ls="--")
+axes["c"].plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
 axes["c"].set(xscale="log", yscale="log", xlabel="true θ, mechanistic dispersion", ylabel="predicted θ")
 axes["c"].legend(loc="upper left", markerscale=3)
 
 true, predictions = shown[first]
 box_models = [m for m in models_shown if m != "vae_copying"]
 pi = pd.concat([pd.DataFrame({"model": m, "pi": predictions[m].parameters().pi}) for m in box_models])
-sns.boxplot(pi, x="pi", y="model", hue="model", palette=plotting.COLOURS, legend=False, fliersize=0, linewidth=0.6, width=0.6, ax=axes["d"])
-axes["d"].axvline(true.pi[0], color=plotting.TRUTH, lw=0.6, ls="--")
-axes["d"].set_yticks(range(len(box_models)), [plotting.label(m) for m in box_models])
-axes["d"].set(xlabel=f"predicted π of {plotting.label(first)}", ylabel="")
+sns.boxplot(pi, x="pi", y="model", hue="model", palette=style.COLOURS, legend=False, fliersize=0, linewidth=0.6, width=0.6, ax=axes["d"])
+axes["d"].axvline(true.pi[0], color=style.TRUTH, lw=0.6, ls="--")
+axes["d"].set_yticks(range(len(box_models)), [style.label(m) for m in box_models])
+axes["d"].set(xlabel=f"predicted π of {style.label(first)}", ylabel="")
 
 wide = summary[summary["scenario"] == "mechanistic_gene"].pivot_table(index=["mechanism", "model"], columns="metric", values="mean", sort=False)
 wide["excess"] = wide["nll_nats"] - wide["nll_nats"].xs("oracle", level="model").reindex(wide.index, level="mechanism")
 for name in [*models_shown, "vae_leaky"]:
     part = wide.xs(name, level="model")
-    axes["e"].plot(part["excess"], part["kl_nats"], "o", color=plotting.COLOURS[name], label=plotting.label(name))
+    axes["e"].plot(part["excess"], part["kl_nats"], "o", color=style.COLOURS[name], label=style.label(name))
 axes["e"].axvspan(axes["e"].get_xlim()[0], 0, color="0.93", lw=0, zorder=0)
 axes["e"].set(yscale="log", xlabel="NLL of observed counts less the oracle's (nats)", ylabel="exact KL (nats)")
 axes["e"].annotate("better than the truth:\nonly by leakage", (0.04, 0.05), xycoords="axes fraction", fontsize=5, va="bottom")
-axes["e"].annotate("VAE, leaky", (part["excess"].mean(), part["kl_nats"].median()), (0, -16), textcoords="offset points", fontsize=5, color=plotting.COLOURS["vae_leaky"], ha="center")
-plotting.save(fig, figures_dir, "fig2_mechanism")
+axes["e"].annotate("VAE, leaky", (part["excess"].mean(), part["kl_nats"].median()), (0, -16), textcoords="offset points", fontsize=5, color=style.COLOURS["vae_leaky"], ha="center")
+style.save(fig, figures_dir, "fig2_mechanism")
 
 # %% [markdown]
 # **Figure 2.** **a**, Predicted against true $\mu$ of the first mechanistic gene in held-out cells of
@@ -187,33 +191,33 @@ plotting.save(fig, figures_dir, "fig2_mechanism")
 
 # %%
 main = summary[summary["scenario"] == "mechanistic_gene"]
-metrics.readable(main, "skill_kl")
+tables.readable(main, "skill_kl")
 
 # %% [markdown]
 # The mean squared error of $\mu$, in counts²:
 
 # %%
-metrics.readable(main, "mse_mu")
+tables.readable(main, "mse_mu")
 
 # %% [markdown]
 # Of $\pi$:
 
 # %%
-metrics.readable(main, "mse_pi")
+tables.readable(main, "mse_pi")
 
 # %% [markdown]
 # And of $\log\theta$. The true $\theta$ of these genes is 1000, nearly a Poisson law: any large value gives the
 # same counts, so that this one says little.
 
 # %%
-metrics.readable(main, "mse_log_theta")
+tables.readable(main, "mse_log_theta")
 
 # %% [markdown]
 # The gene with the mechanistic dispersion (true $\theta$ from 0.1 to 20):
 
 # %%
 dispersion = summary.query("scenario == 'mechanistic_dispersion' and metric in ['skill_kl', 'mse_mu', 'mse_log_theta', 'mse_pi']")
-metrics.readable(dispersion, "skill_kl", columns="metric").join([metrics.readable(dispersion, m, columns="metric") for m in ("mse_mu", "mse_log_theta", "mse_pi")])
+tables.readable(dispersion, "skill_kl", columns="metric").join([tables.readable(dispersion, m, columns="metric") for m in ("mse_mu", "mse_log_theta", "mse_pi")])
 
 # %% [markdown]
 # ## What it shows

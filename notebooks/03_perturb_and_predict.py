@@ -42,7 +42,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, metrics, networks, perturb, plotting, predictors, training
+from lib import checks, dataset, perturb, training
+from lib.predict import registry
+from lib.score import distances, tables
+from lib.show import panels, style
 
 checks.parameters(
     globals(),
@@ -76,10 +79,10 @@ for replicate in range(replicates):
     train = ad.read_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
     parents = dataset.parents(train)
     base = [g for g in train.var_names if g not in parents]
-    models = predictors.simple(base)
+    models = registry.simple(base)
     for model in models.values():
         model.fit(train)
-    for name, network in networks.variational(base, device=device, seed=(seed, replicate)).items():
+    for name, network in registry.variational(base, device=device, seed=(seed, replicate)).items():
         models[name] = network.load(f"{data_dir}/02_{name}_{replicate}.pt", train.var_names)
     reference = dataset.fresh_cells(train, n_reference, seed=(seed, replicate, 2))
 
@@ -98,8 +101,8 @@ for replicate in range(replicates):
             if not rows.any():
                 continue
             parts = {name: law[rows] for name, law in predictions.items()}
-            frames.append(metrics.score(true[rows], parts).assign(split=split, **keys))
-            slopes = {m: metrics.slope_ratio(dose[rows], law.mean, true[rows].mean) for m, law in parts.items()}
+            frames.append(distances.scores(true[rows], parts).assign(split=split, **keys))
+            slopes = {m: distances.slope_ratio(dose[rows], law.mean, true[rows].mean) for m, law in parts.items()}
             frames.append(pd.DataFrame({"model": slopes.keys(), "value": slopes.values(), "metric": "slope_ratio", "split": split, **keys}))
 
         other = perturb.second_parent(train, parent, gene)
@@ -107,14 +110,14 @@ for replicate in range(replicates):
         grid = {g: np.unique(np.round(np.linspace(0, top, n_pair_doses))) for g, top in tops.items()}
         pairs = perturb.dose_series(reference, grid, cells=range(0, n_reference, 4), seed=(seed, replicate, 3))
         asked = {name: model.predict(pairs, gene) for name, model in models.items()}
-        frames.append(metrics.score(dataset.law(pairs, gene)[:, 0], asked).assign(split="pairs", **keys))
+        frames.append(distances.scores(dataset.law(pairs, gene)[:, 0], asked).assign(split="pairs", **keys))
 
         if gene == next(iter(kinds)):
             untouched = [g for g in base if g != parent][:n_off_target]
             some = doses[np.isin(dose, values[values <= end_inside][::4])]
             for unrelated in untouched:
                 asked = {name: model.predict(some, unrelated) for name, model in models.items()}
-                scores = metrics.score(dataset.law(some, unrelated)[:, 0], asked).query("metric == 'kl_nats'")
+                scores = distances.scores(dataset.law(some, unrelated)[:, 0], asked).query("metric == 'kl_nats'")
                 off_target = {"split": "off_target", **keys, "gene": unrelated, "mechanism": "", "metric": "off_target_kl"}
                 frames.append(scores.assign(**off_target))
 
@@ -125,12 +128,12 @@ for replicate in range(replicates):
                 curves.append(pd.DataFrame({"gene": gene, "model": name, "dose": dose, "mu": point.mu, "theta": point.theta, "pi": point.pi}))
     print(f"replicate {replicate + 1}/{replicates}: {len(models)} models x {len(kinds)} mechanisms scored", flush=True)
 
-table = metrics.table(frames)
+table = tables.tidy(frames)
 off_target = table["metric"] == "off_target_kl"
-table = pd.concat([table[~off_target], table[off_target].groupby([k for k in metrics.KEYS if k != "gene"], sort=False, as_index=False)["value"].mean().assign(gene="")])[table.columns]
-summary = metrics.summary(table)
+table = pd.concat([table[~off_target], table[off_target].groupby([k for k in tables.KEYS if k != "gene"], sort=False, as_index=False)["value"].mean().assign(gene="")])[table.columns]
+summary = tables.summary(table)
 curves = pd.concat(curves, ignore_index=True)
-metrics.write(table, f"{figures_dir}/tables/03_perturbation.csv")
+tables.write(table, f"{figures_dir}/tables/03_perturbation.csv")
 
 # %% [markdown]
 # ## Figure 3
@@ -141,29 +144,29 @@ compared = ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_co
 genes = list(kinds)
 n = len(genes)
 rows = [["a"] + [f"mu{i}" for i in range(1, n)], [f"theta{i}" for i in range(n)], [f"pi{i}" for i in range(n)], ["b"] * n, ["c"] * n]
-fig, axes = plotting.figure(rows, 183, 190, height_ratios=[1.2, 0.8, 0.8, 1, 1], sharey=False)
+fig, axes = style.figure(rows, 183, 190, height_ratios=[1.2, 0.8, 0.8, 1, 1], sharey=False)
 for i, gene in enumerate(genes):
     parent, end_inside = ends[gene]
     part = curves[(curves["gene"] == gene) & curves["model"].isin(drawn)]
     for parameter, symbol in (("mu", "μ"), ("theta", "θ"), ("pi", "π")):
         ax = axes["a" if (parameter, i) == ("mu", 0) else f"{parameter}{i}"]
-        plotting.response(ax, part, parameter, end_inside=end_inside)
+        panels.response(ax, part, parameter, end_inside=end_inside)
         if i == 0:
             ax.set_ylabel(f"{symbol} of the mechanistic gene" if parameter == "mu" else symbol)
         if parameter == "theta":
             ax.set_yscale("log")
         if parameter == "mu":
-            ax.set_title(plotting.label(kinds[gene]))
+            ax.set_title(style.label(kinds[gene]))
         if parameter == "pi":
             ax.set(xlabel=f"dose: count of {parent}", ylim=(0, 1))
 for letter, split in (("b", "do_inside"), ("c", "do_beyond")):
     skills = summary.query("metric == 'skill_kl' and split == @split and model in @compared")
-    plotting.intervals(axes[letter], skills, "mechanism", order=list(kinds.values()), low=-0.5)
+    panels.intervals(axes[letter], skills, "mechanism", order=list(kinds.values()), low=-0.5)
     axes[letter].axhline(0, color="0.6", lw=0.5)
-    axes[letter].axhline(1, color=plotting.TRUTH, lw=0.6, ls="--")
-    axes[letter].set(ylabel=f"skill (KL), {plotting.label(split)}", ylim=(-0.5, 1.1))
-plotting.models_legend(fig, list(axes.values()), ["true", *compared])
-plotting.save(fig, figures_dir, "fig3_dose_response")
+    axes[letter].axhline(1, color=style.TRUTH, lw=0.6, ls="--")
+    axes[letter].set(ylabel=f"skill (KL), {style.label(split)}", ylim=(-0.5, 1.1))
+panels.models_legend(fig, list(axes.values()), ["true", *compared])
+style.save(fig, figures_dir, "fig3_dose_response")
 
 # %% [markdown]
 # **Figure 3.** **a**, Dose-response in the first replicate, one mechanism a column: true (black,
@@ -178,38 +181,38 @@ plotting.save(fig, figures_dir, "fig3_dose_response")
 # Mean and 95 % interval over replicates. Skill by KL inside the doses of training:
 
 # %%
-metrics.readable(summary.query("split == 'do_inside'"), "skill_kl")
+tables.readable(summary.query("split == 'do_inside'"), "skill_kl")
 
 # %% [markdown]
 # Beyond them:
 
 # %%
-metrics.readable(summary.query("split == 'do_beyond'"), "skill_kl")
+tables.readable(summary.query("split == 'do_beyond'"), "skill_kl")
 
 # %% [markdown]
 # For pairs of genes:
 
 # %%
-metrics.readable(summary.query("split == 'pairs'"), "skill_kl")
+tables.readable(summary.query("split == 'pairs'"), "skill_kl")
 
 # %% [markdown]
 # The slope of the predicted over that of the true dose-response of the mean, inside (1 is right,
 # less is shrinkage):
 
 # %%
-metrics.readable(summary.query("split == 'do_inside'"), "slope_ratio")
+tables.readable(summary.query("split == 'do_inside'"), "slope_ratio")
 
 # %% [markdown]
 # Beyond, where the hill and threshold mechanisms are nearly flat and the ratio says little:
 
 # %%
-metrics.readable(summary.query("split == 'do_beyond'"), "slope_ratio")
+tables.readable(summary.query("split == 'do_beyond'"), "slope_ratio")
 
 # %% [markdown]
 # And the harm done to genes that the intervention doesn't touch, in nats (oracle 0):
 
 # %%
-metrics.readable(summary, "off_target_kl", columns="metric")
+tables.readable(summary, "off_target_kl", columns="metric")
 
 # %% [markdown]
 # ## What it shows

@@ -58,7 +58,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, leaderboard, maximum_likelihood, metrics, perturb, plotting, response, training
+from lib import checks, dataset, perturb, training
+from lib.laws import maximum_likelihood
+from lib.predict import drug, guard, registry
+from lib.score import distances, tables
+from lib.show import panels, style
 from lib.seeds import stream
 
 checks.parameters(
@@ -75,7 +79,7 @@ checks.parameters(
     fold=partial(checks.number, low=1e-3),
     dose=partial(checks.number, low=0),
     max_epochs=partial(checks.integer, low=12),
-    model=lambda name, value: value and leaderboard.own(name, value, response.KEYS),
+    model=lambda name, value: value and guard.own(name, value, registry.DRUG_KEYS),
     device=lambda name, value: training.pick_device(value),
     figures_dir=checks.writable_folder,
 )
@@ -124,14 +128,14 @@ for replicate in range(replicates):
         train = dataset.concat([control, treated])
         training_options = {"max_epochs": max_epochs, "warmup": 10, "learning_rate": 3e-3}
         models = {
-            "oracle": response.Oracle(lambda cells: perturb.treat(cells, kind, effect, **options)),
-            "no_change": response.NoChange(),
-            "mean_shift": response.MeanShift(),
-            "fold_change": response.FoldChange(),
-            "vae": response.LatentArithmetic(device=device, seed=streams, training_options=training_options),
+            "oracle": drug.Oracle(lambda cells: perturb.treat(cells, kind, effect, **options)),
+            "no_change": drug.NoChange(),
+            "mean_shift": drug.MeanShift(),
+            "fold_change": drug.FoldChange(),
+            "vae": drug.LatentArithmetic(device=device, seed=streams, training_options=training_options),
         }
         if own:
-            models[own] = leaderboard.make(leaderboard.own("model", model, response.KEYS), list(control.var_names), streams)
+            models[own] = guard.make(guard.own("model", model, registry.DRUG_KEYS), list(control.var_names), streams)
         for predictor in models.values():
             predictor.fit(train)
         print(f"replicate {replicate + 1}/{replicates}: {name}, {len(models['vae'].vae.history)} epochs", flush=True)
@@ -144,12 +148,12 @@ for replicate in range(replicates):
                 more = treated[treated.obs["cell_type"] == cell_type]
             true = dataset.law(after)[0]
             changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: response.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": maximum_likelihood.fit(more.X)}
+            laws = {key: drug.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": maximum_likelihood.fit(more.X)}
             for key, law in laws.items():
                 keys = {"scenario": name, "model": key, "split": "held_out_type" if cell_type == held_out else "held_out", "replicate": replicate, "cell_type": cell_type}
-                values = metrics.distances(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()
+                values = distances.between(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()
                 if cell_type == held_out and key != "maximum_likelihood":
-                    drawn = after if key == "oracle" else ad.AnnData(response.draw(law, n_test, (*streams, 7, list(drugs).index(name))), var=cells.var[[]])
+                    drawn = after if key == "oracle" else ad.AnnData(drug.draw(law, n_test, (*streams, 7, list(drugs).index(name))), var=cells.var[[]])
                     found = called(ad.AnnData(dataset.dense(cells.X), var=cells.var[[]]), ad.AnnData(dataset.dense(drawn.X), var=cells.var[[]]))
                     values["de_recall"] = found[changed].mean() if changed.any() else np.nan
                     values["de_precision"] = changed[found].mean() if found.any() else np.nan
@@ -158,9 +162,9 @@ for replicate in range(replicates):
                 shown[name] = (cells, after, true, laws, models["vae"])
 
 by_type = pd.concat(frames, ignore_index=True)
-table = metrics.table([by_type.groupby(["scenario", "model", "split", "metric", "replicate"], sort=False, as_index=False)["value"].mean()])
-summary = metrics.summary(table)
-metrics.write(table, f"{figures_dir}/tables/04_drug.csv")
+table = tables.tidy([by_type.groupby(["scenario", "model", "split", "metric", "replicate"], sort=False, as_index=False)["value"].mean()])
+summary = tables.summary(table)
+tables.write(table, f"{figures_dir}/tables/04_drug.csv")
 
 # %% [markdown]
 # ## Figure 4
@@ -168,20 +172,20 @@ metrics.write(table, f"{figures_dir}/tables/04_drug.csv")
 # %%
 print("stage figure", flush=True)
 compared = ["no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]
-fig, axes = plotting.figure([["a", "a2", "a3", "a4"], ["b", "b2", "b3", "b4"], ["c", "c", "d", "d"], ["e", "e", "f", "f"]], 183, 190)
+fig, axes = style.figure([["a", "a2", "a3", "a4"], ["b", "b2", "b3", "b4"], ["c", "c", "d", "d"], ["e", "e", "f", "f"]], 183, 190)
 for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), shown.items()):
     z = {"control": vae.latent(cells), "treated": vae.latent(after), "predicted": vae.latent(cells) + vae.effect}
     arms = ad.AnnData(np.concatenate(list(z.values())), obs=pd.DataFrame({"arm": np.repeat(list(z), n_test)}, index=[f"cell_{i}" for i in range(3 * n_test)]))
     sc.pp.neighbors(arms, use_rep="X", random_state=0)
     sc.tl.umap(arms, random_state=0)
     ax = axes["a" + suffix]
-    plotting.embedding(ax, arms.obsm["X_umap"], arms.obs["arm"], colours={k: plotting.COLOURS[k] for k in z}, name="latent UMAP")
-    ax.set_title(plotting.label(name))
+    panels.embedding(ax, arms.obsm["X_umap"], arms.obs["arm"], colours={k: style.COLOURS[k] for k in z}, name="latent UMAP")
+    ax.set_title(style.label(name))
     ax = axes["b" + suffix]
     ends = [0, 1.05 * true.mean.max()]
-    ax.plot(ends, ends, color=plotting.TRUTH, lw=0.6, ls="--")
+    ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
     for key in ("no_change", "mean_shift", "fold_change", "vae"):
-        ax.plot(true.mean, laws[key].mean, "o", ms=2, mec="none", alpha=0.7, color=plotting.COLOURS[key])
+        ax.plot(true.mean, laws[key].mean, "o", ms=2, mec="none", alpha=0.7, color=style.COLOURS[key])
     ax.set(xlabel="true treated mean of a gene", ylim=(0, None))
 axes["a"].legend(loc="best", markerscale=0.8)
 axes["b"].set_ylabel("predicted treated mean")
@@ -194,11 +198,11 @@ for letter, split, metric, text in (
     order = [*(["oracle"] if metric != "kl_nats" else []), *compared]
     part = summary.query("split == @split and metric == @metric and model in @order")
     part = part.set_index("model").loc[[m for m in order if m in set(part["model"])]].reset_index()
-    plotting.intervals(axes[letter], part, "scenario", order=list(shown))
+    panels.intervals(axes[letter], part, "scenario", order=list(shown))
     axes[letter].set_ylabel(text)
     axes[letter].set(**({"yscale": "log"} if metric == "kl_nats" else {"ylim": (-0.05, 1.05)}))
-plotting.models_legend(fig, [axes["c"], axes["e"]], ["oracle", *compared])
-plotting.save(fig, figures_dir, "fig4_drug_response")
+panels.models_legend(fig, [axes["c"], axes["e"]], ["oracle", *compared])
+style.save(fig, figures_dir, "fig4_drug_response")
 
 # %% [markdown]
 # **Figure 4.** Four drugs. **a**, Cells of the held-out type (first replicate) in the latent space:
@@ -214,35 +218,35 @@ plotting.save(fig, figures_dir, "fig4_drug_response")
 # Held-out cells of the seen types:
 
 # %%
-metrics.readable(summary.query("split == 'held_out'"), "kl_nats", columns="scenario")
+tables.readable(summary.query("split == 'held_out'"), "kl_nats", columns="scenario")
 
 # %% [markdown]
 # The held-out cell type:
 
 # %%
 held = summary.query("split == 'held_out_type'")
-metrics.readable(held, "kl_nats", columns="scenario")
+tables.readable(held, "kl_nats", columns="scenario")
 
 # %% [markdown]
 # Excess CRPS there:
 
 # %%
-metrics.readable(held, "excess_crps", columns="scenario")
+tables.readable(held, "excess_crps", columns="scenario")
 
 # %% [markdown]
 # Squared error of the mean count there:
 
 # %%
-metrics.readable(held, "mse_mean", columns="scenario")
+tables.readable(held, "mse_mean", columns="scenario")
 
 # %% [markdown]
 # Differential expression in the held-out type: recall, then precision.
 
 # %%
-metrics.readable(held, "de_recall", columns="scenario")
+tables.readable(held, "de_recall", columns="scenario")
 
 # %%
-metrics.readable(held, "de_precision", columns="scenario")
+tables.readable(held, "de_precision", columns="scenario")
 
 # %% [markdown]
 # ## What it shows

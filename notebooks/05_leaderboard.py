@@ -57,7 +57,12 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, leaderboard, mechanisms as known_mechanisms, metrics, networks, plotting, training
+from lib import checks, dataset, training
+from lib.predict import guard, neural, registry
+from lib.score import board, tables
+from lib.show import panels, style
+from lib.simulate import mechanisms as known_mechanisms
+from lib.tasks import conditional
 
 checks.parameters(
     globals(),
@@ -72,8 +77,8 @@ checks.parameters(
     zero_rate=partial(checks.number, low=0, high=0.99),
     mechanisms=lambda name, value: [known_mechanisms.resolve(m) for m in checks.listed(name, value)],
     mechanism=lambda name, value: value and known_mechanisms.resolve(value),
-    model=lambda name, value: value and leaderboard.own(name, value),
-    models=lambda name, value: value and checks.listed(name, value, leaderboard.KEYS),
+    model=lambda name, value: value and guard.own(name, value),
+    models=lambda name, value: value and checks.listed(name, value, registry.KEYS),
     n_members=partial(checks.integer, low=1),
     beta=partial(checks.number, low=0),
     n_latent=partial(checks.integer, low=1),
@@ -116,54 +121,54 @@ own = model.rpartition(":")[2]
 frames, seconds = [], []
 for replicate in range(replicates):
     streams = (seed, replicate)
-    train = leaderboard.simulate(n_cells, n_genes, zero_rate, kinds, n_parents, seed=streams)
+    train = conditional.simulate(n_cells, n_genes, zero_rate, kinds, n_parents, seed=streams)
     test = dataset.fresh_cells(train, n_test, seed=(*streams, 1))
     reference = dataset.fresh_cells(train, n_reference, seed=(*streams, 2))
     base = list(train.var_names[~train.var["mechanistic"]])
-    asked = leaderboard.questions(train, test, reference, n_doses=n_doses, seed=streams)
-    screen = leaderboard.interventional_data(train, asked, seed=(*streams, 4))
+    asked = conditional.questions(train, test, reference, n_doses=n_doses, seed=streams)
+    screen = conditional.interventional_data(train, asked, seed=(*streams, 4))
 
     options = {"beta": beta, "n_latent": n_latent, "max_epochs": max_epochs, "n_steps": n_steps, "n_members": n_members, "device": device}
-    entries = leaderboard.models(base, reference, **options, seed=streams)
+    entries = registry.models(base, reference, **options, seed=streams)
     if model:
-        entries = {"marginal": entries["marginal"], own: leaderboard.Own(leaderboard.own("model", model), base, streams)}
+        entries = {"marginal": entries["marginal"], own: guard.Own(guard.own("model", model), base, streams)}
     elif models:
         entries = {name: entry for name, entry in entries.items() if name in ["marginal", *models]}
     if screen is None:  # too few genes for arms of others than those asked about
-        entries = {name: entry for name, entry in entries.items() if name not in leaderboard.INTERVENTIONAL}
+        entries = {name: entry for name, entry in entries.items() if name not in registry.INTERVENTIONAL}
     for name, entry in entries.items():
-        took = leaderboard.enter(entry, screen if name in leaderboard.INTERVENTIONAL else train, asked, name, test=test, seed=streams)
-        seconds.append(pd.DataFrame({"model": name, "metric": leaderboard.SECONDS, "value": took, "replicate": replicate}))
-    generative = {n: e for n, e in entries.items() if n in ("marginal", own) or isinstance(e, (networks.Network, networks.Ensemble))}
-    scores = [leaderboard.score(entries, asked), leaderboard.marginal_laws(generative, test, base)]
-    frames += [frame.assign(scenario=leaderboard.SCENARIO, replicate=replicate) for frame in scores]
+        took = guard.enter(entry, screen if name in registry.INTERVENTIONAL else train, asked, name, test=test, seed=streams)
+        seconds.append(pd.DataFrame({"model": name, "metric": board.SECONDS, "value": took, "replicate": replicate}))
+    generative = {n: e for n, e in entries.items() if n in ("marginal", own) or isinstance(e, (neural.Network, neural.Ensemble))}
+    scores = [board.score(entries, asked), board.marginal_laws(generative, test, base)]
+    frames += [frame.assign(scenario=board.SCENARIO, replicate=replicate) for frame in scores]
     print(f"replicate {replicate + 1}/{replicates}: {len(entries)} models x {len(asked)} questions", flush=True)
 
-table = metrics.table(frames)
+table = tables.tidy(frames)
 marginal = table[table["model"] == "marginal"]
-table = metrics.table([table, *(frame.assign(scenario=leaderboard.SCENARIO) for frame in seconds)])
+table = tables.tidy([table, *(frame.assign(scenario=board.SCENARIO) for frame in seconds)])
 for name in ["05_peers", *(["05_leaderboard"] if model or models else [])]:
-    more = leaderboard.known(f"{known_dir}/{name}.csv", marginal)
+    more = board.known(f"{known_dir}/{name}.csv", marginal)
     print(f"{name}.csv: rows of {more['model'].nunique()} models taken" if len(more) else f"{name}.csv: not there, or of other questions")
-    table = leaderboard.join(table, more, list(entries))
-order = {key: place for place, key in enumerate([*leaderboard.KEYS, own])}
+    table = board.join(table, more, list(entries))
+order = {key: place for place, key in enumerate([*registry.KEYS, own])}
 table = table.sort_values("model", key=lambda keys: keys.map(order), kind="stable", ignore_index=True)
 
 # %% [markdown]
 # Seconds are measured, and differ from run to run: they have a table of their own. All that follows is read from these two.
 
 # %%
-measured = table["metric"].isin(leaderboard.SECONDS)
-metrics.write(table[~measured], f"{figures_dir}/tables/05_leaderboard.csv")
-metrics.write(table[measured], f"{figures_dir}/tables/05_seconds.csv")
-written = [metrics.read(f"{figures_dir}/tables/{name}.csv") for name in ("05_leaderboard", "05_seconds")]
-summary = metrics.summary(pd.concat(written, ignore_index=True))
+measured = table["metric"].isin(board.SECONDS)
+tables.write(table[~measured], f"{figures_dir}/tables/05_leaderboard.csv")
+tables.write(table[measured], f"{figures_dir}/tables/05_seconds.csv")
+written = [tables.read(f"{figures_dir}/tables/{name}.csv") for name in ("05_leaderboard", "05_seconds")]
+summary = tables.summary(pd.concat(written, ignore_index=True))
 
 # %% [markdown]
 # ## Figure 5
 
 # %%
-board = summary[summary["scenario"] == leaderboard.SCENARIO]
+board = summary[summary["scenario"] == board.SCENARIO]
 splits = [s for s in ("held_out", "do_inside", "do_beyond", "pairs") if s in set(board["split"])]
 skills = board[board["split"].isin(splits)]
 skill_kl = skills[skills["metric"] == "skill_kl"].pivot_table(index="model", columns=["split", "mechanism"], values="mean", sort=False)[splits]
@@ -173,12 +178,12 @@ notes = {"scgen": "predicts treated cells: asked about the drugs of notebook 04 
 notes |= {} if "scvi" in skill_crps.index else {"scvi": "not run with these questions: ./run_all.sh peers"}
 notes |= {key: "predicts means or draws, no law: no KL" for key in ("oracle_draws", "bilinear") if key in skill_crps.index}
 rows = [key for key in order if key in skill_crps.index or key in notes]
-fig, axes = plotting.figure([["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]], 183, 165, height_ratios=[1.7, 1])
-plotting.board(axes["a"], pd.concat([skill_kl, skill_crps], axis=1).reindex(rows), notes=notes)
+fig, axes = style.figure([["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]], 183, 165, height_ratios=[1.7, 1])
+panels.board(axes["a"], pd.concat([skill_kl, skill_crps], axis=1).reindex(rows), notes=notes)
 
 compared = ["true_form", "zinb_regression_products", "boosting", "mlp", "vae", "vae_conditional", "scvi", "dependency_network", own]
 inside = skills.query("metric == 'skill_kl' and split == 'do_inside' and model in @compared")
-plotting.intervals(axes["b"], inside, "mechanism", low=-0.2)
+panels.intervals(axes["b"], inside, "mechanism", low=-0.2)
 axes["b"].axhline(0.95, color="0.6", lw=0.5, ls=":")
 axes["b"].set(ylabel="skill (KL), do, inside", ylim=(-0.2, 1.05))
 axes["b"].tick_params(axis="x", rotation=25)
@@ -186,19 +191,19 @@ axes["b"].tick_params(axis="x", rotation=25)
 harm = board[board["metric"] == "off_target_kl"].set_index("model")["mean"]
 marginals = board.query("metric == 'mse_mu' and split == 'base_genes'").set_index("model")["mean"]
 for key in marginals.index.intersection(harm.index):
-    axes["c"].plot(marginals[key], harm[key], "o", color=plotting.COLOURS.get(key, plotting.OWN), label=plotting.label(key))
+    axes["c"].plot(marginals[key], harm[key], "o", color=style.COLOURS.get(key, style.OWN), label=style.label(key))
 axes["c"].set(xscale="log", yscale="log", xlabel="squared error of μ, base genes (counts²)", ylabel="off-target KL (nats)")
 axes["c"].xaxis.set_minor_formatter("")
 
-judged = leaderboard.cell_eval(f"{known_dir}/05_cell_eval.csv") if "scvi" in rows else {}
+judged = board.cell_eval(f"{known_dir}/05_cell_eval.csv") if "scvi" in rows else {}
 for marker, score in zip("os^", ("pearson_delta", "overlap_at_N", "discrimination_score_l1")):
     for key, scores in judged.items():
-        axes["d"].plot(scores["skill_kl"], scores[score], marker, ms=2.5, color=plotting.COLOURS[key], label=score.replace("_", " ") if key == "oracle" else None)
+        axes["d"].plot(scores["skill_kl"], scores[score], marker, ms=2.5, color=style.COLOURS[key], label=score.replace("_", " ") if key == "oracle" else None)
 axes["d"].set(xlabel="exact skill (KL)", ylabel="score by cell-eval")
 if judged:
     axes["d"].legend(loc="lower right")
-plotting.models_legend(fig, [axes["b"], axes["c"]], [key for key in order if key in {*compared, *marginals.index}], ncols=6)
-plotting.save(fig, figures_dir, "fig5_leaderboard")
+panels.models_legend(fig, [axes["b"], axes["c"]], [key for key in order if key in {*compared, *marginals.index}], ncols=6)
+style.save(fig, figures_dir, "fig5_leaderboard")
 
 # %% [markdown]
 # **Figure 5.** **a**, Skill of every model (rows) for every mechanism, by what was asked: by KL, and in the last block by
@@ -214,57 +219,57 @@ plotting.save(fig, figures_dir, "fig5_leaderboard")
 # Mean and 95 % interval over replicates. Skill by KL on held-out cells:
 
 # %%
-metrics.readable(board.query("split == 'held_out'"), "skill_kl")
+tables.readable(board.query("split == 'held_out'"), "skill_kl")
 
 # %% [markdown]
 # On $do(x_i = v)$ inside the doses of training:
 
 # %%
-metrics.readable(board.query("split == 'do_inside'"), "skill_kl")
+tables.readable(board.query("split == 'do_inside'"), "skill_kl")
 
 # %% [markdown]
 # Beyond them, up to twice the 99.9th percentile:
 
 # %%
-metrics.readable(board.query("split == 'do_beyond'"), "skill_kl")
+tables.readable(board.query("split == 'do_beyond'"), "skill_kl")
 
 # %% [markdown]
 # For pairs of genes:
 
 # %%
-metrics.readable(board.query("split == 'pairs'"), "skill_kl")
+tables.readable(board.query("split == 'pairs'"), "skill_kl")
 
 # %% [markdown]
 # Skill by CRPS, inside, for models that only draw or predict means as well:
 
 # %%
-metrics.readable(board.query("split == 'do_inside'"), "skill_crps")
+tables.readable(board.query("split == 'do_inside'"), "skill_crps")
 
 # %% [markdown]
 # Slope of the predicted over that of the true dose-response of the mean, inside:
 
 # %%
-metrics.readable(board.query("split == 'do_inside'"), "slope_ratio")
+tables.readable(board.query("split == 'do_inside'"), "slope_ratio")
 
 # %% [markdown]
 # KL on genes that the intervention doesn't touch (nats), and squared error of $\mu$ of the base genes (counts²):
 
 # %%
-metrics.readable(board, "off_target_kl", columns="metric").join(metrics.readable(board.query("split == 'base_genes'"), "mse_mu", columns="metric"))
+tables.readable(board, "off_target_kl", columns="metric").join(tables.readable(board.query("split == 'base_genes'"), "mse_mu", columns="metric"))
 
 # %% [markdown]
 # Seconds to fit and to answer for each gene once, by the clock, and of all cores together: the dependency network trains on
 # two cores, the others on one. scVI was timed in another run of the same machine.
 
 # %%
-pd.concat([metrics.readable(board, metric, columns="metric") for metric in leaderboard.SECONDS], axis=1)
+pd.concat([tables.readable(board, metric, columns="metric") for metric in board.SECONDS], axis=1)
 
 # %% [markdown]
 # Drugs of notebook 04, in the held-out cell type: excess CRPS (oracle 0) of scGen as published, beside the
 # predictors of that notebook. scGen predicts cells, no law.
 
 # %%
-metrics.readable(summary.query("scenario == 'drug'"), "excess_crps")
+tables.readable(summary.query("scenario == 'drug'"), "excess_crps")
 
 # %% [markdown]
 # Scores of cell-eval beside the exact skill of the same predictions:

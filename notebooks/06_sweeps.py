@@ -22,24 +22,26 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-from lib import checks, metrics, plotting, sweeps
+from lib import checks
+from lib.score import tables
+from lib.show import style, sweeps
 
 checks.parameters(
     globals(),
     tables_dir=lambda name, value: checks.files(name, value, ["06_cells", "06_steps", "06_vae", "06_genes"], "./run_all.sh sweep cells, steps, vae and genes write them"),
     figures_dir=checks.writable_folder,
 )
-cells, steps, vae, genes = (metrics.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes"))
+cells, steps, vae, genes = (tables.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes"))
 
 
 def readable(table, parameters, values="n_cells", **keys):
     """Mean and 95 % interval over seeds, of the mean over mechanisms in each."""
     part = table.query(" and ".join(f"{key} == {value!r}" for key, value in keys.items())) if keys else table
     part = part.groupby(["model", "metric", *parameters, "seed"], sort=False, as_index=False)["value"].mean()
-    means = metrics.summary(part.assign(**{key: "" for key in metrics.KEYS if key not in part}), parameters)
+    means = tables.summary(part.assign(**{key: "" for key in tables.KEYS if key not in part}), parameters)
     rows = [p for p in parameters if p != values]
     means["row"] = means[["model", *rows]].astype(str).agg(", ".join, axis=1) if rows else means["model"]
-    return metrics.readable(means, means["metric"].iloc[0], rows="row", columns=values).rename_axis(index=", ".join(["model", *rows]), columns=values)
+    return tables.readable(means, means["metric"].iloc[0], rows="row", columns=values).rename_axis(index=", ".join(["model", *rows]), columns=values)
 
 
 # %% [markdown]
@@ -52,7 +54,7 @@ def readable(table, parameters, values="n_cells", **keys):
 swept = ["zero_rate", "n_cells", "seed"]
 form = ["linear", "interaction", "hill"]
 fig = sweeps.figure(cells, swept, [{"where": {"mechanism": form}}, {"where": {"mechanism": "gate"}}])
-plotting.save(fig, figures_dir, "fig6_cells_and_zeros")
+style.save(fig, figures_dir, "fig6_cells_and_zeros")
 
 # %% [markdown]
 # **Figure 6.** Skill on $do(x_i = v)$, doses inside, against the number of training cells, by the share of zeros (columns). Top, mean of three
@@ -72,7 +74,7 @@ readable(cells, swept[:2], mechanism="gate")
 # cells: 50 times over 30,000 of them, 15 times over 100,000. Is that too little? The same cells again, with 1,500 steps and with 5,000:
 
 # %%
-metrics.readable(metrics.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
+tables.readable(tables.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
 
 # %% [markdown]
 # ## The VAE: is there a weight of the KL term that has both?
@@ -81,7 +83,7 @@ metrics.readable(metrics.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps"
 
 # %%
 fig = sweeps.figure(vae, ["beta", "n_latent", "seed"], [{"metric": "skill_kl"}, {"metric": "mse_mu"}])
-plotting.save(fig, figures_dir, "fig7_vae")
+style.save(fig, figures_dir, "fig7_vae")
 
 # %% [markdown]
 # **Figure 7.** Top, skill of the VAE on $do(x_i = v)$, doses inside, mean of three mechanisms, against $\beta$, by the number of latent
@@ -100,7 +102,7 @@ readable(vae, ["n_latent", "beta"], "beta", metric="mse_mu")
 
 # %%
 fig = sweeps.figure(genes, ["n_genes", "n_parents", "seed"])
-plotting.save(fig, figures_dir, "fig8_genes_and_parents")
+style.save(fig, figures_dir, "fig8_genes_and_parents")
 
 # %% [markdown]
 # **Figure 8.** Skill on $do(x_i = v)$, doses inside, mean of three mechanisms, against the number of base genes, by the number of parents

@@ -5,7 +5,8 @@ import scipy.stats
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import NearestNeighbors
 
-from lib import dataset, maximum_likelihood, zinb
+from lib import dataset
+from lib.laws import ZINB, Empirical, Law, Mixture, maximum_likelihood
 
 
 class MyModel:
@@ -50,7 +51,7 @@ class ALaw(Means):
 
     def predict(self, adata, gene):
         law = maximum_likelihood.fit(self.train[:, gene].X)
-        return zinb.ZINB(np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi)
+        return ZINB(np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi)
 
 
 class Sampler(_Own):
@@ -85,7 +86,7 @@ class SinglePrecision(_Own):
         own = list(adata.var_names).index(gene)
         weights = np.linspace(0.1, 1.7, x.shape[1], dtype=np.float32)
         mean = x @ weights - x[:, own] * weights[own]
-        return zinb.ZINB(np.maximum(mean, 0.5).astype(float), 2.0, 0.5)
+        return ZINB(np.maximum(mean, 0.5).astype(float), 2.0, 0.5)
 
 
 class ReadsTheTruth(_Own):
@@ -108,7 +109,7 @@ class DeclinesAll(_Own):
         raise NotImplementedError
 
 
-class APoisson(zinb.Law):
+class APoisson(Law):
     """A law of one's own: what the base class asks for, and no more."""
 
     def __init__(self, rate):
@@ -183,7 +184,7 @@ class WrongShape(_Own):
 
 class OneLawForAll(_Own):
     def predict(self, adata, gene):
-        return zinb.ZINB(3.0, 1.0, 0.5)
+        return ZINB(3.0, 1.0, 0.5)
 
 
 class ReturnsNaN(_Own):
@@ -193,12 +194,12 @@ class ReturnsNaN(_Own):
 
 class NaNLaw(_Own):
     def predict(self, adata, gene):
-        return zinb.ZINB(np.where(np.arange(adata.n_obs) == 1, np.nan, 2.0), 1.0, 0.5)
+        return ZINB(np.where(np.arange(adata.n_obs) == 1, np.nan, 2.0), 1.0, 0.5)
 
 
 class NaNMixture(_Own):
     def predict(self, adata, gene):
-        return zinb.Mixture(zinb.ZINB(np.ones((2, adata.n_obs)), np.array([[1.0], [np.nan]]), 0.5))
+        return Mixture(ZINB(np.ones((2, adata.n_obs)), np.array([[1.0], [np.nan]]), 0.5))
 
 
 class Negative(_Own):
@@ -213,7 +214,7 @@ class Fractional(_Own):
 
 class FractionalLaw(_Own):
     def predict(self, adata, gene):
-        return zinb.Empirical(np.full((adata.n_obs, 5), 2.5))
+        return Empirical(np.full((adata.n_obs, 5), 2.5))
 
 
 class Infinite(_Own):

@@ -516,5 +516,5 @@ def test_fresh_cells_refuse_no_cells(cells):
 
 
 def test_importing_it_loads_neither_torch_nor_scanpy():
-    script = "import sys; import lib.dataset, lib.perturb, lib.metrics; print({'torch', 'scanpy'} & set(sys.modules))"
+    script = "import sys; import lib.dataset, lib.perturb, lib.score.distances, lib.score.tables; print({'torch', 'scanpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from lib import maximum_likelihood, model, predictors, training, zinb
-from lib.likelihood import log_likelihood
+from lib import model, training
+from lib.laws import ZINB, maximum_likelihood
+from lib.laws.likelihood import log_likelihood
+from lib.predict import regressions
 from tests.agreement import one_line
 
 torch.set_num_threads(1)
@@ -97,7 +99,7 @@ def test_decoded_parameters_are_in_range_however_far_out_z_is(size, seed):
     assert (mu > 0).all() and (theta > 0).all()
     for parameter in (mu, theta, logit_pi):
         assert torch.isfinite(parameter).all()
-    zinb.ZINB(mu.double().numpy(), theta.double().numpy(), torch.sigmoid(logit_pi).double().numpy())
+    ZINB(mu.double().numpy(), theta.double().numpy(), torch.sigmoid(logit_pi).double().numpy())
 
 
 @pytest.mark.parametrize("raw_mu", [-15.0, -5.0, 0.0])
@@ -223,10 +225,10 @@ def test_loss_leaves_the_global_random_state_alone_and_repeats_with_its_generato
 
 def test_theta_is_inverse_dispersion_as_in_the_simulator():
     theta, mu, n_cells = 5.0, 20.0, 20_000
-    k = zinb.ZINB(mu, theta, 0.0).sample(np.random.default_rng(0), n_cells).astype(float)
+    k = ZINB(mu, theta, 0.0).sample(np.random.default_rng(0), n_cells).astype(float)
     assert k.var() == pytest.approx(mu + mu**2 / theta, rel=0.05)  # of the simulator
     x = torch.as_tensor(k)
-    p = predictors.maximise(
+    p = regressions.maximise(
         lambda p: log_likelihood(x, p[0].exp(), p[1].exp(), torch.tensor(-30.0, dtype=torch.float64)).mean(), torch.zeros(2, dtype=torch.float64)
     )
     assert p[0].exp().item() == pytest.approx(mu, rel=0.02)

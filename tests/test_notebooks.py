@@ -46,7 +46,7 @@ def test_committed_notebook_ran_through_and_holds_no_trace_of_the_run(source):
     assert not [o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
     for cell in code:
         pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
-        assert len(pictures) == cell.source.count("plotting.save("), "a figure that a reader doesn't see"
+        assert len(pictures) == cell.source.count("style.save("), "a figure that a reader doesn't see"
     text = source.with_suffix(".ipynb").read_text()
     assert '"papermill"' not in text and "iopub.execute_input" not in text and str(ROOT) not in text
 

@@ -7,7 +7,7 @@ import scipy.stats
 
 from lib import dataset, perturb
 from tests.agreement import one_line, pit_p_value
-from tests.test_zinb import scipy_pmf
+from tests.laws.test_zinb import scipy_pmf
 
 WEIGHTS = np.array([2.0, 1.0, 0.5, 0.0, -0.5])
 

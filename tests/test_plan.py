@@ -222,9 +222,9 @@ def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
     named = plan.own_modules({"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1})
     needed = plan.files("02_mechanistic_gene", named)
-    assert {"notebooks/02_mechanistic_gene.py", "lib/zinb.py", "lib/networks.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
-    assert not {"lib/leaderboard.py", "lib/perturb.py", "lib/response.py"} & set(needed)
-    assert "lib/leaderboard.py" in plan.files("05_leaderboard")
+    assert {"notebooks/02_mechanistic_gene.py", "lib/zinb.py", "lib/neural.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
+    assert not {"lib/board.py", "lib/perturb.py", "lib/drug.py"} & set(needed)
+    assert "lib/board.py" in plan.files("05_leaderboard")
 
 
 def test_the_needed_files_are_all_that_python_imports(monkeypatch):

@@ -21,7 +21,7 @@ import networkx as nx
 import pandas as pd
 import pytest
 
-from lib import plotting
+from lib.show import style
 from workflow import finish, report
 
 ROOT = Path(__file__).parents[1]
@@ -112,10 +112,10 @@ def folder(tmp_path_factory):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("run_all.sh", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / part, folder)
-    fig, axes = plotting.figure([["a"]], 89, 40)
+    fig, axes = style.figure([["a"]], 89, 40)
     axes["a"].plot([1, 2], [3, 4], "o", clip_on=True)
     for name in ("many rows", "few"):
-        plotting.save(fig, folder / "build/sweeps" / name, "figure")
+        style.save(fig, folder / "build/sweeps" / name, "figure")
         pd.DataFrame({"n_cells": range(250 if name == "many rows" else 3), "mean": "0.50321"}).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)
         about = {"name": name, "notebook": "02_mechanistic_gene", "runs": {f"run{i}": {} for i in range(7 if name == "many rows" else 1)}}
         (folder / f"build/sweeps/{name}/plan.json").write_text(json.dumps(about))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import metrics, sweeps
+from lib.score import tables
+from lib.show import sweeps
 from workflow import fork
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,9 @@ sys.path.insert(0, os.getcwd())
 
 import pandas as pd
 
-from lib import checks, dataset, maximum_likelihood, metrics, zinb
+from lib import checks, dataset
+from lib.laws import maximum_likelihood, zinb
+from lib.score import tables
 
 checks.parameters(globals(), n_cells=partial(checks.integer, low=10), zero_rate=partial(checks.number, low=0, high=0.99), figures_dir=checks.writable_folder)
 
@@ -46,8 +49,8 @@ time.sleep(0.5)
 if n_cells == broken:
     raise RuntimeError(f"no luck with {n_cells} cells")
 rows = [{"model": m, "metric": "mse_mu", "value": ((law.mu - true.mu) ** 2).mean(), "split": "train", "replicate": 0} for m, law in (("maximum_likelihood", fitted), ("oracle", true))]
-metrics.write(metrics.table([pd.DataFrame(rows)]), f"{figures_dir}/tables/toy.csv")
-metrics.write(metrics.table([pd.DataFrame([{"metric": "seconds", "value": time.time()}])]), f"{figures_dir}/tables/toy_seconds.csv")
+tables.write(tables.tidy([pd.DataFrame(rows)]), f"{figures_dir}/tables/toy.csv")
+tables.write(tables.tidy([pd.DataFrame([{"metric": "seconds", "value": time.time()}])]), f"{figures_dir}/tables/toy_seconds.csv")
 '''
 SWEEP = "notebook: toy\nset: {zero_rate: 6e-1}\ngrid: {n_cells: [100, 200, 400], seed: [1, 2]}\n"
 HERE = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # this environment, also for a copy of the repository
@@ -384,7 +387,7 @@ def table_of(parameters, models=("mlp", "vae"), mechanisms=("hill",)):
             {"model": model, "mechanism": mechanism, "metric": "skill_kl", "value": 0.5 + i / 10 + replicate, "split": split, "replicate": replicate}
             for model in models for i, mechanism in enumerate(mechanisms) for split in ("held_out", "do_inside") for replicate in (0, 1)
         ]  # fmt: skip
-        runs.append((values, metrics.table([pd.DataFrame(rows)])))
+        runs.append((values, tables.tidy([pd.DataFrame(rows)])))
     return sweeps.results(runs)
 
 
@@ -444,13 +447,13 @@ def test_null_is_a_value_among_others():
 
 def test_no_rows_are_no_figure():
     with pytest.raises(ValueError, match="the runs have written no table"):
-        sweeps.figure(sweeps.results([({"a": 1}, pd.DataFrame(columns=[*metrics.KEYS, "value"]))]), ["a"])
+        sweeps.figure(sweeps.results([({"a": 1}, pd.DataFrame(columns=[*tables.KEYS, "value"]))]), ["a"])
 
 
 def test_swept_numbers_are_written_as_they_are(tmp_path):
     values = [0.031622776, 0.031624, 12345.6, 30000.0, 1e-05, None]
     table = table_of([{"beta": v, "n": 123456} for v in values])
-    metrics.write(sweeps.exact(table, ["beta", "n"]), tmp_path / "t.csv")
+    tables.write(sweeps.exact(table, ["beta", "n"]), tmp_path / "t.csv")
     read = pd.read_csv(tmp_path / "t.csv")
     assert list(read["beta"].drop_duplicates().dropna()) == values[:-1] and read["beta"].isna().sum() == len(read) / 6
     assert set(read["swept_n"]) == {123456}

@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dataset, maximum_likelihood, minibatches, model, training
+from lib import dataset, model, training
+from lib.laws import maximum_likelihood
+from lib.neural import minibatches
 from tests.agreement import one_line
 
 torch.set_num_threads(1)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import metrics
+from lib.score import tables
 from workflow import notebooks
 
 ROOT = Path(__file__).parents[1]
@@ -55,8 +55,8 @@ def test_progress_and_summary_are_printed(tiny):
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_tidy(tiny, name):
     rows = table(name)
-    assert list(rows.columns) == [*metrics.KEYS, "value"]
-    assert not rows.duplicated(metrics.KEYS).any()
+    assert list(rows.columns) == [*tables.KEYS, "value"]
+    assert not rows.duplicated(tables.KEYS).any()
     assert len(rows) > 20
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import metrics, plotting, sweeps
+from lib.score import tables
+from lib.show import style, sweeps
 from workflow import plan as plans
 
 
@@ -16,13 +17,13 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> st
     runs = []
     for run in done:
         swept = {name: plan.runs[run].get(name, declared[name][1]) for name in plan.varied}
-        runs.append((swept, metrics.read(folder / "runs" / run / "results.csv")))
+        runs.append((swept, tables.read(folder / "runs" / run / "results.csv")))
     table = sweeps.results(runs)
     summary = sweeps.summary(table, plan.varied)
-    metrics.write(sweeps.exact(table, plan.varied), target / "results.csv")
-    metrics.write(sweeps.exact(summary, plan.varied), target / "summary.csv")
+    tables.write(sweeps.exact(table, plan.varied), target / "results.csv")
+    tables.write(sweeps.exact(summary, plan.varied), target / "summary.csv")
     try:
-        plotting.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
+        style.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
     except ValueError as error:
         return f"No figure: {error}"
     return f"{plan.name}: {len(done)} runs, {len(table)} values"
@@ -30,6 +31,6 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> st
 
 def publish(plan: plans.Plan, folder: Path) -> None:
     """Put the rows that are drawn of a sweep that ships into figures/tables/, for notebook 06."""
-    table = metrics.read(folder / "results.csv")
+    table = tables.read(folder / "results.csv")
     drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
-    metrics.write(sweeps.exact(table[drawn], plan.varied), Path("figures/tables") / f"{plan.table}.csv")
+    tables.write(sweeps.exact(table[drawn], plan.varied), Path("figures/tables") / f"{plan.table}.csv")

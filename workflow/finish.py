@@ -20,7 +20,8 @@ import nbformat
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lib import leaderboard, metrics
+from lib.predict import registry
+from lib.score import tables
 from workflow import notebooks
 
 SHOWN = {  # scenario, metric, split: what the printed table holds
@@ -36,8 +37,8 @@ def finish(mode: str) -> None:
     """Summarise build/<mode>, and publish it if it is the full run."""
     build = Path("build") / mode
     figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
-    summaries = {name: metrics.summary(metrics.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
-    metrics.write(pd.concat(summaries.values(), ignore_index=True), figures / "tables" / "summary.csv")
+    summaries = {name: tables.summary(tables.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
+    tables.write(pd.concat(summaries.values(), ignore_index=True), figures / "tables" / "summary.csv")
     (figures / "tables" / "run.json").write_text(json.dumps(_run(executed), indent=1) + "\n")
     if mode == "full":
         Path("figures/tables").mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def finish(mode: str) -> None:
     for name, (scenario, metric, split) in SHOWN.items():
         part = summaries[name].query("scenario == @scenario and metric == @metric and split == @split")
         print(f"\n{name}: {metric}, {scenario}, {split}, mean [95 % interval]")
-        print(metrics.readable(part, metric).to_string(header=part["mechanism"].any(), index_names=False))
+        print(tables.readable(part, metric).to_string(header=part["mechanism"].any(), index_names=False))
     place = "figures/" if mode == "full" else f"{figures}/"
     print(f"\nFigures: {place}*.pdf, *.svg, *.png. Tables: {place}tables/, all of it in summary.csv.")
     print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
@@ -61,14 +62,14 @@ def finish(mode: str) -> None:
 
 def readme_summary(tables: Path) -> str:
     """The README's tables, from summary.csv and 05_seconds.csv."""
-    summary = metrics.read(tables / "summary.csv")
+    summary = tables.read(tables / "summary.csv")
     board = summary.query("scenario == 'leaderboard'")
-    inside = metrics.readable(board.query("split == 'do_inside'"), "skill_kl")
+    inside = tables.readable(board.query("split == 'do_inside'"), "skill_kl")
     crps = board.query("split == 'do_inside' and metric == 'skill_crps'").groupby("model")["mean"].mean()
-    inside = inside.reindex([key for key in leaderboard.KEYS if key in crps.index])
+    inside = inside.reindex([key for key in registry.KEYS if key in crps.index])
     inside["CRPS, mean of all"] = crps.map("{:.3g}".format)
-    off_target = metrics.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
-    seconds = metrics.read(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
+    off_target = tables.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
+    seconds = tables.read(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
@@ -80,7 +81,7 @@ def readme_summary(tables: Path) -> str:
         "CRPS, and the KL on genes that the intervention doesn't touch. Models of draws or means have no KL:\n\n"
         + inside.fillna("—").to_markdown()
         + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
-        + metrics.readable(drugs, "kl_nats", columns="scenario").to_markdown()
+        + tables.readable(drugs, "kl_nats", columns="scenario").to_markdown()
         + "\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and "
         + f"{n_replicates} replicates, "
         + ", ".join(f"{key} {value:.3g}" for key, value in cells.items())

@@ -15,7 +15,11 @@ import pandas as pd
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lib import celleval, dataset, leaderboard, mechanisms, metrics, perturb
+from lib import dataset, perturb
+from lib.predict import registry
+from lib.score import celleval, distances, tables
+from lib.simulate import mechanisms
+from lib.tasks import conditional
 
 NAMES = {"ScVI": "scvi", "ScGen": "scgen"}  # class: key in the tables
 SEED, REPLICATES, ARMS, CELLS = 2026, 3, 6, 300
@@ -27,11 +31,11 @@ def cell_eval(target: str) -> None:
     frames = []
     for replicate in range(REPLICATES):
         streams = (SEED, replicate)
-        train = leaderboard.simulate(10_000, 20, 0.8, list(mechanisms.MECHANISMS), seed=streams)
+        train = conditional.simulate(10_000, 20, 0.8, list(mechanisms.MECHANISMS), seed=streams)
         genes = [g for g in train.var_names if train.var.loc[g, "mechanistic"]]
         base = [g for g in train.var_names if g not in genes]
         control = dataset.fresh_cells(train, CELLS, seed=(*streams, 5))
-        known = leaderboard.models(base, control, seed=streams)
+        known = registry.models(base, control, seed=streams)
         models = {key: known[key] for key in ("oracle", "marginal", "boosting", "zinb_regression", "vae_conditional", "dependency_network")}
         for model in models.values():
             model.fit(train)
@@ -52,22 +56,22 @@ def cell_eval(target: str) -> None:
             for gene in genes:
                 for _, asked in arms.values():
                     laws = {"marginal": models["marginal"].predict(asked, gene), key: model.predict(asked, gene)}
-                    exact.append(metrics.score(dataset.law(asked, gene)[:, 0], laws).query("model == @key and metric == 'skill_kl'")["value"].item())
+                    exact.append(distances.scores(dataset.law(asked, gene)[:, 0], laws).query("model == @key and metric == 'skill_kl'")["value"].item())
             scores.loc[len(scores)] = {"metric": "skill_kl", "value": np.mean(exact)}
             frames.append(scores.assign(scenario="cell_eval", model=key, split="do_inside", replicate=replicate))
         print(f"replicate {replicate + 1}/{REPLICATES}: cell-eval of {len(models)} models", flush=True)
-    metrics.write(metrics.table(frames), target)
+    tables.write(tables.tidy(frames), target)
 
 
 def publish(build: str) -> None:
     """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment."""
     tables, target = Path(build) / "figures" / "tables", Path("figures/tables")
-    board, seconds, drugs = (metrics.read(tables / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
+    board, seconds, drugs = (tables.read(tables / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
     drugs = drugs[drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")]
     drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
     both = pd.concat([board, seconds[seconds["model"] != "marginal"], drugs], ignore_index=True).replace({"model": NAMES})
-    metrics.write(both, target / "05_peers.csv")
-    metrics.write(metrics.read(Path(build) / "cell_eval.csv"), target / "05_cell_eval.csv")
+    tables.write(both, target / "05_peers.csv")
+    tables.write(tables.read(Path(build) / "cell_eval.csv"), target / "05_cell_eval.csv")
     print(f"Rows of {', '.join(NAMES.values())} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
 
 

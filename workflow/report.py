@@ -35,7 +35,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lib import plotting
+from lib.show import style
 from workflow import finish
 
 HERE = Path(__file__).parent
@@ -230,7 +230,7 @@ def _workflow(names):
     arrows = [(named[rules[a]], named[rules[b]]) for a, b in re.findall(r"(\d+) -> (\d+)", said.stdout)]
     fig = draw_workflow(nx.DiGraph(arrows))
     with tempfile.TemporaryDirectory() as folder:
-        plotting.save(fig, folder, "workflow")
+        style.save(fig, folder, "workflow")
         alt = "What feeds what: " + "; ".join(f"{a} feeds {b}" for a, b in sorted(arrows))
         return inline(Path(folder, "workflow.svg").read_text(), "workflow-graph", alt)
 
@@ -244,7 +244,7 @@ def draw_workflow(graph: nx.DiGraph) -> plt.Figure:
     rest = graph.subgraph(sorted(set(graph) - set(ends)))
     columns = list(nx.topological_generations(rest))
     at = {rule: (x, y) for y, rule in enumerate(sorted(rest)) for x, column in enumerate(columns) if rule in column}
-    fig, axes = plotting.figure([["workflow"]], 32 * (len(columns) + 1), 11 * len(at))
+    fig, axes = style.figure([["workflow"]], 32 * (len(columns) + 1), 11 * len(at))
     ax = axes["workflow"]
     ax.set(xlim=(-0.45, len(columns) + 0.45), ylim=(len(at) - 0.5, -0.5))
     ax.set_axis_off()
@@ -252,7 +252,7 @@ def draw_workflow(graph: nx.DiGraph) -> plt.Figure:
     def box(x, y, height, text):
         shape = FancyBboxPatch((x - 0.38, y - height / 2), 0.76, height, boxstyle="round,pad=0,rounding_size=0.06", fc="#EAF2F8", ec="#0072B2", lw=0.6)
         ax.add_patch(shape)
-        ax.text(x, y, "\n".join(textwrap.wrap(text, 15)), ha="center", va="center", fontsize=plotting.MEDIUM, linespacing=1.3)
+        ax.text(x, y, "\n".join(textwrap.wrap(text, 15)), ha="center", va="center", fontsize=style.MEDIUM, linespacing=1.3)
 
     arrow = {"arrowstyle": "-|>", "lw": 0.6, "color": "0.4", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 5}
     for rule, (x, y) in at.items():

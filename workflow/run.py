@@ -22,7 +22,7 @@ import nbformat
 import pandas as pd
 import papermill
 
-from lib import metrics
+from lib.score import tables
 from workflow import fork, notebooks, plan
 
 
@@ -66,11 +66,11 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
-    rows = [metrics.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith("_seconds")]
+    rows = [tables.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith("_seconds")]
     for kept in own.values():
         if os.path.isdir(kept):
             os.replace(kept, folder / Path(kept).name)
-    metrics.write(metrics.table(rows) if rows else pd.DataFrame(columns=[*metrics.KEYS, "value"]), scratch / "results.csv")
+    tables.write(tables.tidy(rows) if rows else pd.DataFrame(columns=[*tables.KEYS, "value"]), scratch / "results.csv")
     cells = nbformat.read(executed, as_version=4).cells
     about = {
         "notebook": notebook,

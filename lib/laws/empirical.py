@@ -1,0 +1,58 @@
+"""The law of draws."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from lib.laws.base import BLOCK, Law
+
+
+class Empirical(Law):
+    """The law of draws: what a model that only samples is scored by.
+
+    draws : (..., n_draws) counts; the law's shape is that of the leading axes
+    """
+
+    def __init__(self, draws):
+        self.draws = np.sort(np.asarray(draws), axis=-1)
+        if self.draws.ndim < 1 or self.draws.shape[-1] == 0:
+            raise ValueError(f"draws of shape {self.draws.shape}: need at least one draw an entry")
+        if not np.isfinite(self.draws).all() or (self.draws < 0).any():
+            raise ValueError("draws must be finite and at least 0")
+        self.shape = self.draws.shape[:-1]
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        return Empirical(self.draws[(*index, slice(None))])
+
+    def log_prob(self, k):
+        """Natural log of the pmf; -inf for a count that was never drawn."""
+        with np.errstate(divide="ignore"):
+            return np.log((self.draws == np.asarray(k)[..., None]).mean(-1))
+
+    def pmf_blocks(self):
+        n_draws, n_laws = self.draws.shape[-1], self.draws[..., 0].size
+        order = np.argsort(self.draws, axis=None, kind="stable")
+        draws, law = self.draws.ravel()[order], order // n_draws
+        whole = draws == np.floor(draws)
+        draws, law = draws[whole], law[whole]
+        for start in itertools.count(0, BLOCK):
+            now = slice(*np.searchsorted(draws, (start, start + BLOCK)))
+            place = (draws[now] - start).astype(np.int64) * n_laws + law[now]
+            yield np.bincount(place, minlength=BLOCK * n_laws).reshape(BLOCK, *self.shape) / n_draws
+
+    def cdf(self, k):
+        """Share of draws of at most k."""
+        return (self.draws <= np.asarray(k)[..., None]).mean(-1)
+
+    @property
+    def mean(self):
+        """Mean of the draws."""
+        return self.draws.mean(-1)
+
+    def sample(self, rng: np.random.Generator):
+        """Draw one of the draws an entry."""
+        pick = rng.integers(self.draws.shape[-1], size=(*self.shape, 1))
+        return np.take_along_axis(self.draws, pick, axis=-1)[..., 0]

@@ -1,0 +1,253 @@
+"""Maximum likelihood: the ZINB law of each gene from its counts, all genes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from lib.laws import ZINB, zinb
+
+_HEAD = 32  # counts up to which is summed term by term
+_AT_ONCE = 100_000  # terms of as many genes as are taken at once: what fits a cache
+
+
+def fit(counts, zero_inflated: bool = True) -> ZINB:
+    """Maximum-likelihood law of each gene.
+
+    counts : (n_cells, n_genes) whole numbers >= 0, dense or sparse
+    zero_inflated : False for a plain negative binomial, pi = 0
+
+    Returns a ZINB of shape (n_genes,). A gene without a single count gets mu = 0.
+
+    For a share P0 of zeros above what the negative binomial part has, the likelihood splits
+    into that of P0 and that of the non-zeros under the zero-truncated negative binomial: two
+    parameters on the histogram of the gene's counts. Otherwise pi = 0 is on the boundary and
+    the plain negative binomial is fitted. All genes go at once, each by steps of its own, so
+    that no gene's law depends on the others.
+    """
+    genes = _Histograms.of(counts)
+    n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
+    blocks = np.split(np.arange(len(n_terms)), np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE)))
+    return ZINB(*np.concatenate([_fit(genes.take(block), zero_inflated) for block in blocks], axis=1))
+
+
+def _fit(genes, zero_inflated):
+    """ML mu, theta and pi of each gene, (3, n_genes)."""
+    mu, theta, pi = found = np.array([genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)])
+    plain = genes.share > 0
+    if zero_inflated:
+        above = np.flatnonzero((genes.share < 1) & (genes.mean > 1))
+        these = genes.take(above)
+        x = np.exp(_fit_truncated(these))
+        p0, nb0 = 1 - these.share, zinb.nb_zero_prob(*x)
+        more = p0 > nb0
+        found[:, above[more]] = np.array([*x, (p0 - nb0) / (1 - nb0)])[:, more]
+        plain[above[more]] = False
+    rest = np.flatnonzero(plain)
+    theta[rest] = np.exp(_fit_plain(genes.take(rest)))
+    return found
+
+
+@dataclass
+class _Histograms:
+    """How often each gene has each count, for sums over its non-zeros at any theta.
+
+    share : (n_genes,) of the cells that aren't zero
+    mean, mean_square : (n_genes,) over the cells that aren't zero, as all that follows
+    beyond : (n_genes, _HEAD) share of counts above 0 ... _HEAD - 1
+    gene, count, weight : each pair of a gene and a count above _HEAD, and the share of that count
+    """
+
+    share: np.ndarray
+    mean: np.ndarray
+    mean_square: np.ndarray
+    beyond: np.ndarray
+    gene: np.ndarray
+    count: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, counts) -> _Histograms:
+        """Of (n_cells, n_genes) counts, by one pass over the non-zeros."""
+        rows = scipy.sparse.csr_matrix(counts)
+        if not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
+        n_cells, n_genes = rows.shape
+        if n_cells == 0:
+            raise ValueError("counts has no cells")
+        wrong = ~((rows.data >= 0) & (rows.data < np.inf) & (rows.data == np.floor(rows.data)))
+        if wrong.any():
+            raise ValueError(f"counts of gene {rows.indices[wrong].min()} must be whole numbers of at least 0")
+        width = _HEAD + 2  # counts 0 ... _HEAD, and all above
+        head, high = np.zeros(n_genes * width), [(np.empty(0, rows.indices.dtype), np.empty(0))]
+        block = max(250_000, len(head))
+        for start in range(0, rows.nnz, block):
+            gene, count = rows.indices[start : start + block], rows.data[start : start + block]
+            place = width * gene.astype(np.intp) + np.minimum(count, width - 1).astype(np.intp)
+            head += np.bincount(place, minlength=len(head))
+            above = count > _HEAD
+            high.append((gene[above], count[above].astype(float)))
+        gene, count = (np.concatenate(parts) for parts in zip(*high))
+        distinct = None
+        if n_genes * (count.max(initial=0) + 1) > 2.0**62:  # gene and count in one integer: the count's rank then
+            distinct, count = np.unique(count, return_inverse=True)
+        step = int(count.max(initial=0)) + 1
+        pairs, n_each = np.unique(gene.astype(np.int64) * step + count.astype(np.int64), return_counts=True)
+        gene, count = np.divmod(pairs, step)
+        count = count.astype(float) if distinct is None else distinct[count]
+
+        head = head.reshape(n_genes, width)[:, 1:]
+        n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
+        n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
+        mean, mean_square = (
+            (head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes)) / n_nonzero for p in (1, 2)
+        )
+        beyond = n_beyond[:, :-1] / n_nonzero[:, None]
+        return cls(n_beyond[:, 0] / n_cells, mean, mean_square, beyond, gene, count, n_each / n_nonzero[gene])
+
+    def take(self, index) -> _Histograms:
+        """Those of the genes at `index`, which is sorted."""
+        place = np.full(len(self.share), -1)
+        place[index] = np.arange(len(index))
+        kept = np.flatnonzero(place[self.gene] >= 0)
+        return _Histograms(
+            self.share[index], self.mean[index], self.mean_square[index], self.beyond[index],
+            place[self.gene[kept]], self.count[kept], self.weight[kept],
+        )  # fmt: skip
+
+    def rising(self, theta):
+        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta.
+
+        theta : (n_genes,)
+
+        Returns it with its first and second derivative in log theta, (3, n_genes). It is the sum
+        over j < k of log(1 + j / theta), which loses no digits where theta is large. Above _HEAD
+        the sum is one over the counts seen, by the Euler-Maclaurin formula, good to 1e-13 there.
+        """
+        j, t = np.arange(1.0, _HEAD), theta[:, None]
+        s = t + j
+        sums = [(self.beyond[:, 1:] * term).sum(axis=1) for term in (np.log1p(j / t), -j / s, j * t / s**2)]
+        if len(self.gene):
+            beyond = np.bincount(self.gene, self.weight, len(theta))
+            to_head, to_count = _sums_to(_HEAD, theta), _sums_to(self.count, theta[self.gene])
+            for i in range(3):
+                sums[i] += np.bincount(self.gene, self.weight * to_count[i], len(theta)) - beyond * to_head[i]
+        return sums
+
+
+def _sums_to(k, theta):
+    """Sum over j < k of log(1 + j / theta) but for a constant, and its derivatives in log theta."""
+    s, log = theta + k, np.log1p(k / theta)
+    p, q, r = theta / s, k / s, 1 / s**2  # p + q = 1
+    return (
+        s * log - k - log / 2 + (1 / 12 - (1 / 360 - r / 1260) * r) / s,
+        theta * log - k + q / 2 - p * (1 / 12 - (1 / 120 - r / 252) * r) / s,
+        theta * (log - q) - p * q / 2 - p * ((1 - 2 * p) / 12 - ((1 - 4 * p) / 120 - (1 - 6 * p) * r / 252) * r) / s,
+    )
+
+
+def _fit_truncated(genes):
+    """ML (log mu, log theta) of the zero-truncated negative binomial, (2, n_genes).
+
+    Newton's method in a trust region, within bounds, from where zeros are explained by pi. From a small theta, which
+    explains them too, it came to the same end in each of 200,000 genes, simulated ones of all kinds and real ones.
+    """
+    low, high = np.log([[1e-8, 1e8], zinb.THETA_RANGE]).T[:, :, None]
+    x = np.clip(np.log([genes.mean, np.full_like(genes.mean, 7.0)]), low, high)
+    now, radius, active = _truncated(genes, x), np.ones(x.shape[1]), np.arange(x.shape[1])
+    found = np.empty((2, x.shape[1]))
+    for _ in range(200):
+        if not len(active):
+            break
+        step, gain = _newton_step(now, radius, low - x, high - x)
+        there = _truncated(genes, x + step)
+        rounding = 1e-14 * (np.abs(now[0]) + genes.mean)  # must not refuse the last steps
+        fall, length = now[0] - there[0] + rounding, np.hypot(*step)
+        wider = np.where(fall > 0.75 * gain, np.maximum(radius, 2 * length), radius)
+        radius = np.where(fall < gain / 4, length / 4, wider)
+        x, now = np.where(fall >= 0, x + step, x), np.where(fall >= 0, there, now)
+        done = gain < 1e-12
+        if done.any():
+            found[:, active[done]] = x[:, done]
+            left = np.flatnonzero(~done)
+            genes, x, now, radius, active = genes.take(left), x[:, left], now[:, left], radius[left], active[left]
+    found[:, active] = x
+    return found
+
+
+def _truncated(genes, x):
+    """Negative log-likelihood a non-zero cell at x = (log mu, log theta), its gradient and its Hessian.
+
+    Returns (6, n_genes): value, d_mu, d_theta, d_mu_mu, d_mu_theta, d_theta_theta
+    """
+    mu, theta = np.exp(x)
+    m, (value, slope, bend) = genes.mean, genes.rising(theta)
+    r, q = np.log1p(mu / theta), mu / (mu + theta)
+    a = theta * r  # - log NB(0)
+    w = -1 / np.expm1(-a)
+    a_mu, a_theta = theta * q, theta * (r - q)
+    spread, w_a = m * q * (1 - q), -np.exp(-a) * w**2
+    return -np.array(
+        [
+            value + m * (x[0] - r) - a + np.log(w),
+            m * (1 - q) - w * a_mu,
+            slope + m * q - w * a_theta,
+            -spread - w_a * a_mu**2 - w * a_mu * (1 - q),
+            spread - w_a * a_mu * a_theta - w * a_mu * q,
+            bend - spread - w_a * a_theta**2 - w * (a_theta - a_mu * q),
+        ]
+    )
+
+
+def _newton_step(now, radius, low, high):
+    """Newton's step where it is at most `radius` long and between low and high, and the fall it promises.
+
+    now : (6, n_genes) of `_truncated`      low, high : (2, n_genes), at most and at least 0
+    """
+    _, g0, g1, h00, h01, h11 = now
+    g, (mean, half) = now[1:3], ((h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01))
+    shift = np.maximum(0, 2 * (half - mean))  # of a negative eigenvalue to its opposite
+    h00, h11 = (h + shift + 1e-12 * half for h in (h00, h11))
+    step = np.array([h01 * g1 - h11 * g0, h01 * g0 - h00 * g1])
+    step /= np.maximum(h00 * h11 - h01**2, 1e-14 * h00 * h11)
+    step *= np.minimum(1, radius / np.maximum(np.hypot(*step), 1e-300))
+    # where a bound is crossed, it is kept to, and the other coordinate takes its own best place
+    room = np.where(step < 0, low, high)
+    reach = np.divide(room, step, out=np.full_like(step, np.inf), where=step != 0)
+    for i, h in ((0, h11), (1, h00)):
+        crossed = (reach[i] < 1) & ((reach[i] < reach[1 - i]) | (i == 0) & (reach[0] == reach[1]))
+        within = np.maximum(low[1 - i], -radius), np.minimum(high[1 - i], radius)
+        rest = np.clip(-(g[1 - i] + h01 * room[i]) / h, *within)
+        step[i], step[1 - i] = np.where(crossed, room[i], step[i]), np.where(crossed, rest, step[1 - i])
+    return step, -(g * step).sum(axis=0) - (h00 * step[0] ** 2 + h11 * step[1] ** 2) / 2 - h01 * step[0] * step[1]
+
+
+def _fit_plain(genes):
+    """ML log theta of the negative binomial, whose ML mean is the sample mean, whatever theta.
+
+    Newton's method between bounds that close in: there is one maximum where the variance is above
+    the mean (Levin and Reeds 1977, Annals of Statistics 5), and else the likelihood rises with theta.
+    """
+    mu = genes.share * genes.mean
+
+    def slopes(log_theta):  # of the log-likelihood a non-zero cell, in log theta
+        theta = np.exp(log_theta)
+        u, (_, slope, bend) = mu / theta, genes.rising(theta)
+        log = np.log1p(u)
+        return slope + theta * (u - log) / genes.share, bend - theta * (log - u / (1 + u)) / genes.share
+
+    low, high = np.log(zinb.THETA_RANGE)[:, None] + np.zeros_like(mu)
+    excess = genes.share * genes.mean_square - mu**2 - mu
+    x = np.clip(np.log(mu**2 / np.maximum(excess, mu**2 * 1e-7)), low, high)
+    for _ in range(100):
+        slope, bend = slopes(x)
+        low, high = np.where(slope > 0, x, low), np.where(slope > 0, high, x)
+        there = x - slope / np.minimum(bend, -1e-300)
+        there = np.where((low <= there) & (there <= high), there, (low + high) / 2)
+        x, moved = there, np.abs(there - x)
+        if (moved < 1e-9).all():
+            break
+    return np.where(excess > 0, x, np.log(zinb.THETA_RANGE[1]))

@@ -1,0 +1,239 @@
+"""The zero-inflated negative binomial law.
+
+A count k of one gene in one cell follows
+
+    P(k) = pi * [k = 0] + (1 - pi) * NB(k; mu, theta)
+
+with mean ``mu`` of the negative binomial part, *inverse* dispersion ``theta``
+(Var = mu + mu^2 / theta, as in scvi-tools), and probability ``pi`` of a structural zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import deque
+
+import numpy as np
+import scipy.sparse
+import scipy.special as special
+
+from lib.laws.base import BLOCK, TINY, Law
+
+THETA_RANGE = (1e-4, 1e8)  # in which theta is looked for: beyond 1e8 the law is a Poisson to 8 digits
+_AT_ONCE = 100_000  # numbers that `sample_csr` works on at once: what fits a cache
+
+
+class ZINB(Law):
+    """Zero-inflated negative binomial law over arrays that broadcast.
+
+    mu : array, mean of the negative binomial part, in counts, >= 0
+    theta : array, inverse dispersion, > 0
+    pi : array, probability of a structural zero, in [0, 1]
+
+    An entry whose three parameters are all NaN has no law: so `dataset.law` marks a count that
+    an intervention has set. Raises ValueError where a parameter is out of its range.
+
+    >>> float(ZINB(mu=3.0, theta=2.0, pi=0.5).zero_prob)
+    0.58
+    """
+
+    def __init__(self, mu, theta, pi):
+        self.mu, self.theta, self.pi = (np.asarray(a, dtype=float) for a in (mu, theta, pi))
+        self.shape = np.broadcast_shapes(self.mu.shape, self.theta.shape, self.pi.shape)
+        for name, value, wrong, allowed in (
+            ("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0"),
+            ("theta", self.theta, (self.theta <= 0) | np.isinf(self.theta), "finite and greater than 0"),
+            ("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1"),
+        ):
+            if wrong.any():
+                raise ValueError(f"{name} = {value[wrong].flat[0]:g}: must be {allowed}")
+
+    def __getitem__(self, index):
+        return ZINB(*(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi)))
+
+    def __repr__(self):
+        return f"ZINB(shape={self.shape})"
+
+    def log_prob(self, k):
+        """Natural log of the pmf; -inf where k is negative or not a whole number."""
+        k = np.asarray(k, dtype=float)
+        allowed = (k >= 0) & (k == np.floor(k))
+        k = np.where(allowed, k, 0.0)
+        with np.errstate(divide="ignore"):
+            log_nb = np.log1p(-self.pi) + _nb_log_prob(k, self.mu, self.theta)
+            log_zero = np.where(k == 0, np.log(self.pi), -np.inf)
+        return np.where(allowed, np.logaddexp(log_zero, log_nb), -np.inf)
+
+    def pmf_blocks(self):
+        return _mean_pmf_blocks(self[None])
+
+    def cdf(self, k):
+        """Probability of a count of at most k."""
+        k = np.floor(np.asarray(k, dtype=float))
+        # NB cdf as a regularised incomplete beta function of 1 - p = mu / (mu + theta)
+        nb = special.betaincc(np.maximum(k, 0) + 1, self.theta, self.mu / (self.mu + self.theta))
+        return np.where(k < 0, 0.0, self.pi + (1 - self.pi) * nb)
+
+    @property
+    def mean(self):
+        """Mean count, dropout included: (1 - pi) mu."""
+        return (1 - self.pi) * self.mu
+
+    @property
+    def variance(self):
+        """Variance of the count, dropout included."""
+        return (1 - self.pi) * self.mu * (1 + self.mu * (self.pi + 1 / self.theta))
+
+    @property
+    def zero_prob(self):
+        """Probability of a zero, structural or sampled."""
+        return self.pi + (1 - self.pi) * nb_zero_prob(self.mu, self.theta)
+
+    def parameters(self) -> ZINB:
+        """The law itself, as a Mixture has it: its mu, theta and pi, each of the law's shape."""
+        return ZINB(*(np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi)))
+
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw counts (int64) of shape `size`, the law's own by default.
+
+        Only the entries that survive dropout are drawn, which is three times faster where
+        most counts are zeros.
+        """
+        size = self.shape if size is None else size
+        alive = rng.random(size) >= self.pi
+        mu, theta = (np.broadcast_to(a, size)[alive] for a in (self.mu, self.theta))
+        counts = np.zeros(size, dtype=np.int64)
+        counts[alive] = rng.poisson(rng.gamma(theta, mu / theta))
+        return counts
+
+
+def nb_zero_prob(mu, theta):
+    """Probability of a zero of the negative binomial part alone: (theta / (theta + mu))^theta."""
+    return np.exp(-theta * np.log1p(np.asarray(mu) / theta))
+
+
+def _mean_pmf_blocks(components):
+    """`Law.pmf_blocks` of the equal mixture of the ZINB laws along the first axis of `components`.
+
+    By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). Its division by k + 1 is the same
+    for all laws and is made up for once a block, so that a count costs three passes over the components.
+    """
+    n_components, shape = components.shape[0], components.shape[1:]
+    full = (np.broadcast_to(a, components.shape) for a in (components.mu, components.theta, components.pi))
+    mu, theta, pi = (np.ascontiguousarray(a).reshape(n_components, -1) for a in full)
+    q, first = mu / (mu + theta), nb_zero_prob(mu, theta)
+    p, ratio = (1 - pi) * first, np.empty_like(q)
+    asleep = first < TINY  # where the recurrence can't start from 0: in the block where the law begins to count
+    p[asleep] = 0
+    waking = _first_block(mu[asleep], theta[asleep])
+    table = np.empty((BLOCK, p.shape[1]))
+    for start in itertools.count(0, BLOCK):
+        if (now := waking == start).any():
+            those = tuple(i[now] for i in np.nonzero(asleep))
+            p[those] = (1 - pi[those]) * np.exp(_nb_log_prob(start, mu[those], theta[those]))
+        np.multiply(q, start + theta, out=ratio)
+        for row in table:
+            if n_components > 1:
+                np.add.reduce(p, axis=0, out=row)
+            else:
+                row[:] = p[0]
+            p *= ratio
+            ratio += q
+        left_out = np.cumprod(np.arange(start + 1.0, start + 1 + BLOCK))
+        table[0] /= n_components
+        table[1:] *= (1 / (n_components * left_out[:-1]))[:, None]
+        p *= 1 / left_out[-1]
+        if start == 0:
+            table[0] += pi.mean(axis=0)
+        yield table.reshape(BLOCK, *shape)
+
+
+def _first_block(mu, theta):
+    """The first multiple of BLOCK where the negative binomial is above TINY, for laws below it at 0, by bisection."""
+    low, high = np.zeros_like(mu), np.floor(mu / BLOCK)
+    while ((high - low) > 1).any():
+        middle = np.floor((low + high) / 2)
+        enough = _nb_log_prob(BLOCK * middle, mu, theta) >= np.log(TINY)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return BLOCK * high
+
+
+def _nb_log_prob(k, mu, theta):
+    log_choose = special.gammaln(k + theta) - special.gammaln(theta) - special.gammaln(k + 1)
+    stirling = theta > 1e5  # where the difference of two log-gammas has lost its digits
+    if np.any(stirling):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log1p(k / theta)
+            large = (theta + k - 0.5) * ratio + k * (np.log(theta) - 1) - special.gammaln(k + 1)
+            large += 1 / (12 * (theta + k)) - 1 / (12 * theta)
+        log_choose = np.where(stirling, large, log_choose)
+    return log_choose - theta * np.log1p(mu / theta) + special.xlogy(k, mu) - k * np.log(theta + mu)
+
+
+def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
+    """Draw cells of independent genes without ever holding their zeros.
+
+    blocks : (law of shape (n_genes,), number of cells) pairs, whose cells come one below the other
+
+    Returns float32 counts, cells x genes: those of `law.sample(rng, (n_cells, n_genes))`, block by block.
+    """
+    n_genes, n_done, ends = blocks[0][0].shape[0], 0, [np.zeros(1, dtype=np.int64)]
+    data, indices = np.empty(0, np.float32), np.empty(0, np.int32)
+    at_once = max(1, _AT_ONCE // max(1, n_genes))  # rows whose numbers stay in a cache
+    for law, n_cells in blocks:
+        mu, theta, pi = (np.broadcast_to(p, n_genes) for p in (law.mu, law.theta, law.pi))
+        scale, parts = mu / theta, deque()
+        for start in range(0, n_cells, at_once):
+            n_rows = min(at_once, n_cells - start)
+            alive = np.flatnonzero(rng.random((n_rows, n_genes)) >= pi)
+            gene = (alive % n_genes).astype(np.int32)
+            parts.append([gene, np.searchsorted(alive, n_genes * np.arange(1, n_rows + 1))])
+        for part in parts:
+            gene = part[0]
+            part.append(rng.standard_gamma(theta[gene]) * scale[gene])
+        while parts:
+            gene, row_ends, rate = parts.popleft()
+            count = rng.poisson(rate)
+            seen = np.flatnonzero(count)
+            if n_done + len(seen) > len(data):
+                room = max(n_done + len(seen), len(data) * 9 // 8)
+                for array in (data, indices):  # in place and by little: the peak of memory is near the end
+                    array.resize(room, refcheck=False)
+            data[n_done : n_done + len(seen)] = count[seen]
+            indices[n_done : n_done + len(seen)] = gene[seen]
+            ends.append(n_done + np.searchsorted(seen, row_ends))
+            n_done += len(seen)
+    for array in (data, indices):
+        array.resize(n_done, refcheck=False)
+    return scipy.sparse.csr_matrix((data, indices, np.concatenate(ends)), shape=(sum(n for _, n in blocks), n_genes))
+
+
+def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
+    """The pi that gives a ZINB the wanted share of zeros.
+
+    mu, theta, target_zero_prob : arrays that broadcast
+    unreachable : "raise", or "clip" to take pi = 0 with a warning where the negative binomial
+        part alone has more zeros than wanted
+
+    Returns pi, an array in [0, 1]. Raises ValueError, which says how many entries can't
+    reach the target and what the lowest target is that all of them can.
+    """
+    target = np.asarray(target_zero_prob, dtype=float)
+    wrong = ~((target >= 0) & (target <= 1))
+    if wrong.any():
+        raise ValueError(f"target_zero_prob = {target[wrong].flat[0]:g}: must be from 0 to 1")
+    if unreachable not in ("raise", "clip"):
+        raise ValueError(f"unreachable = {unreachable!r}: must be 'raise' or 'clip'")
+    floor = np.clip(nb_zero_prob(mu, theta), 0.0, 1.0)
+    missed = floor > target
+    if missed.any():
+        message = (
+            f"target_zero_prob = {np.broadcast_to(target, missed.shape)[missed].min():g}: out of reach for "
+            f"{missed.sum()} of {missed.size}, whose negative binomial part alone has up to "
+            f"{floor.max():.3f} zeros; allowed from there upwards"
+        )
+        if unreachable == "raise":
+            raise ValueError(message)
+        warnings.warn(message + " (pi = 0 taken there)", stacklevel=2)
+    return np.where(missed, 0.0, (target - floor) / np.maximum(1 - floor, np.finfo(float).tiny))

@@ -1,0 +1,101 @@
+"""What the networks are made of: hidden layers, masks, heads with the parameters of a law."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib import checks
+from lib.laws import ZINB, zinb
+from lib.neural.linear import Linear, linear
+
+LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
+START_THETA = 7.0  # the basin in which zeros are explained by pi; from a small theta, no way leads out
+
+
+def _places(inputs, n_genes):
+    """The indices of the inputs, by default of all genes."""
+    return list(range(n_genes)) if inputs is None else [checks.integer("inputs", i, 0, n_genes - 1) for i in inputs]
+
+
+def _layers(n_inputs, n_hidden, n_layers, normalised=False):
+    """Hidden layers, one behind the other."""
+    layers = []
+    for width in (n_inputs, *[n_hidden] * (n_layers - 1)):
+        layers += [Linear(width, n_hidden), *([nn.LayerNorm(n_hidden)] if normalised else []), nn.SiLU()]
+    return layers
+
+
+def _of_visible(network, x, visible):
+    """A network of the visible counts' logarithms and of which are visible.
+
+    The first layer is applied to these apart: they needn't be joined, and what is visible in all cells alike is one row.
+    """
+    first, (of_counts, of_visible) = network[0], network[0].weight.chunk(2, dim=1)
+    hidden = linear(torch.log1p(x) * visible, of_counts) + linear(visible, of_visible, first.bias)
+    for layer in list(network)[1:]:
+        hidden = layer(hidden)
+    return hidden
+
+
+def _start_heads(heads, scale, counts, log_theta=None):
+    """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest."""
+    mean, rate = _mean_and_zero_rate(counts)
+    one = torch.full_like(mean, math.log(math.expm1(1.0)))  # softplus of it is 1
+    theta = torch.full_like(mean, math.log(START_THETA))
+    with torch.no_grad():
+        scale.copy_(mean)
+        heads.bias.copy_(torch.cat([one, *([theta] if log_theta is None else []), torch.logit(rate)]))
+        heads.weight.mul_(0.1)
+        if log_theta is not None:
+            log_theta.copy_(theta)
+
+
+def _heads(heads, scale, hidden, genes, log_theta=None):
+    """mu, theta and the logit of pi of some genes from a hidden layer; theta is (n_genes,) where its logarithm is given."""
+    n_heads = 3 if log_theta is None else 2
+    weights, biases = (p.unflatten(0, (n_heads, -1))[:, genes].unbind() for p in (heads.weight, heads.bias))
+    # one product each: parts of a common one would lie apart in memory, which makes all that follows slower
+    raw_mu, *of_cells, logit_pi = (linear(hidden, w, b) for w, b in zip(weights, biases))
+    log_theta = of_cells[0] if log_theta is None else log_theta[genes]
+    return scale[genes] * F.softplus(raw_mu) + 1e-6, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), F.hardtanh(logit_pi, -30, 30)
+
+
+def _visible(x, is_input, hide, generator):
+    """1 where a network may look; each cell's inputs are hidden at random at a rate uniform in [0, hide]."""
+    mask = is_input[None]
+    if generator is None or hide == 0:
+        return mask
+    rate = hide * torch.rand(len(x), 1, generator=generator, device=x.device)
+    return mask * (torch.rand(x.shape, generator=generator, device=x.device) >= rate)
+
+
+def _mean_and_zero_rate(counts):
+    """Mean of the non-zero counts, and share of zeros, of each gene."""
+    positive = (counts > 0).float()
+    rate = (1 - positive.mean(0)).clamp(1e-3, 1 - 1e-3)
+    return (counts.sum(0) / positive.sum(0).clamp(min=1)).clamp(min=1e-2), rate
+
+
+def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Draw the weights of all linear layers from `generator` rather than the global one."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+            nn.init.zeros_(layer.bias)
+
+
+def to_law(mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> ZINB:
+    """A network's parameters as a law."""
+    arrays = (t.detach().double().cpu().numpy() for t in (mu, theta, torch.sigmoid(logit_pi.double())))
+    return ZINB(*arrays)
+
+
+def to_tensor(counts, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Counts, sparse or dense, as a float32 tensor (n_cells, n_genes)."""
+    array = counts.toarray() if hasattr(counts, "toarray") else np.asarray(counts)
+    return torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32), device=device)

@@ -1,0 +1,188 @@
+"""One regression a gene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import torch
+
+from lib import checks, dataset, model
+from lib.laws import ZINB, Law
+from lib.laws.likelihood import log_likelihood
+from lib.predict.base import Predictor
+
+
+class GeneByGene(Predictor):
+    """A predictor that fits one regression a gene, when the gene is first asked for."""
+
+    def fit(self, adata):
+        self.train, self.genes, self.fitted = adata.copy(), list(adata.var_names), {}
+        return self
+
+    def predict(self, adata, gene):
+        if gene not in self.fitted:
+            checks.genes("gene", gene, self.genes)
+            self.fitted[gene] = self.fit_gene(self.features(self.train, gene), _counts_of(self.train, gene))
+        return self.fitted[gene](self.features(adata, gene))
+
+    def fit_gene(self, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], Law]:
+        """From counts x (n_cells, n_inputs) and y (n_cells,), a function from counts x to laws."""
+        raise NotImplementedError
+
+
+class MeanRegression(GeneByGene):
+    """A regression of the mean count from scikit-learn, with a ZINB law put around it.
+
+    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a
+    floor of the mean, are then fitted by maximum likelihood to means predicted out of fold, since
+    those of the fit itself are too close to the counts. `regressor` makes the estimator.
+    """
+
+    n_folds = 3
+
+    def __init__(self, regressor: Callable, inputs: list[str] | None = None):
+        super().__init__(inputs)
+        self.regressor = regressor
+
+    def fit_gene(self, x, y):
+        from sklearn.model_selection import KFold, cross_val_predict
+
+        folds = KFold(self.n_folds, shuffle=True, random_state=0)
+        floor, theta, pi = law_around_mean(cross_val_predict(self.regressor(), x, y, cv=folds), y)
+        fitted = self.regressor().fit(x, y)
+        return lambda x: ZINB(np.maximum(fitted.predict(x), floor) / (1 - pi), theta, pi)
+
+
+def ridge(inputs: list[str] | None = None) -> MeanRegression:
+    """Ridge regression on counts, its penalty chosen by leave-one-out error."""
+    from sklearn.linear_model import RidgeCV
+
+    return MeanRegression(lambda: RidgeCV(np.logspace(-2, 4, 13)), inputs)
+
+
+def ridge_log1p(inputs: list[str] | None = None) -> MeanRegression:
+    """Ridge regression of the count on log1p counts, its penalty chosen by leave-one-out error."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return MeanRegression(lambda: make_pipeline(FunctionTransformer(np.log1p), RidgeCV(np.logspace(-2, 4, 13))), inputs)
+
+
+def neighbours(inputs: list[str] | None = None, n_neighbours: int = 50) -> MeanRegression:
+    """Mean of the nearest training cells, by Euclidean distance of log1p counts."""
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    def regressor():
+        return make_pipeline(FunctionTransformer(np.log1p), KNeighborsRegressor(n_neighbours, algorithm="brute"))
+
+    return MeanRegression(regressor, inputs)
+
+
+def boosting(inputs: list[str] | None = None) -> MeanRegression:
+    """Gradient-boosted trees with Poisson loss, stopped early on held-out cells."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    def regressor():
+        return HistGradientBoostingRegressor(
+            loss="poisson", learning_rate=0.1, max_iter=300, max_leaf_nodes=15, early_stopping=True,
+            n_iter_no_change=10, random_state=0,
+        )  # fmt: skip
+
+    return MeanRegression(regressor, inputs)
+
+
+class ZINBRegression(GeneByGene):
+    """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
+
+    link : "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
+        standard generalised linear model. At large counts the latter explodes on a truth that is
+        linear. Both are cut at 1e6 counts, so that distances are finite
+    order : 2 for squares and products of the inputs beside them, without a penalty
+    """
+
+    largest = 1e6  # counts
+
+    def __init__(self, inputs: list[str] | None = None, link: str = "identity", order: int = 1):
+        super().__init__(inputs)
+        self.link, self.order = checks.choice("link", link, ("identity", "log")), checks.integer("order", order, 1, 2)
+
+    def terms(self, x: np.ndarray) -> torch.Tensor:
+        """What the weights multiply, (n_cells, n_terms), from counts (n_cells, n_inputs)."""
+        first, second = np.triu_indices(x.shape[1])
+        return torch.as_tensor(x if self.order == 1 else np.concatenate([x, x[:, first] * x[:, second]], axis=1))
+
+    def fit_gene(self, x, y):
+        x, y = self.terms(x), torch.as_tensor(y)
+        scale = x.std(0).clamp(min=1e-6)
+        start = torch.zeros(x.shape[1] + 4, dtype=torch.float64)
+        start[:4] = _basin(y)
+        if self.link == "log":
+            start[0] = start[0].clamp(min=1e-3).log()
+
+        def mu_of(p, x):
+            value = p[0] + x @ (p[4:] / scale)
+            if self.link == "log":
+                return value.clamp(-math.log(self.largest), math.log(self.largest)).exp()
+            return torch.maximum(value, p[3].exp()).clamp(max=self.largest)
+
+        p = maximise(lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
+        return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
+
+
+def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
+    """The most likely (floor, theta, pi) of counts ~ ZINB(max(mean, floor) / (1 - pi), theta, pi).
+
+    mean, counts : (n_cells,), the means predicted without having seen these counts
+    """
+    m, y = torch.as_tensor(np.asarray(mean, dtype=float)), torch.as_tensor(np.asarray(counts, dtype=float))
+    start = _basin(y)[1:]
+    start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
+
+    def total(p):
+        mu = torch.maximum(m, p[2].clamp(max=12).exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
+        return log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
+
+    p = maximise(total, start, max_iter=50)
+    return float(p[2].clamp(max=12).exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
+
+
+def maximise(function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, max_iter: int = 200) -> torch.Tensor:
+    """The parameters at which a differentiable function is largest, by L-BFGS from `start`."""
+    p = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([p], max_iter=max_iter, tolerance_change=1e-9, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = -function(p)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return p.detach()
+
+
+def _basin(y: torch.Tensor) -> torch.Tensor:
+    """mu, log theta, logit pi, log floor from which a fit finds dropout rather than a small theta."""
+    positive = y > 0
+    mean = y.sum() / positive.sum().clamp(min=1)
+    rate = (1 - positive.double().mean()).clamp(1e-3, 1 - 1e-3)
+    return torch.stack([mean, torch.tensor(model.START_THETA, dtype=torch.float64).log(), torch.logit(rate), torch.log(0.1 * mean.clamp(min=1e-3))])
+
+
+def _theta(log_theta: torch.Tensor) -> torch.Tensor:
+    return torch.exp(log_theta.clamp(*model.LOG_THETA_RANGE))
+
+
+def _counts_of(adata: ad.AnnData, gene: str) -> np.ndarray:
+    return dataset.dense(adata[:, [gene]].X)[:, 0].astype(float)
+
+
+def _least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Weights of columns of x, with a ridge so small that it only keeps them finite."""
+    return torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)

@@ -1,0 +1,171 @@
+"""Distances of a predicted law to the true one, computed from the laws, not from samples.
+
+With F and G the true and predicted cdf of one gene in one cell, f and g their pmfs:
+
+    kl_nats      sum_k f(k) log f(k) / g(k)
+    excess_crps  sum_k (F(k) - G(k))^2, by which the expected CRPS exceeds that of the truth
+                 (Gneiting and Raftery 2007, JASA 102, section 4.2)
+    skill        1 - distance(model) / distance(marginal): oracle 1, marginal 0, harm below 0
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import scipy.integrate
+import scipy.stats
+
+from lib.laws import ZINB, Empirical, Law, Mixture
+from lib.laws.base import BLOCK, TINY
+
+TAIL = 1e-9  # the support is cut where the true law has less than this above it
+CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
+_MAX_COUNTS = 2**15  # so far a prediction that outlasts the truth is summed count by count
+_CHUNK = 2**14  # laws, or components of laws, at a time: few enough to stay in the processor's cache
+
+
+def between(true: ZINB, predicted: Law) -> pd.DataFrame:
+    """Every distance of the predicted to the true law of one gene, cell by cell.
+
+    true, predicted : laws of shape (n_cells,); `predicted` may be any Law
+
+    Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
+    parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
+    given the parameters of `Mixture.parameters`. An Empirical has no kl_nats: one count that was never
+    drawn would make it infinite.
+
+    Raises ValueError for a law that isn't there (a count that an intervention has set) and for
+    another shape.
+    """
+    if np.isnan(true.mu).any():
+        raise ValueError("true: has NaN parameters; the law of a count that an intervention set can't be predicted")
+    if predicted.shape != true.shape or len(true.shape) != 1:
+        raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
+    n_cells = true.shape[0]
+    kl, crps, apart = np.empty(n_cells), np.empty(n_cells), np.empty(n_cells)
+    has_kl = not isinstance(predicted, Empirical)
+    for rows in _groups(_reach(true, TAIL), predicted):
+        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
+    long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
+    for rows in _groups(_reach(predicted[long], CRPS_TAIL), predicted):
+        rows = long[rows]
+        _, crps[rows], apart[rows], end = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
+        for row in rows[apart[rows] > CRPS_TAIL]:
+            crps[row] += _far_tail(predicted[row], end)
+    frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
+    if not has_kl:
+        return frame.drop(columns="kl_nats")
+    if isinstance(predicted, (ZINB, Mixture)):
+        point = predicted.parameters()
+        frame["mse_mu"] = (point.mu - true.mu) ** 2
+        frame["mse_pi"] = (point.pi - true.pi) ** 2
+        frame["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
+    return frame
+
+
+def _reach(law, tail):
+    """About the count above which a law has less than `tail`, for putting laws together that end together."""
+    if isinstance(law, Mixture):
+        return _reach(law.components, tail).max(0)
+    if not isinstance(law, ZINB):
+        return law.quantile(1 - tail)
+    # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
+    folds, scale = -np.log(tail), law.mu / law.theta
+    return np.broadcast_to(law.mu + np.sqrt(2 * folds * law.mu * (1 + scale)) + folds * scale, law.shape)
+
+
+def _groups(reach, predicted):
+    """Indices of cells, those of like reach together and few enough for the cache."""
+    n_components = predicted.components.shape[0] if isinstance(predicted, Mixture) else 1
+    n_components = max(n_components, 8)  # of one law alone there is as much in other arrays
+    n_groups = -(-len(reach) * n_components // _CHUNK)
+    return np.array_split(np.argsort(reach, kind="stable"), n_groups) if n_groups else []
+
+
+def _sums(true, predicted, has_kl, open_end=np.inf):
+    """Sums over the counts up to where no true law has more than TAIL above: KL, CRPS, the last F - G, how many counts.
+
+    open_end : they go on while a last F - G is above this, but not beyond _MAX_COUNTS for its sake
+    """
+    kl, crps, apart = np.zeros(true.shape), np.zeros(true.shape), np.zeros(true.shape)
+    difference = np.empty((BLOCK, *true.shape))
+    q, one_less_q = true.mu / (true.mu + true.theta), true.theta / (true.mu + true.theta)
+    for end, f, g in zip(itertools.count(BLOCK, BLOCK), true.pmf_blocks(), predicted.pmf_blocks()):
+        if has_kl:
+            kl += _kl(f, g, predicted, end - BLOCK, difference)
+        np.subtract(f, g, out=difference)
+        for row in difference:  # not by cumsum, which goes through memory law by law
+            apart += row
+            row[:] = apart
+        crps += np.einsum("kn,kn->n", difference, difference)
+        # from here on a count is at most 1 - less times as likely as the one before it: less than a geometric series
+        less = one_less_q - q * np.maximum(true.theta - 1, 0) / end
+        if (f[-1] <= TAIL * less).all() and (end >= _MAX_COUNTS or not (apart > open_end).any()):
+            return np.maximum(kl, 0.0), crps, apart, end
+
+
+def _kl(f, g, predicted, start, scratch):
+    """Sum of f log f / g of the counts from `start` on, over the first axis."""
+    if f.min() > TINY and g.min() > TINY:
+        np.divide(f, g, out=scratch)
+        return np.einsum("kn,kn->n", f, np.log(scratch, out=scratch))
+    counted = f > TINY
+    lost = counted & (g < TINY)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_g = np.log(g)
+        if lost.any():  # too small for a float, not for its logarithm
+            counts, rows = np.nonzero(lost)
+            log_g[lost] = predicted[rows].log_prob(start + counts)
+        return np.where(counted, f * (np.log(f) - log_g), 0.0).sum(0)
+
+
+def _far_tail(predicted, start):
+    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by Simpson's rule on a fine geometric grid."""
+    k = np.unique(np.floor(start * np.geomspace(1, 1e6, 4001)))
+    rest = (1 - predicted.cdf(k)) ** 2
+    return scipy.integrate.simpson(rest, k) + rest[0] / 2  # the sum has its first count whole, the integral half
+
+
+def skill(distance: float, marginal: float) -> float:
+    """1 - distance / distance of the marginal; NaN where the marginal is exact itself."""
+    return float(1 - distance / marginal) if marginal > 0 else float("nan")
+
+
+def slope_ratio(dose, predicted, true) -> float:
+    """Least-squares slope of the predicted over that of the true response to the dose.
+
+    dose, predicted, true : (n_cells,); the response is the mean count. 1 is right, below 1 the
+    effect is shrunk. NaN where the true response is flat.
+    """
+    centred = np.asarray(dose, dtype=float) - np.mean(dose)
+    true_slope, rounding = centred @ np.asarray(true), 1e-10 * np.linalg.norm(centred) * np.linalg.norm(true)
+    return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > rounding else float("nan")
+
+
+def scores(true: ZINB, predictions: dict[str, Law], counts: np.ndarray | None = None) -> pd.DataFrame:
+    """Mean distances and skills of several models' predictions of one gene in the same cells.
+
+    predictions : model -> law; "marginal" must be among them, skill is measured against it
+    counts : (n_cells,) observed counts of the gene, for nll_nats: what can be scored where the
+        truth isn't known, the mean negative log-probability of what was observed
+
+    Returns tidy rows: model, metric, value.
+    """
+    if "marginal" not in predictions:
+        raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
+    means = {model: between(true, law).mean(skipna=False) for model, law in predictions.items()}
+    for model, mean in means.items():
+        if mean.isna().any():
+            raise ValueError(f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell")
+    rows = []
+    for model, mean in means.items():
+        values = dict(mean)
+        if counts is not None:
+            values["nll_nats"] = -predictions[model].log_prob(counts).mean()
+        if "kl_nats" in mean:
+            values["skill_kl"] = skill(mean["kl_nats"], means["marginal"]["kl_nats"])
+        values["skill_crps"] = skill(mean["excess_crps"], means["marginal"]["excess_crps"])
+        rows += [(model, metric, value) for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=["model", "metric", "value"])

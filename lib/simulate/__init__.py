@@ -1,0 +1,1 @@
+"""Cells whose true law is known: drawn, written, and asked for it."""

@@ -1,0 +1,259 @@
+"""Cells drawn from known laws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sparse
+
+from lib import checks
+from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_columns, with_counts, with_empty_column
+from lib.laws import ZINB, maximum_likelihood, zinb
+from lib.seeds import stream
+from lib.simulate import mechanisms
+from lib.simulate.truth import inputs, law, law_columns, parents, value_of
+
+_CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
+
+
+def base_genes(
+    n_cells: int,
+    n_genes: int,
+    target_zero_prob: float | None = 0.8,
+    mu_range: tuple[float, float] = (1, 10),
+    dispersion_range: tuple[float, float] = (0.5, 2.0),
+    *,
+    n_cell_types: int = 1,
+    marker_fraction: float = 0.5,
+    cell_type: str = "A",
+    unreachable: str = "raise",
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Cells of independent ZINB genes.
+
+    n_cells : cells of each cell type
+    target_zero_prob : share of zeros of every gene, reached through pi; None for no dropout
+    mu_range, dispersion_range : mu and 1 / theta are uniform in these
+    n_cell_types : the types are named A, B, C ...
+    marker_fraction : share of genes whose law differs between the types
+    cell_type : name of the type where there is one; types made by separate calls are joined
+        by `concat`
+    unreachable : "raise", or "clip" to go without dropout, with a warning, where the negative
+        binomial part alone has more zeros than wanted
+
+    Returns AnnData (n_cells * n_cell_types) x n_genes. Raises ValueError for a parameter out of
+    range. Streams: gene parameters and cells are drawn from separate ones of `seed`.
+    """
+    n_cells = checks.integer("n_cells", n_cells, low=1)
+    n_genes = checks.integer("n_genes", n_genes, low=1)
+    n_cell_types = checks.integer("n_cell_types", n_cell_types, low=1, high=26)
+    mu_range = checks.interval("mu_range", mu_range, low=1e-6)
+    dispersion_range = checks.interval("dispersion_range", dispersion_range, low=1e-8)
+    marker_fraction = checks.number("marker_fraction", marker_fraction, 0, 1)
+    if target_zero_prob is not None:
+        checks.number("target_zero_prob", target_zero_prob, 0, 1)
+
+    types = [cell_type] if n_cell_types == 1 else [chr(ord("A") + i) for i in range(n_cell_types)]
+    rng = stream(seed, "genes")
+    var = pd.DataFrame(index=pd.Index([f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]))
+    marker = rng.permutation(n_genes) < round(marker_fraction * n_genes)
+    shared = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
+    for name in types:
+        own = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
+        mu, theta = (np.where(marker, o, s) if n_cell_types > 1 else s for o, s in zip(own, shared))
+        pi = np.zeros(n_genes) if target_zero_prob is None else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
+        var[f"mu_{name}"], var[f"theta_{name}"], var[f"pi_{name}"] = mu, theta, pi
+    var["mechanistic"] = False
+    return _cells_of(var, {}, np.repeat(types, n_cells), seed)
+
+
+def base_genes_from_counts(
+    counts: ad.AnnData | str | Path | None = None,
+    n_cells: int | None = None,
+    *,
+    cell_type_key: str | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
+
+    counts : AnnData of raw counts, or the path of such an .h5ad; by default `pbmc_counts()`
+    n_cells : cells of each type; by default as many as the real ones
+    cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all
+        cells are one type
+    """
+    real = pbmc_counts() if counts is None else counts if isinstance(counts, ad.AnnData) else read_counts(counts)
+    check_counts(real)
+    if n_cells is not None:
+        checks.integer("n_cells", n_cells, low=1)
+    if cell_type_key is not None:
+        checks.choice("cell_type_key", cell_type_key, list(real.obs.columns))
+        labels = real.obs[cell_type_key].astype(str).to_numpy()
+    else:
+        labels = np.full(real.n_obs, "A")
+    var = pd.DataFrame(index=real.var_names.astype(str))
+    cells = []
+    for name in pd.unique(labels):
+        fitted = maximum_likelihood.fit(real.X[labels == name])
+        var[f"mu_{name}"], var[f"theta_{name}"], var[f"pi_{name}"] = fitted.mu, fitted.theta, fitted.pi
+        cells += [name] * (n_cells or (labels == name).sum())
+    var["mechanistic"] = False
+    return _cells_of(var, {}, np.array(cells), seed)
+
+
+def get_mech_dataset(
+    adata: ad.AnnData,
+    mechanism: str = "linear",
+    *,
+    gene: str | None = None,
+    parents: list[str] | None = None,
+    parameters: dict | None = None,
+    theta: float = 1000.0,
+    theta_mechanism: str | None = None,
+    theta_parameters: dict | None = None,
+    target_zero_prob: float | None = 0.8,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Add a gene whose mu is a function of other genes' counts.
+
+    mechanism : linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
+    gene : its name, by default `mech_<mechanism>`
+    parents : genes that it depends on, mechanistic ones too; by default all that aren't
+    parameters : of the mechanism; drawn at random for the built-in ones by default
+    theta : inverse dispersion, where `theta_mechanism` doesn't make it a function as well
+    target_zero_prob : share of zeros over the cells of `adata`; random parameters are drawn
+        again (100 times at most) until it can be reached. None for no dropout
+
+    Returns a new AnnData with one gene more, its counts drawn. Raises ValueError for a gene that
+    isn't there, a mechanism that refers to itself, or one that returns NaN or less than 0.
+    """
+    if gene is None:
+        gene = "mech_" + mechanism.replace(":", "_").replace(".", "_")
+    known = list(adata.var_names)
+    if parents is None:
+        parents = list(adata.var_names[~adata.var["mechanistic"]])
+    if gene in parents:
+        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
+    if gene in known:
+        raise ValueError(f"gene = {gene!r}: is in the data set already")
+    parents = checks.genes("parents", parents, known)
+    checks.number("theta", theta, low=1e-4)
+    if target_zero_prob is not None:
+        checks.number("target_zero_prob", target_zero_prob, 0, 1)
+    for name in filter(None, (mechanism, theta_mechanism)):
+        mechanisms.resolve(name)
+
+    x, rng = inputs(adata, parents), stream(seed, f"mechanism of {gene}")
+    for attempt in range(100):
+        entry = {
+            "gene": gene,
+            "parents": np.array(parents),
+            "mu": _kind_and_parameters(mechanism, parameters, rng, x),
+        }
+        if theta_mechanism is not None:
+            entry["theta"] = _kind_and_parameters(theta_mechanism, theta_parameters, rng, x)
+        mu = value_of(entry["mu"], x)
+        theta_x = np.maximum(value_of(entry["theta"], x), zinb.THETA_RANGE[0]) if "theta" in entry else theta
+        zeros = float(np.mean(zinb.nb_zero_prob(mu, theta_x)))
+        if target_zero_prob is None or zeros <= target_zero_prob:
+            break
+        fixed = parameters is not None or mechanism not in mechanisms.MECHANISMS
+        if fixed or attempt == 99:
+            raise ValueError(
+                f"target_zero_prob = {target_zero_prob:g}: out of reach for {gene}, whose negative binomial part "
+                f"alone has {zeros:.3f} zeros; allowed from there upwards"
+            )
+    pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
+    del x  # `law` needs as much again
+
+    var = adata.var.copy()
+    row = {c: np.nan if c.startswith("mu_") else pi if c.startswith("pi_") else theta for c in law_columns(var)}
+    if "theta" in entry:
+        row |= {c: np.nan for c in row if c.startswith("theta_")}
+    var.loc[gene] = row | {"mechanistic": True}
+    var["mechanistic"] = var["mechanistic"].astype(bool)
+    known_mechanisms = dict(adata.uns.get("mechanisms", {}))
+    known_mechanisms[f"{len(known_mechanisms):03d}"] = entry
+    counts = ad.AnnData(
+        with_empty_column(adata.X),
+        obs=adata.obs.copy(),
+        var=var,
+        uns=dict(adata.uns) | {"mechanisms": known_mechanisms},
+        layers={"do": with_empty_column(adata.layers["do"])},
+    )
+    draws = law(counts, [gene]).sample(stream(seed, f"counts of {gene}"))
+    return with_counts(counts, {gene: draws[:, 0]})
+
+
+def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
+    """New control cells of the same genes and mechanisms, `n_cells` of each cell type of `adata`."""
+    checks.integer("n_cells", n_cells, low=1)
+    if "cell_type" not in adata.obs or not law_columns(adata.var):
+        raise ValueError("adata: has no laws (obs['cell_type'] and var['mu_...']); new cells can be drawn of simulated ones alone")
+    types = pd.unique(adata.obs["cell_type"].astype(str))
+    uns = {"mechanisms": adata.uns["mechanisms"]} if "mechanisms" in adata.uns else {}
+    return _cells_of(adata.var, uns, np.repeat(types, n_cells), seed, "fresh ")
+
+
+def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
+    """Data sets one below the other, with all that `law` needs; cells are named anew."""
+    joined = ad.concat(adatas, merge="unique", index_unique="-")
+    for key in ("mechanisms", "drugs"):
+        together: dict = {}
+        for adata in adatas:
+            for name, entry in adata.uns.get(key, {}).items():
+                if not _same(together.setdefault(name, entry), entry):
+                    raise ValueError(f"adatas: {key} {name!r} differ between them; what is joined must agree on it")
+        if together:
+            joined.uns[key] = together
+    joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
+    joined.obs["cell_type"] = joined.obs["cell_type"].astype("category")
+    joined.obs["drug"] = joined.obs["drug"].astype("category")
+    return joined
+
+
+def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
+    """Draw control cells: base genes first, then mechanistic ones, parents first.
+
+    types : (n_cells,) the type of each, those of one type together
+    """
+    n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
+    laws = {
+        name: ZINB(*(var[f"{p}_{name}"].to_numpy(dtype=float)[base] for p in ("mu", "theta", "pi")))
+        for name in pd.unique(types)
+    }
+    step = max(1, _CHUNK // len(var))
+    chunks = (types[start : start + step] for start in range(0, n_cells, step))
+    blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
+    counts = zinb.sample_csr(blocks, stream(seed, f"{kind}cells"))
+    if len(base) < len(var):
+        counts = sparse.csr_matrix((counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var)))
+    adata = ad.AnnData(
+        counts,
+        obs=pd.DataFrame(
+            {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0},
+            index=[f"cell_{i}" for i in range(n_cells)],
+        ),
+        var=var.copy(),
+        uns=dict(uns),
+        layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
+    )
+    for gene in parents(adata):
+        drawn = law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
+        adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
+    return adata
+
+
+def _kind_and_parameters(mechanism, parameters, rng, x):
+    if parameters is None:
+        draw = mechanisms.MECHANISMS.get(mechanism, (None, None))[1]
+        parameters = draw(rng, x) if draw else {}
+    return {"mechanism": mechanism, "parameters": parameters}
+
+
+def _same(a, b):
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    return np.array_equal(a, b)

@@ -1,0 +1,1 @@
+"""What is asked: cells to train on, queries, and the truth about them."""

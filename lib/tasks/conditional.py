@@ -1,0 +1,136 @@
+"""Conditional questions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from lib import checks, dataset, perturb
+from lib.counts import CONTROL
+from lib.laws import ZINB
+from lib.seeds import key, stream
+
+
+class Question(NamedTuple):
+    """One gene in some cells: its true law in each, (n_cells,), and the dose, where one was given."""
+
+    mechanism: str
+    gene: str
+    split: str
+    cells: ad.AnnData
+    true: ZINB
+    dose: np.ndarray | None = None
+
+
+def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
+    """Training cells: independent base genes, and one mechanistic gene of each kind that depends on them.
+
+    n_parents : on so many of them, drawn at random for each kind; 0 for all
+    """
+    train = dataset.base_genes(n_cells, n_genes, zero_rate, seed=seed)
+    base, n_parents = list(train.var_names), checks.integer("n_parents", n_parents, 0, n_genes)
+    for kind in kinds:
+        places = np.sort(stream(seed, f"parents of {kind}").permutation(n_genes)[: n_parents or n_genes])
+        train = dataset.get_mech_dataset(train, kind, parents=[base[i] for i in places], target_zero_prob=zero_rate, seed=seed)
+    return train
+
+
+def questions(
+    train: ad.AnnData,
+    test: ad.AnnData,
+    reference: ad.AnnData,
+    *,
+    n_doses: int = 30,
+    n_pair_doses: int = 5,
+    n_off_target: int = 2,
+    seed: int | tuple[int, ...],
+) -> list[Question]:
+    """What is asked about each mechanistic gene of a data set.
+
+    test : held-out cells; reference : cells on which interventions are performed
+    n_doses : of the parent with the largest weight (the first, where a mechanism has none), from 0 to twice
+        the 99.9th percentile of its counts in `train`; inside are those up to the 99th
+    n_pair_doses : of each of that parent and a second one, inside
+    n_off_target : base genes that are asked about after do() of a parent of the first mechanistic gene
+    """
+    seed = key(seed)
+    if not dataset.kinds(train):
+        raise ValueError("train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one")
+    asked, cells = [], range(reference.n_obs)
+    for gene, kind in dataset.kinds(train).items():
+        asked.append(Question(kind, gene, "held_out", test, dataset.law(test, gene)[:, 0]))
+        try:
+            parent = perturb.parent_to_perturb(train, "largest", gene)
+        except ValueError:  # a mechanism of one's own may have no weights
+            parent = dataset.parents(train)[gene][0]
+        values, end = perturb.doses_to_beyond(train, parent, n_doses, percentile=99.9)
+        doses = perturb.dose_series(reference, {parent: values}, cells=cells, seed=seed)
+        dose = doses.obs[f"dose_{parent}"].to_numpy()
+        for split, rows in (("do_inside", dose <= end), ("do_beyond", dose > end)):
+            some = doses[rows].copy()
+            asked.append(Question(kind, gene, split, some, dataset.law(some, gene)[:, 0], dose[rows]))
+        if len(dataset.parents(train)[gene]) > 1:
+            second = perturb.second_parent(train, parent, gene)
+            tops = {g: perturb.doses_to_beyond(train, g, 2)[1] for g in (parent, second)}
+            grid = {g: np.unique(np.round(np.linspace(0, np.floor(top), n_pair_doses))) for g, top in tops.items()}
+            pairs = perturb.dose_series(reference, grid, cells=cells[::4], seed=(*seed, 3))
+            asked.append(Question(kind, gene, "pairs", pairs, dataset.law(pairs, gene)[:, 0]))
+        if gene == next(iter(dataset.kinds(train))):
+            some = doses[np.isin(dose, values[values <= end][::2])].copy()
+            others = [g for g in train.var_names if g != parent and not train.var.loc[g, "mechanistic"]][:n_off_target]
+            asked += [Question("", g, "off_target", some, dataset.law(some, g)[:, 0]) for g in others]
+    return asked
+
+
+def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData | None:
+    """A screen of as many cells as `train`: controls, and an arm for each base gene but those whose doses are asked about.
+
+    Returns None where this leaves fewer than two genes.
+    """
+    held_out = {g.removeprefix("dose_") for q in asked if q.dose is not None for g in q.cells.obs if g.startswith("dose_")}
+    genes = [g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out]
+    if len(genes) < 2:
+        return None
+    return arms(train, genes, n_cells=max(2, train.n_obs // (len(genes) + 1)), seed=seed)
+
+
+def arms(
+    adata: ad.AnnData,
+    genes: list[str],
+    *,
+    n_cells: int = 500,
+    n_control: int | None = None,
+    dose_quantile: float = 0.9,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """A screen of single genes: control cells, and for each gene fresh cells under do(gene = dose).
+
+    genes : one arm each
+    n_cells, n_control : cells of each cell type in an arm and among the controls, by default as many
+    dose_quantile : the dose of a gene is this quantile of its non-zero counts in `adata`, rounded,
+        and 1 if it has none: a strong activation that is still inside the training range
+
+    Returns AnnData with `obs["perturbed"]`, and the dose in `obs["dose_set"]` (NaN for controls),
+    controls first. No two arms share a cell.
+    """
+    genes = checks.genes("genes", genes, list(adata.var_names))
+    checks.number("dose_quantile", dose_quantile, 0, 1)
+    seed = key(seed)
+    controls = dataset.fresh_cells(adata, n_cells if n_control is None else n_control, seed=(*seed, 0))
+    parts = [_labelled(controls, CONTROL, np.nan)]
+    for i, gene in enumerate(genes, start=1):
+        counts = dataset.dense(adata[:, [gene]].X)[:, 0]
+        dose = float(np.round(np.quantile(counts[counts > 0], dose_quantile))) if (counts > 0).any() else 1.0
+        cells = dataset.fresh_cells(adata, n_cells, seed=(*seed, i))
+        parts.append(_labelled(perturb.do(cells, {gene: dose}, seed=(*seed, i)), gene, dose))
+    joined = dataset.concat(parts)
+    joined.obs["perturbed"] = pd.Categorical(joined.obs["perturbed"].astype(str), categories=[CONTROL, *genes])
+    return joined
+
+
+def _labelled(adata, name, dose):
+    adata.obs["perturbed"], adata.obs["dose_set"] = name, dose
+    return adata

@@ -1,0 +1,456 @@
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import NearestNeighbors
+
+from lib import dataset, perturb
+from lib.laws import ZINB, maximum_likelihood
+from lib.predict import references, registry, regressions
+from lib.score import distances
+
+torch.set_num_threads(1)
+
+PARENTS = ["gene_0", "gene_1", "gene_2"]
+GENES = [*PARENTS, "gene_3", "mech"]
+
+
+KINDS = {
+    "oracle": references.Oracle,
+    "marginal": references.Marginal,
+    "ridge": regressions.ridge,
+    "neighbours": regressions.neighbours,
+    "boosting": regressions.boosting,
+    "zinb_regression": regressions.ZINBRegression,
+    "ridge_log1p": regressions.ridge_log1p,
+    "zinb_regression_log": lambda inputs=None: regressions.ZINBRegression(inputs, link="log"),
+    "zinb_regression_products": lambda inputs=None: regressions.ZINBRegression(inputs, order=2),
+    "true_form": references.TrueForm,
+}
+
+
+@pytest.fixture(scope="module")
+def train():
+    base = dataset.base_genes(1000, 4, 0.4, mu_range=(4, 10), seed=1)
+    weights = {"weights": np.array([1.5, 0.5, 1.0])}
+    return dataset.get_mech_dataset(base, "linear", gene="mech", parents=PARENTS, parameters=weights, target_zero_prob=0.3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cells(train):
+    return dataset.fresh_cells(train, 150, seed=2)
+
+
+@pytest.fixture(scope="module")
+def fitted(train):
+    return {name: kind().fit(train) for name, kind in KINDS.items()}
+
+
+@pytest.fixture(scope="module")
+def fitted_to_two(train):
+    return {name: kind(["gene_0", "gene_1"]).fit(train) for name, kind in KINDS.items()}
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_model = pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("oracle", "true_form")])
+
+
+def counts_of(adata, gene):
+    return dataset.dense(adata[:, gene].X).ravel()
+
+
+def with_other_counts(adata, genes, seed=0):
+    """The same cells with the counts of some genes replaced by other, larger ones."""
+    rng = np.random.default_rng(seed)
+    return dataset.with_counts(adata, {g: rng.permutation(counts_of(adata, g)) + rng.integers(0, 9, adata.n_obs) for g in genes})
+
+
+def table(law):
+    return law.pmf_table(60)
+
+
+@every_kind
+@pytest.mark.parametrize("gene", ["mech", "gene_3"])
+def test_a_prediction_is_one_proper_law_a_cell(fitted, cells, kind, gene):
+    law = fitted[kind].predict(cells, gene)
+    assert law.shape == (cells.n_obs,)
+    assert law.mean.shape == (cells.n_obs,)
+    pmf = law[:, None].pmf(np.arange(5000))
+    assert (pmf >= 0).all()
+    np.testing.assert_allclose(pmf.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(pmf @ np.arange(5000), law.mean, rtol=1e-3)
+
+
+@every_kind
+@pytest.mark.parametrize("gene", ["mech", "gene_0"])
+def test_no_prediction_sees_the_count_that_it_predicts(fitted, cells, kind, gene):
+    before = table(fitted[kind].predict(cells, gene))
+    after = table(fitted[kind].predict(with_other_counts(cells, [gene]), gene))
+    np.testing.assert_array_equal(before, after)
+
+
+@every_model
+def test_no_prediction_sees_a_gene_that_is_no_input(fitted_to_two, cells, kind):
+    before = table(fitted_to_two[kind].predict(cells, "mech"))
+    after = table(fitted_to_two[kind].predict(with_other_counts(cells, ["gene_2", "gene_3", "mech"]), "mech"))
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "marginal"])
+def test_predictions_follow_the_inputs(fitted_to_two, cells, kind):
+    before = fitted_to_two[kind].predict(cells, "mech").mean
+    after = fitted_to_two[kind].predict(with_other_counts(cells, ["gene_0"]), "mech").mean
+    assert not np.array_equal(before, after)
+
+
+@every_kind
+def test_a_prediction_repeats(fitted, cells, kind):
+    np.testing.assert_array_equal(*(table(fitted[kind].predict(cells, "mech")) for _ in range(2)))
+
+
+@every_kind
+def test_prediction_leaves_global_random_states_and_cells_alone(fitted, cells, kind):
+    copy, torch_state, numpy_state = cells.copy(), torch.get_rng_state(), np.random.get_state()[1].copy()
+    fitted[kind].predict(cells, "mech")
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    np.testing.assert_array_equal(dataset.dense(copy.X), dataset.dense(cells.X))
+
+
+@every_kind
+def test_an_unknown_gene_raises_one_line(fitted, cells, kind):
+    with pytest.raises(ValueError, match="'nonsense'") as error:
+        fitted[kind].predict(cells, "nonsense")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "boosting", "zinb_regression"])
+def test_an_unknown_input_raises_one_line(train, kind):
+    with pytest.raises(ValueError, match="inputs = 'nonsense'") as error:
+        KINDS[kind](["gene_0", "nonsense"]).fit(train).predict(train, "mech")
+    assert "\n" not in str(error.value)
+
+
+@every_model
+def test_cells_with_their_genes_in_another_order_are_predicted_alike_or_refused(fitted, cells, kind):
+    in_order = table(fitted[kind].predict(cells, "mech"))
+    try:
+        other = table(fitted[kind].predict(cells[:, GENES[::-1]].copy(), "mech"))
+    except ValueError as error:
+        assert "genes" in str(error) and "\n" not in str(error)
+    else:
+        np.testing.assert_allclose(other, in_order, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "neighbours", "boosting", "zinb_regression"])
+def test_cells_that_lack_a_gene_of_the_training_cells_raise_one_line(fitted, cells, kind):
+    with pytest.raises(ValueError, match="gene") as error:
+        fitted[kind].predict(cells[:, [g for g in GENES if g != "gene_1"]].copy(), "mech")
+    assert "\n" not in str(error.value)
+
+
+def test_oracle_is_the_true_law_after_an_intervention(cells):
+    after = perturb.do(cells, {"gene_0": 12, "gene_2": 5})
+    law = references.Oracle().fit(cells).predict(after, "mech")
+    by_hand = 1.5 * 12 + 0.5 * counts_of(after, "gene_1") + 5
+    np.testing.assert_allclose(law.mu, by_hand)
+    truth = dataset.law(after, ["mech"])[:, 0]
+    np.testing.assert_array_equal(law.theta, truth.theta)
+    np.testing.assert_array_equal(law.pi, truth.pi)
+
+
+def test_marginal_is_the_maximum_likelihood_law_in_every_cell(fitted, train, cells):
+    law = fitted["marginal"].predict(cells, "gene_3")
+    expected = maximum_likelihood.fit(train[:, ["gene_3"]].X)
+    for name in ("mu", "theta", "pi"):
+        np.testing.assert_allclose(getattr(law, name), np.full(cells.n_obs, getattr(expected, name)[0]))
+    counts = counts_of(train, "gene_3")
+    better = fitted["marginal"].predict(train, "gene_3").log_prob(counts).sum()
+    assert better >= dataset.law(train, ["gene_3"])[:, 0].log_prob(counts).sum()
+
+
+def matrix(adata, genes):
+    return dataset.dense(adata[:, genes].X).astype(float)
+
+
+def neighbours_by_hand(x, y, new):
+    index = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(np.log1p(x)).kneighbors(np.log1p(new), return_distance=False)
+    return y[index].mean(1)
+
+
+BY_HAND = {
+    "ridge": lambda x, y, new: RidgeCV(np.logspace(-2, 4, 13)).fit(x, y).predict(new),
+    "ridge_log1p": lambda x, y, new: RidgeCV(np.logspace(-2, 4, 13)).fit(np.log1p(x), y).predict(np.log1p(new)),
+    "boosting": lambda x, y, new: HistGradientBoostingRegressor(
+        loss="poisson", max_iter=300, max_leaf_nodes=15, early_stopping=True, random_state=0
+    ).fit(x, y).predict(new),
+    "neighbours": neighbours_by_hand,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(fitted, train, cells, kind):
+    law = fitted[kind].predict(cells, "mech")
+    others = [g for g in GENES if g != "mech"]
+    expected = BY_HAND[kind](matrix(train, others), counts_of(train, "mech").astype(float), matrix(cells, others))
+    above = expected > law.mean.min() + 1e-9
+    assert above.mean() > 0.6
+    np.testing.assert_allclose(((1 - law.pi) * law.mu)[above], expected[above], rtol=1e-6)
+    np.testing.assert_allclose(law.mean[~above], law.mean.min())
+
+
+@pytest.mark.parametrize(
+    ("kind", "skill"), [("ridge", 0.8), ("neighbours", 0.4), ("boosting", 0.5), ("zinb_regression", 0.95), ("true_form", 0.98)]
+)
+def test_simple_regressions_come_closer_to_a_linear_truth_than_the_marginal(fitted, cells, kind, skill):
+    truth = dataset.law(cells, ["mech"])[:, 0]
+    kl = {name: distances.between(truth, fitted[name].predict(cells, "mech"))["kl_nats"].mean() for name in (kind, "marginal")}
+    assert 1 - kl[kind] / kl["marginal"] > skill
+
+
+WEIGHTS, THETA, PI = np.array([2.0, 0.5, 1.0]), 10.0, 0.5
+
+
+@pytest.fixture(scope="module")
+def regression():
+    rng = np.random.default_rng(0)
+    x = rng.integers(3, 20, (10_000, 3)).astype(float)
+    truth = ZINB(x @ WEIGHTS, THETA, PI)
+    y = truth.sample(rng).astype(float)
+    return x, y, truth, regressions.ZINBRegression().fit_gene(x, y)
+
+
+def test_zinb_regression_recovers_the_weights_of_a_linear_mechanism(regression):
+    x, _, truth, law_of = regression
+    point = np.full(3, 10.0)
+    slopes = [law_of((point + step)[None]).mu[0] - law_of(point[None]).mu[0] for step in np.eye(3)]
+    # mu is far from 0, so zeros are dropout and the Fisher information is that of the NB alone
+    design = np.column_stack([np.ones(len(x)), x])
+    information = design.T @ (design * ((1 - PI) / (truth.mu + truth.mu**2 / THETA))[:, None])
+    standard_errors = np.sqrt(np.diag(np.linalg.inv(information)))[1:]
+    assert (standard_errors < 0.05).all()
+    np.testing.assert_array_less(np.abs(slopes - WEIGHTS), 4 * standard_errors)
+
+
+def test_zinb_regression_recovers_theta_and_pi(regression):
+    x, _, _, law_of = regression
+    law = law_of(x[:1])
+    assert law.theta[()] == pytest.approx(THETA, rel=0.15)
+    assert law.pi[()] == pytest.approx(PI, abs=4 * np.sqrt(0.25 / 10_000))
+
+
+def test_zinb_regression_is_likelier_than_the_truth_on_its_training_cells_but_not_by_much(regression):
+    x, y, truth, law_of = regression
+    gain = law_of(x).log_prob(y).sum() - truth.log_prob(y).sum()
+    # Wilks: twice the gain is chi-squared with as many degrees as there are free parameters
+    assert 0 <= 2 * gain < scipy.stats.chi2.ppf(1 - 1e-6, 7)
+
+
+def test_law_around_mean_recovers_theta_and_pi():
+    rng = np.random.default_rng(1)
+    mean = rng.uniform(2, 20, 8000)
+    y = ZINB(mean / 0.4, 5.0, 0.6).sample(rng)
+    _, theta, pi = regressions.law_around_mean(mean, y)
+    assert theta == pytest.approx(5, rel=0.1)
+    assert pi == pytest.approx(0.6, abs=4 * np.sqrt(0.24 / 8000))
+
+
+def test_law_around_mean_recovers_the_floor_under_means_below_zero():
+    rng = np.random.default_rng(2)
+    mean = rng.uniform(-20, 20, 8000)
+    y = ZINB(np.maximum(mean, 1.5) / 0.7, 5.0, 0.3).sample(rng)
+    floor, theta, pi = regressions.law_around_mean(mean, y)
+    assert floor == pytest.approx(1.5, rel=0.1)
+    assert theta == pytest.approx(5, rel=0.1)
+    assert pi == pytest.approx(0.3, abs=0.03)
+
+
+def test_law_around_mean_of_counts_without_dropout_has_hardly_any():
+    rng = np.random.default_rng(3)
+    mean = rng.uniform(5, 20, 4000)
+    _, theta, pi = regressions.law_around_mean(mean, rng.negative_binomial(8, 8 / (8 + mean)))
+    assert pi < 0.01 and theta == pytest.approx(8, rel=0.15)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
+def test_maximise_finds_the_poisson_maximum_likelihood_log_means(counts):
+    y = torch.tensor(counts, dtype=torch.float64)
+    start = torch.zeros_like(y)
+    p = regressions.maximise(lambda p: (y * p - p.exp()).mean(), start)
+    np.testing.assert_allclose(p.exp(), y, rtol=1e-2)
+    assert (start == 0).all() and not p.requires_grad
+
+
+def test_maximise_finds_the_top_of_a_tilted_quadratic():
+    a = np.random.default_rng(0).normal(size=(5, 5))
+    a, b = a @ a.T + 0.1 * np.eye(5), np.arange(5.0)
+    ta, tb = torch.as_tensor(a), torch.as_tensor(b)
+    p = regressions.maximise(lambda p: tb @ p - p @ ta @ p / 2, torch.zeros(5, dtype=torch.float64))
+    np.testing.assert_allclose(p, np.linalg.solve(a, b), rtol=1e-4, atol=1e-4)
+
+
+def test_later_changes_of_the_training_cells_change_no_prediction(train, cells):
+    mine = train.copy()
+    ridge = regressions.ridge().fit(mine)
+    mine.X = mine.X * 0
+    np.testing.assert_allclose(ridge.predict(cells, "mech").mean, regressions.ridge().fit(train).predict(cells, "mech").mean)
+
+
+def test_no_change_is_the_law_of_the_reference_cell_before_the_intervention(cells):
+    series = perturb.dose_series(cells, {"gene_0": [0, 9, 30]}, cells=[7, 3])
+    law = references.NoChange(cells).fit(cells).predict(series, "mech")
+    by_hand = np.maximum(matrix(cells, PARENTS) @ [1.5, 0.5, 1.0], 0.1)[[7, 7, 7, 3, 3, 3]]
+    np.testing.assert_allclose(law.mu, by_hand)
+    assert not np.allclose(law.mu, dataset.law(series, "mech")[:, 0].mu)
+
+
+def test_no_change_refuses_cells_of_no_dose_series_or_of_other_references(cells):
+    series = perturb.dose_series(cells, {"gene_0": [9]}, cells=[7])
+    no_change = references.NoChange(cells)
+    others = references.NoChange(cells[:5].copy())
+    for wrong, adata, kind, named in ((no_change, cells, NotImplementedError, "obs\\['reference'\\]"), (others, series, ValueError, "'cell_7'")):
+        with pytest.raises(kind, match=named) as error:
+            wrong.predict(adata, "mech")
+        assert "\n" not in str(error.value)
+
+
+def test_a_regression_of_second_order_learns_a_product_that_one_of_first_order_does_not():
+    parameters = {"weights": np.array([1.0, 0.5]), "first": [0], "second": [1], "products": np.array([0.5])}
+    base = dataset.base_genes(2000, 4, 0.4, mu_range=(4, 10), seed=3)
+    train = dataset.get_mech_dataset(base, "interaction", gene="mech", parents=["gene_1", "gene_2"], parameters=parameters, target_zero_prob=0.4, seed=3)
+    cells = dataset.fresh_cells(train, 300, seed=4)
+    truth = dataset.law(cells, "mech")[:, 0]
+    laws = {order: regressions.ZINBRegression(order=order).fit(train).predict(cells, "mech") for order in (1, 2)}
+    scores = distances.scores(truth, laws | {"marginal": references.Marginal().fit(train).predict(cells, "mech")}).set_index(["model", "metric"])["value"]
+    assert scores[2, "skill_kl"] > 0.97 and scores[2, "kl_nats"] < 0.3 * scores[1, "kl_nats"]
+    np.testing.assert_allclose(regressions.ZINBRegression(order=2).terms(np.array([[2.0, 3, 5]])), [[2, 3, 5, 4, 6, 10, 9, 15, 25]])
+
+
+def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(train, cells):
+    truth = dataset.law(cells, "mech")[:, 0]
+    law = references.Oracle(n_draws=40, seed=1).fit(train).predict(cells, "mech")
+    cdf = np.cumsum(truth[:, None].pmf(np.arange(400)), axis=1)
+    assert law.draws.shape == (150, 40)
+    assert distances.between(truth, law)["excess_crps"].mean() == pytest.approx((cdf * (1 - cdf)).sum(1).mean() / 40, rel=0.15)
+
+
+def test_baselines_are_in_the_order_of_the_tables():
+    names = "oracle true_form marginal ridge ridge_log1p neighbours zinb_regression zinb_regression_log zinb_regression_products boosting".split()
+    assert list(registry.baselines(["gene_0"], seed=3)) == names
+    assert list(registry.simple()) == ["oracle", "marginal", "ridge", "neighbours", "zinb_regression", "boosting"]
+
+
+def log_linear(n_cells, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 10, (n_cells, 2)).astype(float)
+    truth = ZINB(np.exp(1.5 + x @ [0.1, -0.05]), 6.0, 0.4)
+    return x, truth.sample(rng).astype(float), truth
+
+
+def test_zinb_regression_with_log_link_recovers_a_log_linear_truth():
+    x, y, truth = log_linear(8000, 0)
+    law = regressions.ZINBRegression(link="log").fit_gene(x, y)(x)
+    np.testing.assert_allclose(law.mu, truth.mu, rtol=0.08)
+    assert law.theta[()] == pytest.approx(6, rel=0.25) and law.pi[()] == pytest.approx(0.4, abs=0.03)
+    gain = law.log_prob(y).sum() - truth.log_prob(y).sum()
+    assert 0 <= 2 * gain < scipy.stats.chi2.ppf(1 - 1e-6, 5)  # Wilks, five free parameters
+
+
+def test_zinb_regression_with_log_link_explodes_as_an_exponential_but_stays_finite():
+    x, y, _ = log_linear(2000, 1)
+    law_of = regressions.ZINBRegression(link="log").fit_gene(x, y)
+    points = law_of(np.array([[0.0, 0], [5, 0], [10, 0], [1e4, 0]])).mu
+    assert points[2] / points[1] == pytest.approx(points[1] / points[0])
+    assert points[3] == pytest.approx(1e6)
+
+
+def test_an_unknown_link_raises_one_line():
+    with pytest.raises(ValueError, match="link = 'probit'") as error:
+        regressions.ZINBRegression(link="probit")
+    assert "\n" not in str(error.value)
+
+
+TRUTHS = {
+    "linear": {"weights": np.array([1.5, -1.0, 0.5])},
+    "polynomial": {"weights": np.array([1.0, -1.0, 0.5]), "squares": np.array([-0.05, 0.1, 0.05])},
+    "interaction": {"weights": np.array([0.5, -0.5, 0.5]), "first": [2], "second": [0], "products": np.array([0.5])},
+    "hill": {"weights": np.array([1.5, 0.2, 0.7]), "top": 15.0, "half": 9.0, "power": 3.0},
+    "threshold": {"weights": np.array([1.5, -1.0, 0.5]), "cut": 4.3, "low": 2.0, "high": 11.0},
+}
+
+
+@pytest.fixture(scope="module")
+def five_forms():
+    adata = dataset.base_genes(4000, 4, 0.4, mu_range=(4, 10), seed=11)
+    for kind, parameters in TRUTHS.items():
+        adata = dataset.get_mech_dataset(adata, kind, parents=PARENTS, parameters=parameters, target_zero_prob=None, theta=20.0, seed=11)
+    adata = dataset.get_mech_dataset(
+        adata, "linear", gene="mech_dispersion", parents=PARENTS, parameters={"weights": np.array([1.5, 0.5, 1.0])},
+        theta_mechanism="hill", theta_parameters={"weights": np.ones(3), "top": 20.0, "half": 15.0, "power": 3.0}, target_zero_prob=None, seed=11,
+    )  # fmt: skip
+    return adata, dataset.fresh_cells(adata, 500, seed=12), references.TrueForm(seed=4).fit(adata)
+
+
+# free parameters with pi and theta; of a threshold, whose plane isn't regular, as if it were
+@pytest.mark.parametrize(
+    ("gene", "n_free"),
+    [("mech_linear", 5), ("mech_polynomial", 8), ("mech_interaction", 6), ("mech_hill", 7), ("mech_threshold", 7), ("mech_dispersion", 9)],
+)
+def test_the_fitted_true_form_is_likelier_than_the_truth_but_not_by_much_and_close_to_it(five_forms, gene, n_free):
+    adata, cells, true_form = five_forms
+    y = counts_of(adata, gene)
+    gain = true_form.predict(adata, gene).log_prob(y).sum() - dataset.law(adata, gene)[:, 0].log_prob(y).sum()
+    assert -0.01 <= gain < scipy.stats.chi2.ppf(1 - 1e-6, n_free) / 2 + (5 if gene == "mech_threshold" else 0)
+    truth = dataset.law(cells, gene)[:, 0]
+    kl = distances.between(truth, true_form.predict(cells, gene))["kl_nats"].mean()
+    assert kl < 0.02 * distances.between(truth, references.Marginal().fit(adata).predict(cells, gene))["kl_nats"].mean()
+
+
+@pytest.mark.parametrize("gene", ["mech_linear", "mech_interaction", "mech_hill", "mech_threshold"])
+def test_the_fitted_true_form_extrapolates(five_forms, gene):
+    _, cells, true_form = five_forms
+    far = perturb.dose_series(cells, {"gene_0": [0, 60]}, cells=range(100))
+    mean, expected = (law.mean.reshape(100, 2).mean(0) for law in (true_form.predict(far, gene), dataset.law(far, gene)))
+    np.testing.assert_allclose(mean, expected, rtol=0.05)
+
+
+def test_the_true_form_of_a_gene_without_mechanism_is_the_marginal(five_forms):
+    adata, cells, true_form = five_forms
+    marginal = references.Marginal().fit(adata)
+    np.testing.assert_array_equal(table(true_form.predict(cells, "gene_3")), table(marginal.predict(cells, "gene_3")))
+
+
+def test_the_true_form_does_not_learn_the_weights_from_the_truth_that_the_cells_carry(five_forms):
+    adata, cells, true_form = five_forms
+    lied = adata.copy()
+    for entry in lied.uns["mechanisms"].values():
+        entry["mu"] = entry["mu"] | {"parameters": entry["mu"]["parameters"] | {"weights": np.ones(3)}}
+    again = references.TrueForm(seed=4).fit(lied)
+    np.testing.assert_array_equal(table(again.predict(cells, "mech_linear")), table(true_form.predict(cells, "mech_linear")))
+
+
+def test_the_true_form_leaves_out_counts_that_an_intervention_set(five_forms):
+    adata, cells, true_form = five_forms
+    spoilt = dataset.concat([adata, perturb.do(dataset.fresh_cells(adata, 2000, seed=13), {"mech_linear": 100})])
+    again = references.TrueForm(seed=4).fit(spoilt)
+    np.testing.assert_allclose(again.predict(cells, "mech_linear").mu, true_form.predict(cells, "mech_linear").mu, rtol=1e-6)
+
+
+def test_the_true_form_has_no_form_for_a_mechanism_of_ones_own(train):
+    adata = dataset.get_mech_dataset(train, "tests.mechanisms_of_ones_own:saturating", gene="own", target_zero_prob=None)
+    with pytest.raises(NotImplementedError, match="gene = 'own': true_form has no form for") as error:
+        references.TrueForm().fit(adata).predict(adata, "own")
+    assert "\n" not in str(error.value)
+
+
+def test_zinb_regression_with_identity_link_is_cut_where_no_count_can_be():
+    cells = dataset.get_mech_dataset(dataset.base_genes(400, 4, seed=1), "linear", parameters={"weights": [1.0, 1, 1, 1]}, seed=1)
+    fitted = regressions.ZINBRegression(list(cells.var_names[:4])).fit(cells)
+    far = dataset.with_counts(cells[:3].copy(), {"gene_0": np.array([1.0, 1e5, 1e9])})
+    mu = fitted.predict(far, "mech_linear").mu
+    assert mu[0] < 1e3 < mu[1] < 1e6 and mu[2] == 1e6

@@ -1,0 +1,288 @@
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import dataset, perturb
+from lib.neural import minibatches
+from lib.simulate import ondisk
+from tests.agreement import one_line
+
+both = pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
+
+
+@pytest.fixture(scope="module")
+def genes():
+    base = dataset.base_genes(200, 12, n_cell_types=2, seed=1)
+    return dataset.get_mech_dataset(base, "hill", seed=1)
+
+
+def arm(cells, seed):
+    return perturb.do(cells, {"gene_03": 7}, seed=seed)
+
+
+def made(genes, n_cells=130, seed=2, chunk=100, perturb=arm):
+    return ondisk.simulated(genes, n_cells, seed=seed, chunk=chunk, perturb=perturb)
+
+
+def whole(path):
+    return ad.read_h5ad(path) if path.suffix == ".h5ad" else ad.read_zarr(path)
+
+
+def assert_same(one, other):
+    pd.testing.assert_frame_equal(one.obs, other.obs)
+    pd.testing.assert_frame_equal(one.var, other.var)
+    assert one.layers.keys() == other.layers.keys()
+    for a, b in [(one.X, other.X), *((one.layers[k], other.layers[k]) for k in one.layers)]:
+        assert type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape
+        for part in ("data", "indices", "indptr"):
+            assert getattr(a, part).dtype == getattr(b, part).dtype
+            np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
+    assert_same_law(one, other)
+
+
+def assert_same_law(one, other):
+    for a, b in zip(vars(dataset.law(one)).values(), vars(dataset.law(other)).values()):
+        np.testing.assert_array_equal(a, b)
+
+
+def bytes_of(path):
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
+@both
+@pytest.mark.parametrize("compressed", [True, False])
+def test_what_is_read_back_is_the_concat_of_the_chunks(tmp_path, genes, name, compressed):
+    n_cells = ondisk.write(tmp_path / name, made(genes), compressed=compressed)
+    joined = dataset.concat(list(made(genes)))
+    assert n_cells == joined.n_obs == 260
+    assert_same(whole(tmp_path / name), joined)
+
+
+@both
+def test_other_arms_and_columns_join_as_in_concat(tmp_path, genes, name):
+    control = dataset.fresh_cells(genes, 30, seed=3)
+    chunks = [
+        perturb.fold_change(control, 3.0, dose=0.5, seed=1),
+        control,
+        control[:0].copy(),
+        perturb.do(perturb.additive(control, 4.0, cell_type_factors={"B": 0.5}), {"gene_01": 3}),
+        control[control.obs["cell_type"] == "B"],
+    ]
+    chunks = [c.copy() for c in chunks]
+    for i, chunk in enumerate(chunks):
+        chunk.obs["sample"] = pd.Categorical([f"s{j}" for j in range(i * 90, i * 90 + chunk.n_obs)])  # above 127, and sorts as s2 < s10
+        chunk.obs["count"], chunk.obs["seen"] = np.arange(chunk.n_obs), np.arange(chunk.n_obs) % 2 == 0
+        chunk.obs["batch"] = pd.Categorical(["b", None] * (chunk.n_obs // 2))
+    assert ondisk.write(tmp_path / name, iter(chunks)) == 210
+    assert_same(whole(tmp_path / name), dataset.concat(chunks))
+
+
+def test_truth_of_rows_read_back_from_a_backed_file_is_that_before_writing(tmp_path, genes):
+    ondisk.write(tmp_path / "cells.h5ad", made(genes))
+    joined, backed = dataset.concat(list(made(genes))), ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    for rows in ([7], slice(95, 105), np.array([0, 99, 100, 259])):
+        assert_same_law(backed[rows].to_memory(), joined[rows])
+    assert np.isnan(dataset.law(backed[[7]].to_memory(), "gene_03").mu).all()
+    backed.file.close()
+
+
+@both
+def test_read_gives_any_stretch_of_cells_with_its_truth(tmp_path, genes, name):
+    ondisk.write(tmp_path / name, made(genes))
+    joined = dataset.concat(list(made(genes)))
+    for start, stop in ((0, 260), (95, 105), (259, 260), (4, 4)):
+        expected = joined[start:stop].copy()
+        expected.obs = joined.obs[start:stop].copy()  # with all the categories, of which anndata drops those not in use
+        assert_same(ondisk.read(tmp_path / name, start, stop), expected)
+    assert ondisk.read(tmp_path / name).n_obs == 260
+
+
+@both
+def test_interventions_on_cells_read_back_are_those_on_the_cells_written(tmp_path, genes, name):
+    control = dataset.fresh_cells(genes, 20, seed=3)
+    ondisk.write(tmp_path / name, [control])
+    assert_same(perturb.additive(ondisk.read(tmp_path / name), 4.0), perturb.additive(control, 4.0))
+
+
+@both
+def test_same_seed_same_bytes_and_different_seed_different(tmp_path, genes, name):
+    for i, seed in enumerate((2, 2, 3)):
+        ondisk.write(tmp_path / f"{i}" / name, made(genes, seed=seed))
+    first, same, different = (bytes_of(tmp_path / f"{i}" / name) for i in range(3))
+    assert first == same != different
+
+
+def test_chunks_are_fresh_cells_of_streams_of_their_own(genes):
+    chunks = list(made(genes, perturb=None))
+    assert [c.n_obs for c in chunks] == [100, 100, 60]
+    for i, chunk in enumerate(chunks):
+        alone = dataset.fresh_cells(genes, len(chunk) // 2, seed=(2, i))
+        assert (chunk.X != alone.X).nnz == 0
+    counts = [c.X.toarray()[:60, :12].ravel() for c in chunks]
+    assert np.abs(np.corrcoef(counts)[np.triu_indices(3, 1)]).max() < 5 / np.sqrt(60 * 12) + 0.1  # genes' means differ
+    assert list(pd.concat([c.obs for c in chunks]).index) == [f"cell_{i}" for i in range(260)]
+
+
+def test_perturb_is_given_each_chunk_and_its_seed(genes):
+    given = []
+    for chunk in made(genes, seed=(5, 6), perturb=lambda cells, seed: (given.append(seed), cells[:1])[1]):
+        assert chunk.n_obs == 1
+    assert given == [(5, 6, 0), (5, 6, 1), (5, 6, 2)]
+
+
+def peak_memory(action):
+    gc.collect()
+    tracemalloc.start()
+    action()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def copies(chunk, n_chunks):
+    for _ in range(n_chunks):
+        gc.collect()  # pandas leaves cycles, which Python clears when it likes
+        yield chunk.copy()
+
+
+def test_memory_grows_neither_with_the_chunks_written_nor_with_the_cells_read(tmp_path, genes):
+    chunk, path, writing, reading = dataset.fresh_cells(genes, 2000, seed=1), tmp_path / "cells.h5ad", [], []
+
+    def read():
+        cells = minibatches.OnDisk(path, block=64, blocks=16)
+        assert sum(len(counts) for counts in cells.minibatches(512, np.random.default_rng(1))) == len(cells)
+        assert ondisk.read(path, 3000, 4000).n_obs == 1000
+
+    for n_chunks in (2, 2, 20):  # the first to fill caches
+        writing.append(peak_memory(lambda n=n_chunks: ondisk.write(path, copies(chunk, n))))
+        reading.append(peak_memory(read))
+    assert writing[2] < 1.5 * writing[1] and reading[2] < 3 * reading[1]  # two buffers at once, or one, as threads have it
+
+
+@both
+def test_row_pointers_become_64_bit_where_nonzeros_outgrow_32(tmp_path, genes, monkeypatch, name):
+    monkeypatch.setattr(ondisk, "_INT32", 500)
+    ondisk.write(tmp_path / name, made(genes))
+    back, joined = whole(tmp_path / name), dataset.concat(list(made(genes)))
+    assert back.X.indptr.dtype == np.int64 and back.layers["do"].indptr.dtype == np.int32 and joined.X.nnz > 500
+    assert (back.X != joined.X).nnz == 0
+    assert_same(ondisk.read(tmp_path / name), joined)
+
+
+@both
+def test_a_failure_in_the_middle_leaves_the_file_that_was_there(tmp_path, genes, name):
+    def broken(error):
+        yield from made(genes)
+        raise error
+
+    for there in (False, True):
+        if there:
+            ondisk.write(tmp_path / name, made(genes, n_cells=3))
+        for error in (OSError("of another"), KeyboardInterrupt()):
+            with pytest.raises(type(error)) as raised:
+                ondisk.write(tmp_path / name, broken(error))
+            assert raised.value is error  # not taken for a full disk
+            assert os.listdir(tmp_path) == [name] * there
+    assert whole(tmp_path / name).n_obs == 6
+    ondisk.write(tmp_path / name, made(genes))
+    assert whole(tmp_path / name).n_obs == 260 and os.listdir(tmp_path) == [name]
+
+
+@both
+def test_a_scratch_of_a_killed_run_is_no_hindrance(tmp_path, genes, name):
+    (tmp_path / f"{name}.part").write_text("half")
+    ondisk.write(tmp_path / name, made(genes))
+    assert os.listdir(tmp_path) == [name]
+
+
+FULL = """
+import resource, sys
+from lib import dataset
+from lib.simulate import ondisk
+cells = dataset.base_genes(2000, 1000, seed=1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+ondisk.write(sys.argv[1], (cells for _ in range(20)))
+"""
+
+
+@pytest.mark.parametrize("name, room", [("cells.h5ad", 25_000_000), ("cells.zarr", 50_000)])
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path, name, room):
+    # a limit on the size of a file stands for a full disk: the system refuses to write beyond it
+    ran = subprocess.run([sys.executable, "-c", FULL, tmp_path / name, str(room)], capture_output=True, text=True)
+    lines = ran.stderr.splitlines()
+    assert ran.returncode == 1 and lines[0].startswith("Traceback") and ran.stderr.count("Error: ") == 1 and "ignored" not in ran.stderr
+    assert lines[-1].startswith("OSError: path = ") and "File too large" in lines[-1]
+    assert os.listdir(tmp_path) == []
+
+
+def test_room_that_was_reserved_is_given_back(tmp_path, genes):
+    ondisk.write(tmp_path / "cells.h5ad", made(genes))
+    assert (tmp_path / "cells.h5ad").stat().st_size < 1_000_000
+    with h5py.File(tmp_path / "cells.h5ad") as f:
+        assert f.id.get_filesize() == (tmp_path / "cells.h5ad").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "change, parts",
+    [
+        (lambda a: "text", ["chunk 1", "str", "AnnData"]),
+        (lambda a: a[:, :5].copy(), ["chunk 1", "var"]),
+        (lambda a: a.var.__setitem__("mu_A", 1.0), ["chunk 1", "var"]),
+        (lambda a: a.layers.pop("do"), ["chunk 1", "layers", "nothing", "do int8"]),
+        (lambda a: a.obs.__setitem__("dose", 1), ["chunk 1", "obs", "dose int64", "dose float64"]),
+        (lambda a: a.obs.__setitem__("more", 1.0), ["chunk 1", "obs", "more float64"]),
+        (lambda a: a.obs.__setitem__("when", pd.Timestamp(0)), ["chunk 1", "when", "datetime"]),
+        (lambda a: a.obs.__setitem__("stage", pd.Categorical(["low", "high"] * 20, ["low", "high"], ordered=True)), ["chunk 1", "stage", "ordered"]),
+        (lambda a: a.obs.__setitem__("mixed", [1, "a"] * 20), ["chunk 1", "mixed", "object"]),
+        (lambda a: setattr(a, "X", a.X.astype(float)), ["chunk 1", "X float64", "X float32"]),
+        (lambda a: a.obsm.__setitem__("pca", np.ones((40, 2))), ["chunk 1", "obsm"]),
+        (lambda a: a.uns["mechanisms"]["000"].update(gene="other"), ["mechanisms", "differ"]),
+    ],
+)
+def test_chunks_that_do_not_fit_are_refused_in_one_line(tmp_path, genes, change, parts):
+    cells = dataset.fresh_cells(genes, 20, seed=1)
+    wrong = cells.copy()
+    wrong.uns = {"mechanisms": {"000": dict(cells.uns["mechanisms"]["000"])}}
+    result = change(wrong)
+    wrong = result if isinstance(result, (ad.AnnData, str)) else wrong
+    with pytest.raises(ValueError) as error:
+        ondisk.write(tmp_path / "cells.h5ad", [cells, wrong])
+    one_line(error, *parts)
+    assert os.listdir(tmp_path) == []
+
+
+def test_bad_input_ends_in_one_line(tmp_path, genes):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "diary.txt").write_text("dear")
+    (tmp_path / "not.h5ad").write_text("text")
+    cells = dataset.fresh_cells(genes, 20, seed=1)
+    ondisk.write(tmp_path / "small.h5ad", [cells])
+    for call, *parts in (
+        (lambda: ondisk.write(tmp_path / "cells.txt", [cells]), "path = ", ".h5ad or .zarr"),
+        (lambda: ondisk.write(tmp_path / "file" / "cells.h5ad", [cells]), "path = ", "folder"),
+        (lambda: ondisk.write(tmp_path / "mine.zarr", [cells]), "path = ", "no .zarr"),
+        (lambda: ondisk.write(tmp_path / "cells.h5ad", cells), "chunks = AnnData", "list or generator"),
+        (lambda: ondisk.write(tmp_path / "cells.h5ad", []), "chunks", "at least one"),
+        (lambda: ondisk.simulated(genes, 0, seed=1), "n_cells = 0", "at least 1"),
+        (lambda: ondisk.simulated(genes, 10, seed=1, chunk=0.5), "chunk = 0.5", "whole number"),
+        (lambda: ondisk.simulated(genes, 10, seed=-1), "seed = -1"),
+        (lambda: ondisk.simulated(genes, 10, seed=1, perturb="do"), "perturb = 'do'", "function"),
+        (lambda: ondisk.read(tmp_path / "none.h5ad"), "path = ", "no such file"),
+        (lambda: ondisk.read(tmp_path / "not.h5ad"), "path = ", "must be"),
+        (lambda: ondisk.read(tmp_path / "mine.zarr"), "path = ", "must be"),
+        (lambda: ondisk.read(tmp_path / "small.h5ad", 0, 41), "stop = 41", "from 0 to 40"),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        one_line(error, *parts)
+    assert (tmp_path / "mine.zarr" / "diary.txt").read_text() == "dear"
