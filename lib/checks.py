@@ -5,8 +5,10 @@ Used by lib where its functions begin, and by the notebooks, whose parameters co
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -58,6 +60,21 @@ def choice(name: str, value, allowed):
     if value not in list(allowed):
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
     return value
+
+
+def imported(name: str, string: str, builtin=()) -> Callable:
+    """What the import string `package.module:attribute` names. Raises ValueError."""
+    allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
+    module, colon, attribute = str(string).partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"{name} = {string!r}: must be {allowed}")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} = {string!r}: can't be imported ({error}); must be {allowed}") from None
+    if not callable(function):
+        raise ValueError(f"{name} = {string!r}: is no function; must be {allowed}")
+    return function
 
 
 def genes(name: str, value, known) -> list[str]:

@@ -47,7 +47,7 @@ import pandas as pd
 import torch
 
 from lib import checks, dataset, training
-from lib.predict import registry
+from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
 from lib.simulate import mechanisms as known_mechanisms
@@ -97,16 +97,17 @@ for replicate in range(replicates):
     test = dataset.fresh_cells(train, n_test, seed=(seed, replicate, 1))
 
     options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
-    variational = registry.variational(base, leaky=True, device=device, seed=(seed, replicate), training_options=options)
-    models = registry.simple(base) | variational
+    setting = {"inputs": base, "device": device, "seed": (seed, replicate), "training_options": options}
+    rows = registry.rows("basic") + registry.rows("leaky")
+    models = guard.models(rows, "conditional", **setting)
     for name, model in models.items():
         model.fit(train)
-        if name in variational:
-            print(f"replicate {replicate + 1}/{replicates}: {name}, {len(model.history)} epochs", flush=True)
+        if hasattr(model.model, "history"):
+            print(f"replicate {replicate + 1}/{replicates}: {name}, {len(model.model.history)} epochs", flush=True)
 
     for gene, kind in dataset.kinds(train).items():
         true = dataset.law(test, gene)[:, 0]
-        predictions = {name: model.predict(test, gene) for name, model in models.items()}
+        predictions = {name: model.law(test, gene) for name, model in models.items()}
         scores = distances.scores(true, predictions, dataset.dense(test[:, gene].X)[:, 0])
         scenario = "mechanistic_dispersion" if gene == "mech_dispersion" else "mechanistic_gene"
         frames.append(scores.assign(scenario=scenario, mechanism=kind, gene=gene, split="held_out", replicate=replicate))
@@ -114,8 +115,9 @@ for replicate in range(replicates):
             shown[gene] = (true, predictions)
 
     train.write_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
-    for name in ("vae", "vae_copying", "vae_conditional"):
-        variational[name].save(f"{data_dir}/02_{name}_{replicate}.pt")
+    for name in registry.keys("basic", "generative"):
+        if hasattr(models[name].model, "save"):
+            models[name].model.save(f"{data_dir}/02_{name}_{replicate}.pt")
 
 table = tables.tidy(frames)
 summary = tables.summary(table)
@@ -127,9 +129,9 @@ tables.write(table, f"{figures_dir}/tables/02_mechanism.csv")
 # %%
 import seaborn as sns
 
-models_shown = ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_copying", "vae_conditional"]
+models_shown = registry.keys("basic", "compared")
 first = next(iter(shown))
-scatter = ["boosting", "zinb_regression", "vae", "vae_conditional"]
+scatter = registry.keys("basic", "scatter")
 fig, axes = style.figure(
     [["a", "a2", "a3", "a4"], ["b", "b", "b", "b"], ["c", "d", "e", "e"]], 183, 150, height_ratios=[1, 1, 1]
 )
@@ -151,7 +153,7 @@ axes["b"].set(ylabel="skill (KL), held-out cells", ylim=(-0.08, 1.12))
 axes["b"].legend(ncols=7, loc="upper left", bbox_to_anchor=(0.03, 1.15), columnspacing=1)
 
 true, predictions = shown["mech_dispersion"]
-for name in ("zinb_regression", "vae_conditional"):
+for name in registry.keys("dispersion"):
     axes["c"].plot(true.theta, predictions[name].parameters().theta, "o", ms=1.2, alpha=0.35, mec="none", color=style.COLOURS[name], label=style.label(name), rasterized=True)
 ends = [true.theta.min(), true.theta.max()]
 axes["c"].plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
@@ -168,7 +170,7 @@ axes["d"].set(xlabel=f"predicted π of {style.label(first)}", ylabel="")
 
 wide = summary[summary["scenario"] == "mechanistic_gene"].pivot_table(index=["mechanism", "model"], columns="metric", values="mean", sort=False)
 wide["excess"] = wide["nll_nats"] - wide["nll_nats"].xs("oracle", level="model").reindex(wide.index, level="mechanism")
-for name in [*models_shown, "vae_leaky"]:
+for name in [*models_shown, *registry.keys("leaky")]:
     part = wide.xs(name, level="model")
     axes["e"].plot(part["excess"], part["kl_nats"], "o", color=style.COLOURS[name], label=style.label(name))
 axes["e"].axvspan(axes["e"].get_xlim()[0], 0, color="0.93", lw=0, zorder=0)

@@ -43,7 +43,7 @@ import pandas as pd
 import torch
 
 from lib import checks, dataset, perturb, training
-from lib.predict import registry
+from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
 
@@ -79,11 +79,13 @@ for replicate in range(replicates):
     train = ad.read_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
     parents = dataset.parents(train)
     base = [g for g in train.var_names if g not in parents]
-    models = registry.simple(base)
-    for model in models.values():
-        model.fit(train)
-    for name, network in registry.variational(base, device=device, seed=(seed, replicate)).items():
-        models[name] = network.load(f"{data_dir}/02_{name}_{replicate}.pt", train.var_names)
+    setting = {"inputs": base, "device": device, "seed": (seed, replicate)}
+    models = guard.models(registry.rows("basic"), "conditional", **setting)
+    for name, model in models.items():
+        if hasattr(model.model, "load"):
+            model.model.load(f"{data_dir}/02_{name}_{replicate}.pt", train.var_names)
+        else:
+            model.fit(train)
     reference = dataset.fresh_cells(train, n_reference, seed=(seed, replicate, 2))
 
     for gene, kind in kinds.items():
@@ -94,9 +96,9 @@ for replicate in range(replicates):
         doses = perturb.produce_perturbed_observations_1gene(
             reference, parent, gene, doses=values, cells=cells, seed=(seed, replicate)
         )
-        dose = doses.obs[f"dose_{parent}"].to_numpy()
+        dose = perturb.dose_of(doses, parent)
         true = dataset.law(doses, gene)[:, 0]
-        predictions = {name: model.predict(doses, gene) for name, model in models.items()}
+        predictions = {name: model.law(doses, gene) for name, model in models.items()}
         for split, rows in (("do_inside", dose <= end_inside), ("do_beyond", dose > end_inside)):
             if not rows.any():
                 continue
@@ -109,14 +111,14 @@ for replicate in range(replicates):
         tops = {g: np.percentile(dataset.dense(train[:, g].X), 99) for g in (parent, other)}
         grid = {g: np.unique(np.round(np.linspace(0, top, n_pair_doses))) for g, top in tops.items()}
         pairs = perturb.dose_series(reference, grid, cells=range(0, n_reference, 4), seed=(seed, replicate, 3))
-        asked = {name: model.predict(pairs, gene) for name, model in models.items()}
+        asked = {name: model.law(pairs, gene) for name, model in models.items()}
         frames.append(distances.scores(dataset.law(pairs, gene)[:, 0], asked).assign(split="pairs", **keys))
 
         if gene == next(iter(kinds)):
             untouched = [g for g in base if g != parent][:n_off_target]
             some = doses[np.isin(dose, values[values <= end_inside][::4])]
             for unrelated in untouched:
-                asked = {name: model.predict(some, unrelated) for name, model in models.items()}
+                asked = {name: model.law(some, unrelated) for name, model in models.items()}
                 scores = distances.scores(dataset.law(some, unrelated)[:, 0], asked).query("metric == 'kl_nats'")
                 off_target = {"split": "off_target", **keys, "gene": unrelated, "mechanism": "", "metric": "off_target_kl"}
                 frames.append(scores.assign(**off_target))
@@ -139,8 +141,8 @@ tables.write(table, f"{figures_dir}/tables/03_perturbation.csv")
 # ## Figure 3
 
 # %%
-drawn = ["true", "zinb_regression", "vae", "vae_conditional"]
-compared = ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_copying", "vae_conditional"]
+drawn = ["true", *registry.keys("curves")]
+compared = registry.keys("basic", "compared")
 genes = list(kinds)
 n = len(genes)
 rows = [["a"] + [f"mu{i}" for i in range(1, n)], [f"theta{i}" for i in range(n)], [f"pi{i}" for i in range(n)], ["b"] * n, ["c"] * n]

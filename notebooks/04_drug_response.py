@@ -42,6 +42,7 @@ fold: float = 3.0  # by which the others multiply it
 dose: float = 1.0  # of every drug
 max_epochs: int = 40  # of each network at most
 model: str = ""  # a predictor of one's own beside these, package.module:Class
+more_models: list = []  # keys of published models beside these: scgen, which needs ./run_all.sh peers
 device: str = "auto"  # auto, cpu or cuda
 figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 
@@ -58,12 +59,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, perturb, training
+from lib import checks, dataset, training
 from lib.laws import maximum_likelihood
-from lib.predict import drug, guard, registry
+from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
 from lib.seeds import stream
+from lib.tasks import drug as drug_task
 
 checks.parameters(
     globals(),
@@ -79,7 +81,8 @@ checks.parameters(
     fold=partial(checks.number, low=1e-3),
     dose=partial(checks.number, low=0),
     max_epochs=partial(checks.integer, low=12),
-    model=lambda name, value: value and guard.own(name, value, registry.DRUG_KEYS),
+    model=lambda name, value: value and guard.load(name, value),
+    more_models=lambda name, value: value and checks.listed(name, value, registry.keys("peers", task="drug")),
     device=lambda name, value: training.pick_device(value),
     figures_dir=checks.writable_folder,
 )
@@ -113,53 +116,40 @@ for replicate in range(replicates):
     test = dataset.fresh_cells(control, n_test, seed=(*streams, 1))
     types = list(control.obs["cell_type"].cat.categories)
     held_out = types[-1]
-    subset = list(control.var_names[stream(streams, "subset").permutation(n_genes) < max(1, n_genes // 5)])
-    factors = dict(zip(types, np.linspace(0.25, 1.75, n_cell_types)))
-    drugs = {
-        "additive": ("additive", shift, {}),
-        "fold_change": ("fold_change", fold, {}),
-        "subset": ("fold_change", fold, {"genes": subset}),
-        "cell_type_specific": ("additive", shift, {"cell_type_factors": factors}),
-    }
-    for name, (kind, effect, options) in drugs.items():
-        options = options | {"name": name, "dose": dose}
-        seen = control[control.obs["cell_type"] != held_out]
-        treated = perturb.treat(dataset.fresh_cells(seen, n_cells, seed=(*streams, 2)), kind, effect, **options, seed=(*streams, 3))
+    drugs = drug_task.drugs(control, shift=shift, fold=fold, dose=dose, seed=streams)
+    setting = {"device": device, "seed": streams, "training_options": {"max_epochs": max_epochs, "warmup": 10, "learning_rate": 3e-3}}
+    for place, drug in enumerate(drugs):
+        treated = drug_task.treated_cells(control, held_out, drug, n_cells, seed=streams)
         train = dataset.concat([control, treated])
-        training_options = {"max_epochs": max_epochs, "warmup": 10, "learning_rate": 3e-3}
-        models = {
-            "oracle": drug.Oracle(lambda cells: perturb.treat(cells, kind, effect, **options)),
-            "no_change": drug.NoChange(),
-            "mean_shift": drug.MeanShift(),
-            "fold_change": drug.FoldChange(),
-            "vae": drug.LatentArithmetic(device=device, seed=streams, training_options=training_options),
-        }
+        asked = drug_task.questions(test, held_out, drug, seed=streams)
+        rows = [row for row in registry.rows(task="drug") if row.key in [*registry.keys("drug"), *more_models]]
+        models = guard.models(rows, "drug", **setting)
         if own:
-            models[own] = guard.make(guard.own("model", model, registry.DRUG_KEYS), list(control.var_names), streams)
-        for predictor in models.values():
-            predictor.fit(train)
-        print(f"replicate {replicate + 1}/{replicates}: {name}, {len(models['vae'].vae.history)} epochs", flush=True)
-        for number, cell_type in enumerate(types):
-            cells = test[test.obs["cell_type"] == cell_type].copy()
-            after = perturb.treat(cells, kind, effect, **options, seed=(*streams, 4, number))
+            models[own] = guard.own(guard.load("model", model), list(control.var_names), streams, own)
+        for key, predictor in models.items():
+            guard.enter(predictor, train, [question.query for question, _ in asked.values()], key, seed=streams)
+        vae = models["vae"].model
+        print(f"replicate {replicate + 1}/{replicates}: {drug.name}, {len(vae.vae.history)} epochs", flush=True)
+        for cell_type, (question, after) in asked.items():
+            cells, true = question.cells, question.true
             if cell_type == held_out:
-                more = perturb.treat(dataset.fresh_cells(control[control.obs["cell_type"] == cell_type], n_cells, seed=(*streams, 5)), kind, effect, **options, seed=(*streams, 6))
+                of_type = control[control.obs["cell_type"] == cell_type]
+                more = drug.treat(dataset.fresh_cells(of_type, n_cells, seed=(*streams, 5)), seed=(*streams, 6))
             else:
                 more = treated[treated.obs["cell_type"] == cell_type]
-            true = dataset.law(after)[0]
             changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: drug.answer(predictor, cells, key) for key, predictor in models.items()} | {"maximum_likelihood": maximum_likelihood.fit(more.X)}
+            laws = {key: predictor.predict(question.query) for key, predictor in models.items()} | {"maximum_likelihood": maximum_likelihood.fit(more.X)}
             for key, law in laws.items():
-                keys = {"scenario": name, "model": key, "split": "held_out_type" if cell_type == held_out else "held_out", "replicate": replicate, "cell_type": cell_type}
+                keys = {"scenario": drug.name, "model": key, "split": question.split, "replicate": replicate, "cell_type": cell_type}
                 values = distances.between(true, law).filter(["kl_nats", "excess_crps", "mse_mean"]).mean().to_dict()
                 if cell_type == held_out and key != "maximum_likelihood":
-                    drawn = after if key == "oracle" else ad.AnnData(drug.draw(law, n_test, (*streams, 7, list(drugs).index(name))), var=cells.var[[]])
-                    found = called(ad.AnnData(dataset.dense(cells.X), var=cells.var[[]]), ad.AnnData(dataset.dense(drawn.X), var=cells.var[[]]))
+                    counts = dataset.dense(after.X) if key == "oracle" else law.sample_cells(stream((*streams, 7, place), "cells drawn from a predicted law"), n_test)
+                    found = called(ad.AnnData(dataset.dense(cells.X), var=cells.var[[]]), ad.AnnData(counts, var=cells.var[[]]))
                     values["de_recall"] = found[changed].mean() if changed.any() else np.nan
                     values["de_precision"] = changed[found].mean() if found.any() else np.nan
                 frames.append(pd.DataFrame([{"metric": m, "value": v, **keys} for m, v in values.items()]))
             if replicate == 0 and cell_type == held_out:
-                shown[name] = (cells, after, true, laws, models["vae"])
+                shown[drug.name] = (cells, after, true, laws, vae)
 
 by_type = pd.concat(frames, ignore_index=True)
 table = tables.tidy([by_type.groupby(["scenario", "model", "split", "metric", "replicate"], sort=False, as_index=False)["value"].mean()])
@@ -171,7 +161,7 @@ tables.write(table, f"{figures_dir}/tables/04_drug.csv")
 
 # %%
 print("stage figure", flush=True)
-compared = ["no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]
+compared = registry.keys("drug", "compared")
 fig, axes = style.figure([["a", "a2", "a3", "a4"], ["b", "b2", "b3", "b4"], ["c", "c", "d", "d"], ["e", "e", "f", "f"]], 183, 190)
 for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), shown.items()):
     z = {"control": vae.latent(cells), "treated": vae.latent(after), "predicted": vae.latent(cells) + vae.effect}
@@ -184,7 +174,7 @@ for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), 
     ax = axes["b" + suffix]
     ends = [0, 1.05 * true.mean.max()]
     ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
-    for key in ("no_change", "mean_shift", "fold_change", "vae"):
+    for key in registry.keys("drug", "compared", task="drug"):
         ax.plot(true.mean, laws[key].mean, "o", ms=2, mec="none", alpha=0.7, color=style.COLOURS[key])
     ax.set(xlabel="true treated mean of a gene", ylim=(0, None))
 axes["a"].legend(loc="best", markerscale=0.8)

@@ -58,7 +58,7 @@ import pandas as pd
 import torch
 
 from lib import checks, dataset, training
-from lib.predict import guard, neural, registry
+from lib.predict import guard, registry
 from lib.score import board, tables
 from lib.show import panels, style
 from lib.simulate import mechanisms as known_mechanisms
@@ -77,8 +77,8 @@ checks.parameters(
     zero_rate=partial(checks.number, low=0, high=0.99),
     mechanisms=lambda name, value: [known_mechanisms.resolve(m) for m in checks.listed(name, value)],
     mechanism=lambda name, value: value and known_mechanisms.resolve(value),
-    model=lambda name, value: value and guard.own(name, value),
-    models=lambda name, value: value and checks.listed(name, value, registry.KEYS),
+    model=lambda name, value: value and guard.load(name, value),
+    models=lambda name, value: value and checks.listed(name, value, registry.keys(task="conditional")),
     n_members=partial(checks.integer, low=1),
     beta=partial(checks.number, low=0),
     n_latent=partial(checks.integer, low=1),
@@ -118,6 +118,9 @@ if figures_dir == "figures" and (model or mechanism or models):
 # %%
 kinds = [mechanism] if mechanism else mechanisms
 own = model.rpartition(":")[2]
+wanted = ["marginal"] if model else ["marginal", *models] if models else registry.keys("leaderboard")
+rows = [row for row in registry.rows(task="conditional") if row.key in wanted]
+generative = [own, *registry.keys("generative")]
 frames, seconds = [], []
 for replicate in range(replicates):
     streams = (seed, replicate)
@@ -126,76 +129,74 @@ for replicate in range(replicates):
     reference = dataset.fresh_cells(train, n_reference, seed=(*streams, 2))
     base = list(train.var_names[~train.var["mechanistic"]])
     asked = conditional.questions(train, test, reference, n_doses=n_doses, seed=streams)
+    base_asked = [conditional.question(test, gene, "base_genes") for gene in base]
     screen = conditional.interventional_data(train, asked, seed=(*streams, 4))
 
-    options = {"beta": beta, "n_latent": n_latent, "max_epochs": max_epochs, "n_steps": n_steps, "n_members": n_members, "device": device}
-    entries = registry.models(base, reference, **options, seed=streams)
+    setting = {"inputs": base, "reference": reference, "seed": streams, "device": device, "n_steps": n_steps, "n_members": n_members}
+    setting |= {"beta": beta, "n_latent": n_latent, "training_options": {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}}
+    fitted = rows if screen is not None else [row for row in rows if row.made["conditional"].trains_on == "cells"]
+    entries = guard.models(fitted, "conditional", **setting)
     if model:
-        entries = {"marginal": entries["marginal"], own: guard.Own(guard.own("model", model), base, streams)}
-    elif models:
-        entries = {name: entry for name, entry in entries.items() if name in ["marginal", *models]}
-    if screen is None:  # too few genes for arms of others than those asked about
-        entries = {name: entry for name, entry in entries.items() if name not in registry.INTERVENTIONAL}
+        entries[own] = guard.own(guard.load("model", model), base, streams)
     for name, entry in entries.items():
-        took = guard.enter(entry, screen if name in registry.INTERVENTIONAL else train, asked, name, test=test, seed=streams)
+        cells = screen if name in registry.keys(trains_on="arms") else train
+        more = [question.query for question in base_asked] if name in generative else []
+        took = guard.enter(entry, cells, [question.query for question in asked], name, more=more, seed=streams)
         seconds.append(pd.DataFrame({"model": name, "metric": board.SECONDS, "value": took, "replicate": replicate}))
-    generative = {n: e for n, e in entries.items() if n in ("marginal", own) or isinstance(e, (neural.Network, neural.Ensemble))}
-    scores = [board.score(entries, asked), board.marginal_laws(generative, test, base)]
+    scores = [board.score(entries, asked), board.base_laws({name: entries[name] for name in entries if name in generative}, base_asked)]
     frames += [frame.assign(scenario=board.SCENARIO, replicate=replicate) for frame in scores]
     print(f"replicate {replicate + 1}/{replicates}: {len(entries)} models x {len(asked)} questions", flush=True)
 
-table = tables.tidy(frames)
-marginal = table[table["model"] == "marginal"]
-table = tables.tidy([table, *(frame.assign(scenario=board.SCENARIO) for frame in seconds)])
-for name in ["05_peers", *(["05_leaderboard"] if model or models else [])]:
-    more = board.known(f"{known_dir}/{name}.csv", marginal)
-    print(f"{name}.csv: rows of {more['model'].nunique()} models taken" if len(more) else f"{name}.csv: not there, or of other questions")
-    table = board.join(table, more, list(entries))
-order = {key: place for place, key in enumerate([*registry.KEYS, own])}
-table = table.sort_values("model", key=lambda keys: keys.map(order), kind="stable", ignore_index=True)
-
 # %% [markdown]
-# Seconds are measured, and differ from run to run: they have a table of their own. All that follows is read from these two.
+# Seconds are measured, and differ from run to run: they have a table of their own. What is drawn is read from these two, and of models
+# that weren't fitted here from the means in `summary.csv`, if these are of the same questions.
 
 # %%
-measured = table["metric"].isin(board.SECONDS)
-tables.write(table[~measured], f"{figures_dir}/tables/05_leaderboard.csv")
-tables.write(table[measured], f"{figures_dir}/tables/05_seconds.csv")
+table, measured = tables.tidy(frames), tables.tidy([frame.assign(scenario=board.SCENARIO) for frame in seconds])
+table = table.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
+tables.write(table, f"{figures_dir}/tables/05_leaderboard.csv")
+tables.write(measured, f"{figures_dir}/tables/05_seconds.csv")
+
+parameters = {name: globals()[name] for name in conditional.QUESTIONS}
+identity = conditional.identity(**parameters, mechanism=mechanism)
+known = board.known(f"{known_dir}/summary.csv", identity, list(pd.unique(table["model"])))
+print(f"questions {identity}: rows of {known['model'].nunique()} other models in {known_dir}/summary.csv")
 written = [tables.read(f"{figures_dir}/tables/{name}.csv") for name in ("05_leaderboard", "05_seconds")]
-summary = tables.summary(pd.concat(written, ignore_index=True))
+summary = pd.concat([tables.summary(pd.concat(written, ignore_index=True)).assign(questions=identity), known], ignore_index=True)
+summary = summary.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
+if model or mechanism or models:
+    tables.write(summary, f"{figures_dir}/tables/summary.csv")
 
 # %% [markdown]
 # ## Figure 5
 
 # %%
-board = summary[summary["scenario"] == board.SCENARIO]
-splits = [s for s in ("held_out", "do_inside", "do_beyond", "pairs") if s in set(board["split"])]
-skills = board[board["split"].isin(splits)]
+scored = summary[summary["scenario"] == board.SCENARIO]
+splits = [s for s in ("held_out", "do_inside", "do_beyond", "pairs") if s in set(scored["split"])]
+skills = scored[scored["split"].isin(splits)]
 skill_kl = skills[skills["metric"] == "skill_kl"].pivot_table(index="model", columns=["split", "mechanism"], values="mean", sort=False)[splits]
 skill_crps = skills[skills["metric"] == "skill_crps"].pivot_table(index="model", columns="split", values="mean", sort=False)[splits]
 skill_crps.columns = pd.MultiIndex.from_product([["mean_crps"], splits])
-notes = {"scgen": "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"}
-notes |= {} if "scvi" in skill_crps.index else {"scvi": "not run with these questions: ./run_all.sh peers"}
-notes |= {key: "predicts means or draws, no law: no KL" for key in ("oracle_draws", "bilinear") if key in skill_crps.index}
-rows = [key for key in order if key in skill_crps.index or key in notes]
+notes = {row.key: row.note for row in registry.ROWS if row.note and (row.key in skill_crps.index) == (row.note == registry.NO_LAW)}
+order = registry.order({*skill_crps.index, *registry.keys("peers")})
 fig, axes = style.figure([["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]], 183, 165, height_ratios=[1.7, 1])
-panels.board(axes["a"], pd.concat([skill_kl, skill_crps], axis=1).reindex(rows), notes=notes)
+panels.board(axes["a"], pd.concat([skill_kl, skill_crps], axis=1).reindex(order), notes=notes)
 
-compared = ["true_form", "zinb_regression_products", "boosting", "mlp", "vae", "vae_conditional", "scvi", "dependency_network", own]
+compared = [*registry.keys("picked"), own]
 inside = skills.query("metric == 'skill_kl' and split == 'do_inside' and model in @compared")
 panels.intervals(axes["b"], inside, "mechanism", low=-0.2)
 axes["b"].axhline(0.95, color="0.6", lw=0.5, ls=":")
 axes["b"].set(ylabel="skill (KL), do, inside", ylim=(-0.2, 1.05))
 axes["b"].tick_params(axis="x", rotation=25)
 
-harm = board[board["metric"] == "off_target_kl"].set_index("model")["mean"]
-marginals = board.query("metric == 'mse_mu' and split == 'base_genes'").set_index("model")["mean"]
+harm = scored[scored["metric"] == "off_target_kl"].set_index("model")["mean"]
+marginals = scored.query("metric == 'mse_mu' and split == 'base_genes'").set_index("model")["mean"]
 for key in marginals.index.intersection(harm.index):
     axes["c"].plot(marginals[key], harm[key], "o", color=style.COLOURS.get(key, style.OWN), label=style.label(key))
 axes["c"].set(xscale="log", yscale="log", xlabel="squared error of μ, base genes (counts²)", ylabel="off-target KL (nats)")
 axes["c"].xaxis.set_minor_formatter("")
 
-judged = board.cell_eval(f"{known_dir}/05_cell_eval.csv") if "scvi" in rows else {}
+judged = board.cell_eval(f"{known_dir}/05_cell_eval.csv") if "scvi" in skill_crps.index else {}
 for marker, score in zip("os^", ("pearson_delta", "overlap_at_N", "discrimination_score_l1")):
     for key, scores in judged.items():
         axes["d"].plot(scores["skill_kl"], scores[score], marker, ms=2.5, color=style.COLOURS[key], label=score.replace("_", " ") if key == "oracle" else None)
@@ -219,50 +220,50 @@ style.save(fig, figures_dir, "fig5_leaderboard")
 # Mean and 95 % interval over replicates. Skill by KL on held-out cells:
 
 # %%
-tables.readable(board.query("split == 'held_out'"), "skill_kl")
+tables.readable(scored.query("split == 'held_out'"), "skill_kl")
 
 # %% [markdown]
 # On $do(x_i = v)$ inside the doses of training:
 
 # %%
-tables.readable(board.query("split == 'do_inside'"), "skill_kl")
+tables.readable(scored.query("split == 'do_inside'"), "skill_kl")
 
 # %% [markdown]
 # Beyond them, up to twice the 99.9th percentile:
 
 # %%
-tables.readable(board.query("split == 'do_beyond'"), "skill_kl")
+tables.readable(scored.query("split == 'do_beyond'"), "skill_kl")
 
 # %% [markdown]
 # For pairs of genes:
 
 # %%
-tables.readable(board.query("split == 'pairs'"), "skill_kl")
+tables.readable(scored.query("split == 'pairs'"), "skill_kl")
 
 # %% [markdown]
 # Skill by CRPS, inside, for models that only draw or predict means as well:
 
 # %%
-tables.readable(board.query("split == 'do_inside'"), "skill_crps")
+tables.readable(scored.query("split == 'do_inside'"), "skill_crps")
 
 # %% [markdown]
 # Slope of the predicted over that of the true dose-response of the mean, inside:
 
 # %%
-tables.readable(board.query("split == 'do_inside'"), "slope_ratio")
+tables.readable(scored.query("split == 'do_inside'"), "slope_ratio")
 
 # %% [markdown]
 # KL on genes that the intervention doesn't touch (nats), and squared error of $\mu$ of the base genes (counts²):
 
 # %%
-tables.readable(board, "off_target_kl", columns="metric").join(tables.readable(board.query("split == 'base_genes'"), "mse_mu", columns="metric"))
+tables.readable(scored, "off_target_kl", columns="metric").join(tables.readable(scored.query("split == 'base_genes'"), "mse_mu", columns="metric"))
 
 # %% [markdown]
 # Seconds to fit and to answer for each gene once, by the clock, and of all cores together: the dependency network trains on
 # two cores, the others on one. scVI was timed in another run of the same machine.
 
 # %%
-pd.concat([tables.readable(board, metric, columns="metric") for metric in board.SECONDS], axis=1)
+pd.concat([tables.readable(scored, metric, columns="metric") for metric in board.SECONDS], axis=1)
 
 # %% [markdown]
 # Drugs of notebook 04, in the held-out cell type: excess CRPS (oracle 0) of scGen as published, beside the

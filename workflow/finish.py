@@ -8,10 +8,8 @@ The README's summary is rewritten too. Tracked files are touched only here, when
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +20,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.predict import registry
 from lib.score import tables
+from lib.tasks import conditional
 from workflow import notebooks
 
 SHOWN = {  # scenario, metric, split: what the printed table holds
@@ -37,9 +36,12 @@ def finish(mode: str) -> None:
     """Summarise build/<mode>, and publish it if it is the full run."""
     build = Path("build") / mode
     figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
+    about = _run(executed)
+    identity = conditional.identity(**about["notebooks"]["05_leaderboard"]["parameters"])
     summaries = {name: tables.summary(tables.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
-    tables.write(pd.concat(summaries.values(), ignore_index=True), figures / "tables" / "summary.csv")
-    (figures / "tables" / "run.json").write_text(json.dumps(_run(executed), indent=1) + "\n")
+    parts = [part.assign(questions=identity if name == "05_leaderboard" else "") for name, part in summaries.items()]
+    tables.write(pd.concat([*parts, _published(identity)], ignore_index=True), figures / "tables" / "summary.csv")
+    (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")
     if mode == "full":
         Path("figures/tables").mkdir(parents=True, exist_ok=True)
         for path in sorted(p for p in figures.rglob("*") if p.is_file() and not p.name.startswith(".")):
@@ -60,16 +62,26 @@ def finish(mode: str) -> None:
     print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
 
 
-def readme_summary(tables: Path) -> str:
+def _published(identity: str) -> pd.DataFrame:
+    """Means of the published models, which another command scores, if these are of the same questions."""
+    path = Path("figures/tables/05_peers.csv")
+    rows = tables.read(path) if path.is_file() else pd.DataFrame(columns=["questions"])
+    same = identity in set(rows["questions"])
+    return tables.summary(rows, ["questions"])[[*tables.SUMMARY, "questions"]] if same else pd.DataFrame()
+
+
+def readme_summary(folder: Path) -> str:
     """The README's tables, from summary.csv and 05_seconds.csv."""
-    summary = tables.read(tables / "summary.csv")
+    summary = tables.read(folder / "summary.csv")
     board = summary.query("scenario == 'leaderboard'")
     inside = tables.readable(board.query("split == 'do_inside'"), "skill_kl")
     crps = board.query("split == 'do_inside' and metric == 'skill_crps'").groupby("model")["mean"].mean()
-    inside = inside.reindex([key for key in registry.KEYS if key in crps.index])
+    inside = inside.reindex([key for key in registry.order(crps.index)])
     inside["CRPS, mean of all"] = crps.map("{:.3g}".format)
     off_target = tables.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
-    seconds = tables.read(tables / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean().reindex(inside.index)
+    measured = tables.read(folder / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean()
+    before = board.query("metric == 'seconds'").set_index("model")["mean"]
+    seconds = pd.concat([measured, before]).reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
@@ -114,12 +126,10 @@ def _run(executed):
     about: dict = {"notebooks": {}}
     for path in executed:
         notebook, made = nbformat.read(path, as_version=4), json.loads(path.with_suffix(".json").read_text())
-        cells = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
-        found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(cells), flags=re.M))
         about["notebooks"][path.stem] = {
             "seconds": round(notebook.metadata.papermill.duration),
             "commit": made.pop("commit"),
-            "parameters": {k: ast.literal_eval(v) for k, v in found.items() if not k.endswith("_dir")},
+            "parameters": notebooks.used_parameters(notebook),
         }
         about |= made
     return about

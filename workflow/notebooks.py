@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import re
@@ -78,6 +79,13 @@ def explain(*executed: str) -> str | None:
             cell = f"cell {started[-1] - 1}" if started else "before its first cell"
             return f"{Path(path).stem}, {cell} failed: {lines[-1]} (run so far: {path}, messages: {said})"
     return None
+
+
+def used_parameters(notebook) -> dict:
+    """The parameters that an executed notebook has run with, but those that say where files are."""
+    tagged = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
+    found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(tagged), flags=re.M))
+    return {name: ast.literal_eval(value) for name, value in found.items() if not name.endswith("_dir")}
 
 
 def made_with() -> dict:

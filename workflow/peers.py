@@ -10,18 +10,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import dataset, perturb
-from lib.predict import registry
-from lib.score import celleval, distances, tables
+from lib.predict import guard, registry
+from lib.score import board, celleval, distances, tables
 from lib.simulate import mechanisms
 from lib.tasks import conditional
+from workflow import notebooks
 
-NAMES = {"ScVI": "scvi", "ScGen": "scgen"}  # class: key in the tables
 SEED, REPLICATES, ARMS, CELLS = 2026, 3, 6, 300
 
 
@@ -35,8 +36,9 @@ def cell_eval(target: str) -> None:
         genes = [g for g in train.var_names if train.var.loc[g, "mechanistic"]]
         base = [g for g in train.var_names if g not in genes]
         control = dataset.fresh_cells(train, CELLS, seed=(*streams, 5))
-        known = registry.models(base, control, seed=streams)
-        models = {key: known[key] for key in ("oracle", "marginal", "boosting", "zinb_regression", "vae_conditional", "dependency_network")}
+        training = {"max_epochs": 100, "patience": 5, "learning_rate": 5e-3}
+        setting = {"inputs": base, "device": "auto", "seed": streams, "training_options": training}
+        models = guard.models(registry.rows("judged"), "conditional", **setting)
         for model in models.values():
             model.fit(train)
         arms = {}
@@ -55,7 +57,7 @@ def cell_eval(target: str) -> None:
             exact = []
             for gene in genes:
                 for _, asked in arms.values():
-                    laws = {"marginal": models["marginal"].predict(asked, gene), key: model.predict(asked, gene)}
+                    laws = {"marginal": models["marginal"].law(asked, gene), key: model.law(asked, gene)}
                     exact.append(distances.scores(dataset.law(asked, gene)[:, 0], laws).query("model == @key and metric == 'skill_kl'")["value"].item())
             scores.loc[len(scores)] = {"metric": "skill_kl", "value": np.mean(exact)}
             frames.append(scores.assign(scenario="cell_eval", model=key, split="do_inside", replicate=replicate))
@@ -64,15 +66,24 @@ def cell_eval(target: str) -> None:
 
 
 def publish(build: str) -> None:
-    """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment."""
-    tables, target = Path(build) / "figures" / "tables", Path("figures/tables")
-    board, seconds, drugs = (tables.read(tables / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
+    """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment, and their means
+    into summary.csv, which notebook 05 reads."""
+    made, target = Path(build) / "figures" / "tables", Path("figures/tables")
+    scores, seconds, drugs = (tables.read(made / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
+    scores = pd.concat([scores, seconds])
     drugs = drugs[drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")]
     drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
-    both = pd.concat([board, seconds[seconds["model"] != "marginal"], drugs], ignore_index=True).replace({"model": NAMES})
+    published = registry.keys("peers")
+    both = pd.concat([scores[scores["model"].isin(published)], drugs], ignore_index=True)
+    executed = nbformat.read(Path(build) / "executed" / "05_leaderboard.ipynb", as_version=4)
+    identity = conditional.identity(**notebooks.used_parameters(executed))
+    both["questions"] = np.where(both["scenario"] == board.SCENARIO, identity, "")
     tables.write(both, target / "05_peers.csv")
+    before = tables.read(target / "summary.csv")
+    before = before[~before["model"].isin(published) & (before["scenario"] != "drug")]
+    tables.write(pd.concat([before, tables.summary(both, ["questions"])], ignore_index=True)[before.columns], target / "summary.csv")
     tables.write(tables.read(Path(build) / "cell_eval.csv"), target / "05_cell_eval.csv")
-    print(f"Rows of {', '.join(NAMES.values())} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
+    print(f"Rows of {', '.join(published)} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
 
 
 if __name__ == "__main__":

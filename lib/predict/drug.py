@@ -1,4 +1,9 @@
-"""Models of what a drug does."""
+"""Models of what a drug does: fitted to control and treated cells, asked about control cells of one type.
+
+`obs["drug"]` and `obs["cell_type"]` say which cells are which. The type that is asked about may be
+one that was never seen treated. Effects are means over the cell types that were seen both ways, each
+with the same weight.
+"""
 
 from __future__ import annotations
 
@@ -7,86 +12,57 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 
-from lib import checks, dataset, model
-from lib.laws import ZINB, Empirical, Law, Mixture, maximum_likelihood
+from lib import checks, model
+from lib.counts import CONTROL, dense
+from lib.laws import ZINB, Law, Mixture, maximum_likelihood
 from lib.predict import neural
-from lib.seeds import stream
-
-
-class Cells(Empirical):
-    """The laws of the genes, (n_genes,), of a model that predicts cells: counts (n_cells, n_genes)."""
-
-    def __init__(self, counts: np.ndarray):
-        super().__init__(np.asarray(counts).T)
-        self.counts = np.asarray(counts)
-
-    def sample(self, rng: np.random.Generator, size=None):
-        """Whole cells, so that their genes vary together: of shape `size`, its last axis the genes."""
-        size = self.shape if size is None else size
-        return self.counts[rng.integers(len(self.counts), size=size[:-1])]
-
-
-def answer(predictor, control: ad.AnnData, name: str = "model") -> Law:
-    """A predictor's answer for control cells of one type, as the law of each gene, (n_genes,), checked.
-
-    Cells, an array (n_cells, n_genes) of counts, become their empirical law. Raises ValueError in one line for anything else.
-    """
-    predicted = predictor.predict(control.copy())
-    if not isinstance(predicted, Law):
-        try:
-            counts = np.asarray(predicted, dtype=float)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: predicts a {type(predicted).__name__}; must be a law a gene, or cells (n_cells, {control.n_vars} genes)") from None
-        if counts.ndim != 2 or counts.shape[1] != control.n_vars or len(counts) == 0:
-            raise ValueError(f"{name}: predicts shape {counts.shape}; must be a law a gene, or cells (n_cells, {control.n_vars} genes)")
-        wrong = ~np.isfinite(counts) | (counts < 0) | (counts != np.floor(counts))
-        if wrong.any():
-            raise ValueError(f"{name}: predicts {counts[wrong][0]:g} in a cell; must be whole counts of at least 0")
-        predicted = Cells(counts)
-    if predicted.shape != (control.n_vars,):
-        raise ValueError(f"{name}: predicts laws of shape {predicted.shape}; must be one law a gene, ({control.n_vars},)")
-    return predicted
+from lib.predict.base import Query
 
 
 class NoChange:
     """The law of the control cells, by maximum likelihood on those given and those trained on."""
 
-    def fit(self, adata: ad.AnnData) -> NoChange:
-        self.controls = adata[(adata.obs["drug"].astype(str) == dataset.CONTROL).to_numpy()].copy()
+    def fit(self, train: ad.AnnData) -> NoChange:
+        self.controls = train[(train.obs["drug"].astype(str) == CONTROL).to_numpy()].copy()
         return self
 
-    def predict(self, control: ad.AnnData) -> Law:
-        return self.control_law(control)
+    def predict(self, query: Query) -> Law:
+        return _asked(self.changed(self.control_law(query.cells)), query)
+
+    def changed(self, law: ZINB) -> ZINB:
+        """The law of each gene under the drug, (n_genes,), from that without."""
+        return law
 
     def control_law(self, control: ad.AnnData) -> ZINB:
         """The law of each gene in the controls' cell type, (n_genes,)."""
         checks.same_genes("control", control, self.controls.var_names)
-        same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
-        return maximum_likelihood.fit(sparse.vstack([sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]))
+        types = control.obs["cell_type"].unique()
+        same = self.controls.obs["cell_type"].isin(types).to_numpy()
+        both = [sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]
+        return maximum_likelihood.fit(sparse.vstack(both))
 
 
 class MeanShift(NoChange):
     """The control law, with its mean count shifted by the treated less the control mean."""
 
-    def fit(self, adata):
-        self.shift = np.mean([after - before for before, after in _means(adata, dataset.dense(adata.X))], axis=0)
-        return super().fit(adata)
+    def fit(self, train):
+        self.shift = np.mean([after - before for before, after in means(train, dense(train.X))], axis=0)
+        return super().fit(train)
 
-    def predict(self, control):
-        law = self.control_law(control)
+    def changed(self, law):
         return ZINB(np.maximum(law.mu + self.shift / (1 - law.pi), 1e-3), law.theta, law.pi)
 
 
 class FoldChange(NoChange):
     """The control law, with its mean count multiplied by the treated over the control mean."""
 
-    def fit(self, adata):
-        ratios = [np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in _means(adata, dataset.dense(adata.X))]
+    def fit(self, train):
+        pairs = means(train, dense(train.X))
+        ratios = [np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in pairs]
         self.fold = np.exp(np.mean(ratios, axis=0))
-        return super().fit(adata)
+        return super().fit(train)
 
-    def predict(self, control):
-        law = self.control_law(control)
+    def changed(self, law):
         return ZINB(law.mu * self.fold, law.theta, law.pi)
 
 
@@ -95,67 +71,57 @@ class LatentArithmetic:
 
     The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent
     position of each control cell and decoded. The law of a gene is the mixture over these cells.
-    `options` as of `neural.VAE`.
+
+    vae_options, training_options, device, seed: as of `neural.VAE`
     """
 
-    def __init__(self, **options):
-        options["vae_options"] = {"hide": 0.0} | options.get("vae_options", {})
-        self.vae = neural.VAE(**options)
+    def __init__(self, *, vae_options=None, training_options=None, device="auto", seed=0):
+        options = {"hide": 0.0} | (vae_options or {})
+        self.vae = neural.VAE(
+            vae_options=options, training_options=training_options, device=device, seed=seed
+        )
 
-    def fit(self, adata):
-        _means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn
-        self.vae.fit(adata)
-        self.effect = np.mean([after - before for before, after in _means(adata, self.latent(adata))], axis=0)
+    def fit(self, train: ad.AnnData) -> LatentArithmetic:
+        means(train, np.zeros((train.n_obs, 1)))  # says at once where there is no effect to learn
+        self.vae.fit(train)
+        pairs = means(train, self.latent(train))
+        self.effect = np.mean([after - before for before, after in pairs], axis=0)
         return self
 
     @torch.no_grad()
-    def latent(self, adata: ad.AnnData) -> np.ndarray:
+    def latent(self, cells: ad.AnnData) -> np.ndarray:
         """Posterior mean of each cell, (n_cells, n_latent)."""
-        checks.same_genes("control", adata, self.vae.genes)
+        checks.same_genes("control", cells, self.vae.genes)
         module = self.vae.module
-        x = model.to_tensor(adata.X, module.is_input.device)
+        x = model.to_tensor(cells.X, module.is_input.device)
         return module.inference(x, module.visible(x))[0].double().cpu().numpy()
 
     @torch.no_grad()
-    def cells(self, control: ad.AnnData) -> ZINB:
+    def treated(self, control: ad.AnnData) -> ZINB:
         """The law of every gene in each control cell, were it treated: (n_cells, n_genes)."""
         module = self.vae.module
-        z = torch.as_tensor(self.latent(control) + self.effect, dtype=torch.float32, device=module.is_input.device)
+        moved = self.latent(control) + self.effect
+        z = torch.as_tensor(moved, dtype=torch.float32, device=module.is_input.device)
         return model.to_law(*module.generative(z))
 
-    def predict(self, control):
-        return Mixture(self.cells(control))
+    def predict(self, query: Query) -> Law:
+        return _asked(Mixture(self.treated(query.cells)), query)
 
 
-class Oracle:
-    """The true treated law. `drug` is a function of control cells that treats them."""
+def means(cells: ad.AnnData, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean (control, treated) row of `values` in each cell type that was seen both ways.
 
-    def __init__(self, drug):
-        self.drug = drug
-
-    def fit(self, adata):
-        return self
-
-    def predict(self, control):
-        if control.obs["cell_type"].nunique() != 1:
-            raise ValueError("control: must be cells of one type")
-        return dataset.law(self.drug(control))[0]
-
-
-def draw(law: Law, n_cells: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """Counts of new cells, (n_cells, n_genes), from laws (n_genes,)."""
-    rng = stream(seed, "cells drawn from a predicted law")
-    if isinstance(law, Mixture):  # whole cells, so that their genes vary together
-        rows = rng.integers(law.components.shape[0], size=n_cells)
-        return law.components[rows].sample(rng)
-    return law.sample(rng, (n_cells, *law.shape))
-
-
-def _means(adata, values):
-    """Mean (control, treated) row of `values` in each cell type that was seen both ways."""
-    types, treated = adata.obs["cell_type"].astype(str).to_numpy(), (adata.obs["drug"].astype(str) != dataset.CONTROL).to_numpy()
+    Raises ValueError where there is none.
+    """
+    types = cells.obs["cell_type"].astype(str).to_numpy()
+    treated = (cells.obs["drug"].astype(str) != CONTROL).to_numpy()
     groups = [((types == t) & ~treated, (types == t) & treated) for t in np.unique(types)]
-    pairs = [(values[before].mean(0), values[after].mean(0)) for before, after in groups if before.any() and after.any()]
-    if not pairs:
+    both = [(before, after) for before, after in groups if before.any() and after.any()]
+    if not both:
         raise ValueError("adata: has no cell type with both control and treated cells")
-    return pairs
+    return [(values[before].mean(0), values[after].mean(0)) for before, after in both]
+
+
+def _asked(law, query):
+    """Of the laws of all genes those that are asked about."""
+    return law[query.cells.var_names.get_indexer(query.genes)]

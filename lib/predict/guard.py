@@ -1,4 +1,9 @@
-"""Models of one's own, and leaks."""
+"""Between models and questions: what a model is shown, how its answer becomes a law, and whether it leaks.
+
+Every model but those that are told the truth sees cells without anything hidden. Its answer may be a
+law, draws or means, from `predict(query)`, or in a user's simpler forms `predict(adata, gene)` for
+cells and `predict(control)` or `predict(control, perturbation)` for an arm.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,73 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import dataset
-from lib.laws import ZINB, Empirical, Law, Mixture
+from lib import checks
+from lib.counts import dense, with_counts
+from lib.laws import Cells, Empirical, Law, stack
 from lib.predict import registry
+from lib.predict.base import Query, around
 from lib.seeds import stream
-from lib.simulate import mechanisms
+
+SHOWN = ("cell_type", "drug", "dose", "perturbed")  # of obs: what an experimenter knows of a cell
+_AGAIN = 8  # calls with each side, where a model may draw at random
 
 
-def own(name: str, string: str, keys: list[str] | None = None) -> type:
-    """The class of a model of one's own from its import string, checked. Raises ValueError in one line.
+class Guarded:
+    """A model behind the contract: it is shown cells and nothing of the truth, and its answers are checked.
 
-    keys : of the models that the table has, whose names it can't have; by default those of the leaderboard
+    model: with `fit` and any of the forms of `predict`
+    name: in messages
+    told: is shown everything, as a reference is
+    not_asked: genes that it is not asked about
     """
-    made = mechanisms.imported(name, string)
+
+    def __init__(self, model, name: str = "model", *, told: bool = False, not_asked: list[str] = ()):
+        self.model, self.name, self.told, self.not_asked = model, name, told, list(not_asked)
+
+    def fit(self, train: ad.AnnData) -> Guarded:
+        """Fit the model to what it is shown of `train`."""
+        self.model.fit(train if self.told else shown(train))
+        return self
+
+    def predict(self, query: Query) -> Law:
+        """The law of the genes asked about, of shape `query.shape`. Raises ValueError as `answer`."""
+        asked_too_much = [gene for gene in query.genes if gene in self.not_asked]
+        if asked_too_much:
+            raise NotImplementedError(f"gene = {asked_too_much[0]!r}: not asked of a model that sees its children")
+        # a copy, since some change in place what they are given
+        cells = query.cells.copy() if self.told else shown(query.cells)
+        return answer(self.model, query._replace(cells=cells), self.name)
+
+    def law(self, cells: ad.AnnData, gene: str) -> Law:
+        """The law of one gene in each cell, (n_cells,)."""
+        return self.predict(Query(cells, [gene]))[:, 0]
+
+
+def shown(cells: ad.AnnData) -> ad.AnnData:
+    """A copy with counts and names, and of obs what an experimenter knows."""
+    columns = [c for c in SHOWN if c in cells.obs]
+    return ad.AnnData(cells.X.copy(), obs=cells.obs[columns].copy(), var=pd.DataFrame(index=cells.var_names))
+
+
+def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]:
+    """Models of a task by their keys, unfitted. `setting` as of `registry.make`."""
+    made = {row.key: row.made[task] for row in rows}
+    return {key: Guarded(registry.make(how, **setting), key, told=how.told) for key, how in made.items()}
+
+
+def load(name: str, string: str) -> type:
+    """The class of a model of one's own from its import string, checked.
+
+    name: parameter that the string comes from, for messages
+
+    Raises ValueError in one line for what has no `fit` and `predict`, has the name of a row of the
+    registry, or needs more than `inputs` and `seed` to be made.
+    """
+    made = checks.imported(name, string)
     for method in ("fit", "predict"):
         if not callable(getattr(made, method, None)):
             raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
-    if string.rpartition(":")[2] in (registry.KEYS if keys is None else keys):
+    if string.rpartition(":")[2] in registry.BY_KEY:
         raise ValueError(f"{name} = {string!r}: its name is that of a model of the table; it must have another")
     try:
         inspect.signature(made).bind(**dict.fromkeys(_taken(made)))
@@ -36,109 +91,156 @@ def own(name: str, string: str, keys: list[str] | None = None) -> type:
     return made
 
 
+def own(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0, name: str = "") -> Guarded:
+    """A model of one's own, unfitted, as an entry beside the others.
+
+    made: its class. If the constructor takes `inputs` it is given the genes that it may see; if not, it
+        sees every gene, and isn't asked about these, whose law given their children is another one
+        than the truth; if it takes `seed`, it is given a whole number
+    """
+    taken = _taken(made)
+    values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
+    model = made(**{parameter: values[parameter] for parameter in taken})
+    return Guarded(model, name or made.__name__, not_asked=[] if "inputs" in taken else inputs)
+
+
 def _taken(made):
     """Which of `inputs` and `seed` a class wants to be made with."""
-    return [parameter for parameter in ("inputs", "seed") if parameter in inspect.signature(made).parameters]
+    return [p for p in ("inputs", "seed") if p in inspect.signature(made).parameters]
 
 
-def make(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0):
-    """An instance of a class of one's own, given `inputs` and `seed`, one whole number, if its constructor takes these."""
-    values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
-    return made(**{name: values[name] for name in _taken(made)})
+def answer(model, query: Query, name: str = "model") -> Law:
+    """A model's prediction as a law of shape `query.shape`, checked.
 
-
-class Own:
-    """A model of one's own as an entry of the leaderboard: it is shown cells, and nothing of the truth about them.
-
-    made : the class. If its constructor takes no `inputs` it sees every gene, and isn't asked about one of these,
-        whose law given its children is another one than the truth of the leaderboard
-    inputs : the genes that it may see; seed : of `make`
+    Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts
+    that has it. Raises ValueError in one line for what is none of these, or has NaN or negative values.
     """
-
-    def __init__(self, made: type, inputs: list[str], seed: int | tuple[int, ...] = 0):
-        self.model, self.inputs, self.sees_all = make(made, inputs, seed), list(inputs), "inputs" not in _taken(made)
-
-    def fit(self, adata: ad.AnnData) -> Own:
-        """Fit the model to what it is shown of `adata`."""
-        self.model.fit(_shown(adata))
-        return self
-
-    def predict(self, adata: ad.AnnData, gene: str):
-        """What the model predicts: a law, draws or means, unchecked."""
-        if self.sees_all and gene in self.inputs:
-            raise NotImplementedError(f"gene = {gene!r}: not asked of a model that sees its children")
-        return self.model.predict(_shown(adata), gene)
-
-
-def _shown(adata):
-    """A copy with counts and names, cell types and what was perturbed or given."""
-    columns = [c for c in ("cell_type", "drug", "perturbed") if c in adata.obs]
-    return ad.AnnData(adata.X.copy(), obs=adata.obs[columns].copy(), var=pd.DataFrame(index=adata.var_names))
+    if _takes_query(model.predict):
+        return _checked(model.predict(query), query, f"{name}: predicts", " and ".join(query.genes[:2]))
+    if query.perturbation is not None:
+        n_taken = len(inspect.signature(model.predict).parameters)
+        predicted = model.predict(*(query.cells, query.perturbation)[:n_taken])
+        return _checked(_law_of_arm(predicted, query, name), query, f"{name}: predicts", "the arm")
+    laws = []
+    for gene in query.genes:
+        predicted = model.predict(query.cells, gene)
+        one = query._replace(genes=[gene])
+        law = _law_of_cells(predicted, query.cells.n_obs, f"{name}: predicts", gene)
+        if law.shape != (query.cells.n_obs,):
+            raise ValueError(f"{name}: predicts laws of shape {law.shape} for {gene}; must be one law a cell, ({query.cells.n_obs},)")
+        laws.append(_checked(stack([law]), one, f"{name}: predicts", gene)[:, 0])
+    return stack(laws)
 
 
-def answer(model, cells: ad.AnnData, gene: str, name: str = "model") -> Law:
-    """A model's prediction as one law a cell, (n_cells,), checked.
+def _takes_query(predict):
+    return next(iter(inspect.signature(predict).parameters), "") == "query"
 
-    Draws become their empirical law, a mean the narrowest law of whole counts that has it. Raises ValueError in one line for what is
-    neither a law, draws nor a mean of each cell, or has NaN or negative values.
-    """
-    predicted = model.predict(cells.copy(), gene)  # some change in place what they are given
-    if isinstance(predicted, Empirical):
-        predicted = predicted.draws
-    if isinstance(predicted, Law):
-        law = predicted
-        for part in (law.components if isinstance(law, Mixture) else law,):
-            if isinstance(part, ZINB) and any(np.isnan(p).any() for p in (part.mu, part.theta, part.pi)):
-                raise ValueError(f"{name}: predicts NaN parameters for {gene}; must be numbers")
-    else:
-        try:
-            values = np.asarray(predicted, dtype=float)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: predicts a {type(predicted).__name__} for {gene}; must be a law, draws or means") from None
-        if values.ndim not in (1, 2) or len(values) != cells.n_obs or values.size == 0:
-            raise ValueError(
-                f"{name}: predicts shape {values.shape} for {gene}; must be a law, draws ({cells.n_obs} cells, n_draws) or means ({cells.n_obs},)"
-            )
-        checks_of_values = [(~np.isfinite(values), "NaN or infinite values", "finite"), (values < 0, "negative values", "at least 0")]
-        if values.ndim == 2:
-            checks_of_values.append((values != np.floor(values), "fractional draws", "whole counts"))
-        for wrong, what, allowed in checks_of_values:
-            if wrong.any():
-                raise ValueError(f"{name}: predicts {what} for {gene}, the first {values[wrong][0]:g}; must be {allowed}")
-        law = Empirical(values if values.ndim == 2 else _around(values))
-    if law.shape != (cells.n_obs,):
-        raise ValueError(f"{name}: predicts laws of shape {law.shape} for {gene}; must be one law a cell, ({cells.n_obs},)")
+
+def _checked(law, query, says, what):
+    if not isinstance(law, Law):
+        raise ValueError(f"{says} a {type(law).__name__} for {what}; must be a law")
+    if law.shape != query.shape:
+        raise ValueError(f"{says} laws of shape {law.shape} for {what}; must be {query.shape}")
+    point = law.parameters()
+    if point is not None and any(np.isnan(p).any() for p in (point.mu, point.theta, point.pi)):
+        raise ValueError(f"{says} NaN parameters for {what}; must be numbers")
     return law
 
 
-def _around(mean, n_draws=20):
-    """Whole counts (n_cells, n_draws) next to a mean, above and below it in such shares that it is theirs."""
-    return np.floor(mean)[:, None] + (np.arange(n_draws) < np.round(n_draws * (mean % 1))[:, None])
+def _law_of_cells(predicted, n_cells, says, gene):
+    """A law, draws (n_cells, n_draws) or means (n_cells,) of one gene as a law."""
+    predicted = getattr(predicted, "draws", predicted)  # of an empirical law, to be looked at as they are
+    if isinstance(predicted, Law):
+        return predicted
+    try:
+        values = np.asarray(predicted, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{says} a {type(predicted).__name__} for {gene}; must be a law, draws or means") from None
+    if values.ndim not in (1, 2) or len(values) != n_cells or values.size == 0:
+        raise ValueError(f"{says} shape {values.shape} for {gene}; must be a law, draws ({n_cells} cells, n_draws) or means ({n_cells},)")
+    _refuse_bad(values, says, gene, whole=values.ndim == 2)
+    return Empirical(values) if values.ndim == 2 else around(values)
 
 
-def check_leakage(model, cells: ad.AnnData, gene: str, name: str = "model", *, n_cells: int = 300, seed: int | tuple[int, ...] = 0) -> None:
-    """Raise ValueError if what a model predicts of `gene` changes when the cells have other counts of it.
+def _law_of_arm(predicted, query, name):
+    """A law of each gene, or cells (n_cells, n_genes), as a law."""
+    n_genes = len(query.genes)
+    expected = f"must be a law a gene, or cells (n_cells, {n_genes} genes)"
+    if isinstance(predicted, Law):
+        if predicted.shape != (n_genes,):
+            raise ValueError(f"{name}: predicts laws of shape {predicted.shape}; must be one law a gene, ({n_genes},)")
+        return predicted
+    try:
+        values = np.asarray(predicted, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: predicts a {type(predicted).__name__}; {expected}") from None
+    if values.ndim != 2 or values.shape[1] != n_genes or len(values) == 0:
+        raise ValueError(f"{name}: predicts shape {values.shape}; {expected}")
+    _refuse_bad(values, f"{name}: predicts", "a cell", whole=True)
+    return Cells(values)
 
-    n_cells : of `cells` at most, taken at random
 
-    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is called eight times
-    with each, and how they differ must be the most extreme of all 6,435 ways to part these calls, in two independent
-    rounds, to be a leak. What the cells of one call have in common, such as a mask drawn for it, is then none.
+def _refuse_bad(values, says, where, *, whole):
+    kinds = [(~np.isfinite(values), "NaN or infinite values", "finite"), (values < 0, "negative values", "at least 0")]
+    if whole:
+        kinds.append((values != np.floor(values), "fractional draws", "whole counts"))
+    for wrong, what, allowed in kinds:
+        if wrong.any():
+            raise ValueError(f"{says} {what} for {where}, the first {values[wrong][0]:g}; must be {allowed}")
+
+
+def check_leaks(model, query: Query, name: str = "model", *, n_cells: int = 300, seed: int | tuple[int, ...] = 0) -> None:
+    """Raise ValueError if what a model predicts changes where only what is hidden from it does.
+
+    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells,
+    and whatever else than counts and `SHOWN` the cells hold.
+
+    n_cells: cells of the query at most, taken at random
+
+    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is
+    called eight times with each, and how they differ must be the most extreme of all 6,435 ways to part
+    these calls, in two independent rounds, to be a leak. What the cells of one call have in common, such
+    as a mask drawn for it, is then none.
     """
     rng = stream(seed, "other counts")
-    cells = cells[np.sort(rng.permutation(cells.n_obs)[:n_cells])].copy()
-    counts = dataset.dense(cells[:, [gene]].X)[:, 0]
-    # of another mean too
-    other = dataset.with_counts(cells, {gene: rng.permutation(counts) + rng.poisson(1 + counts.mean(), cells.n_obs)})
+    rows = np.sort(rng.permutation(query.cells.n_obs)[:n_cells])
+    query = query._replace(cells=query.cells[rows].copy())
+    other = query._replace(cells=_otherwise_hidden(query, rng))
 
-    def told(cells):
-        law = answer(model, cells, gene, name)
-        return np.concatenate([law.cdf(np.zeros(cells.n_obs)), law.mean])
+    def told(query):
+        law = answer(model, query, name)
+        return np.concatenate([law.cdf(np.zeros(law.shape)), law.mean], axis=None)
 
-    before, after = told(cells), told(other)
-    same = np.allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).mean())
-    if not same and all(_most_extreme([told(c) for _ in range(8) for c in (cells, other)]) for _ in range(2)):
-        raise ValueError(f"{name}: leakage: what it predicts of {gene} changes with the counts of {gene}; they must not be used")
+    before, after = told(query), told(other)
+    if np.allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).mean()):
+        return
+    if all(_most_extreme([told(q) for _ in range(_AGAIN) for q in (query, other)]) for _ in range(2)):
+        what = " and ".join(query.genes[:2])
+        raise ValueError(f"{name}: leakage: what it predicts of {what} changes with what is hidden: the counts of {what}, names of cells, fields of the truth; they must not be used")
+
+
+def _otherwise_hidden(query, rng):
+    """The query's cells, the same in all that is shown and other in all that is not."""
+    cells = query.cells.copy()
+    if query.perturbation is None:
+        for gene in query.genes:  # of another mean too
+            counts = dense(cells[:, [gene]].X)[:, 0]
+            new = rng.permutation(counts) + rng.poisson(1 + counts.mean(), cells.n_obs)
+            cells = with_counts(cells, {gene: new})
+    order = rng.permutation(cells.n_obs)
+    for column in cells.obs.columns.difference(SHOWN):
+        cells.obs[column] = cells.obs[column].to_numpy()[order]
+    for name, layer in cells.layers.items():
+        cells.layers[name] = layer[order]
+    for name, values in cells.obsm.items():
+        cells.obsm[name] = values[order]
+    genes = rng.permutation(cells.n_vars)
+    for name, values in cells.varm.items():
+        cells.varm[name] = values[genes]
+    cells.var = cells.var.iloc[genes].set_axis(cells.var_names)
+    cells.obs_names = [f"other_{i}" for i in range(cells.n_obs)]
+    cells.uns = {}
+    return cells
 
 
 def _most_extreme(calls):
@@ -154,27 +256,28 @@ def _most_extreme(calls):
     return actual @ gram @ actual >= distance.max() * (1 - 1e-9)
 
 
-def enter(model, train: ad.AnnData, asked: list, name: str = "model", *, test: ad.AnnData | None = None, seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
-    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check one of one's own for leaks.
+def enter(model, train: ad.AnnData, queries: list[Query], name: str = "model", *, more: list[Query] = (), seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
+    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check it for leaks.
 
-    test : cells in which the laws of the base genes are asked for as well (`marginal_laws`)
+    queries, more: what it will be asked; of `more` it isn't asked here but for leaks
 
-    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises ValueError for what `answer`
-    and `check_leakage` refuse, and for a model that answers nothing.
+    Returns the seconds that this took but for the check, by the clock and of all processor cores together.
+    Raises ValueError for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
     """
+    guarded = model if isinstance(model, Guarded) else Guarded(model, name)
     start = time.perf_counter(), time.process_time()
-    model.fit(train.copy())
+    guarded.fit(train)
     answered = 0
-    for question in {q.gene: q for q in asked}.values():
+    for query in {tuple(q.genes): q for q in queries}.values():
         with contextlib.suppress(NotImplementedError):
-            answer(model, question.cells[:2], question.gene, name)
+            guarded.predict(query._replace(cells=query.cells[:2]))
             answered += 1
     took = time.perf_counter() - start[0], time.process_time() - start[1]
-    if isinstance(model, Own):
-        if not answered:
-            raise ValueError(f"{name}: answers no question (NotImplementedError each time)")
-        more = [] if test is None else [(test, gene) for gene in model.inputs]
-        for cells, gene in [*((q.cells, q.gene) for q in asked), *more]:
-            with contextlib.suppress(NotImplementedError):
-                check_leakage(model, cells, gene, name, seed=seed)
+    if guarded.told:
+        return took
+    if not answered:
+        raise ValueError(f"{name}: answers no question (NotImplementedError each time)")
+    for query in [*queries, *more]:
+        with contextlib.suppress(NotImplementedError):
+            check_leaks(guarded, query, name, seed=seed)
     return took

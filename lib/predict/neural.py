@@ -1,4 +1,4 @@
-"""The networks as models."""
+"""The networks as models of conditional questions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import torch
 from lib import checks, model, training
 from lib.laws import ZINB, Mixture
 from lib.neural import minibatches
-from lib.predict.base import Predictor
+from lib.predict.base import Conditional
 from lib.seeds import key, stream
 
 _SAMPLE = 8192  # cells of a file from which a network starts
 
 
-class Network(Predictor):
+class Network(Conditional):
     """What the networks share: fitting, and a file of weights."""
 
     kind: type  # of the module
 
     def __init__(self, inputs=None, *, module_options=None, training_options=None, device="auto", seed=0):
         super().__init__(inputs)
-        self.module_options, self.training_options, self.device, self.seed = module_options or {}, training_options or {}, device, seed
+        self.module_options, self.training_options = module_options or {}, training_options or {}
+        self.device, self.seed = device, seed
 
     def fit(self, adata: ad.AnnData | minibatches.OnDisk):
         """Learn from counts in memory, or from those of a file that is never held in memory. Returns itself."""
@@ -72,26 +73,33 @@ class Network(Predictor):
 
 
 class VAE(Network):
-    """The ZINB variational autoencoder as a predictor.
+    """The ZINB variational autoencoder as a model.
 
     Its encoder sees the inputs less the gene that it predicts; the prediction is the mixture of
     the decoded laws over `n_samples` draws from q(z | what it sees).
 
     leaky : leave the count of the predicted gene in the encoder's input, in training and in
         prediction. Not a prediction: it shows what such a score is worth
-    vae_options, training_options : of `model.ZINBVAE` and `training.fit`
+    beta, n_latent, target: of `model.ZINBVAE`
+    vae_options, training_options: others of `model.ZINBVAE`, and those of `training.fit`
     """
 
     kind = model.ZINBVAE
 
-    def __init__(self, inputs=None, *, leaky=False, n_samples=16, vae_options=None, training_options=None, device="auto", seed=0):
-        options = {"hide": 0.0 if leaky else 0.1} | (vae_options or {})
-        super().__init__(None if leaky else inputs, module_options=options, training_options=training_options, device=device, seed=seed)
+    def __init__(
+        self, inputs=None, *, leaky=False, n_samples=16, beta=1.0, n_latent=10, target="all",
+        vae_options=None, training_options=None, device="auto", seed=0,
+    ):  # fmt: skip
+        options = {"hide": 0.0 if leaky else 0.1, "beta": beta, "n_latent": n_latent, "target": target}
+        super().__init__(
+            None if leaky else inputs, module_options=options | (vae_options or {}),
+            training_options=training_options, device=device, seed=seed,
+        )  # fmt: skip
         self.leaky, self.n_samples = leaky, checks.integer("n_samples", n_samples, low=1)
 
     @torch.no_grad()
-    def predict(self, adata, gene):
-        counts, column = self.counts_of(adata), self.column(gene)
+    def law_of(self, cells, gene):
+        counts, column = self.counts_of(cells), self.column(gene)
         noise = training.torch_generator(self.seed, f"posterior samples for {gene}", counts.device)
         parts = []
         for x in counts.split(4096):
@@ -123,20 +131,20 @@ class VAE(Network):
 
 
 class MLP(Network):
-    """The supervised perceptron with ZINB heads as a predictor. `module_options` as of `model.ZINBMLP`."""
+    """The supervised perceptron with ZINB heads as a model. `module_options` as of `model.ZINBMLP`."""
 
     kind = model.ZINBMLP
 
     @torch.no_grad()
-    def predict(self, adata, gene):
-        counts, column = self.counts_of(adata), self.column(gene)
+    def law_of(self, cells, gene):
+        counts, column = self.counts_of(cells), self.column(gene)
         visible = self.module.visible(counts).clone()
         visible[:, column] = 0
         return model.to_law(*self.module(counts, visible, [column]))[:, 0]
 
 
-class DependencyNetwork(Network):
-    """The dependency network as a predictor: `model.DependencyNetwork`, trained for a number of steps.
+class DependencyNetworks(Network):
+    """Three dependency networks (`model.DependencyNetwork`), of which each gene keeps the one that fits it best.
 
     Its likelihood has more than one peak, and genes share no parameters. So three networks are trained, and each gene keeps
     one of its three by the extended Bayesian information criterion: one that is of first order for a third of its epochs, so
@@ -193,13 +201,13 @@ class DependencyNetwork(Network):
         return self
 
     @torch.no_grad()
-    def predict(self, adata, gene, given: list[str] | None = None):
+    def law_of(self, cells, gene, given: list[str] | None = None):
         """The law of `gene` in each cell, (n_cells,), from the other inputs' counts.
 
         given : the genes whose counts may be used, by default all inputs. The other inputs are hidden, and
             their counts drawn by Gibbs sampling, the gene's own among them
         """
-        counts, column = self.counts_of(adata), self.column(gene)
+        counts, column = self.counts_of(cells), self.column(gene)
         hidden = [] if given is None else self._hidden(given, column)
         if set(hidden) <= {column}:
             return Mixture(self._law(counts, column))
@@ -245,20 +253,32 @@ class DependencyNetwork(Network):
                 cells[:, column] = torch.as_tensor(draws[:, 0], dtype=cells.dtype, device=cells.device)
 
 
-class Ensemble(Predictor):
-    """Several predictors that differ in their seed alone: the equal mixture of their laws (deep ensemble,
+class Ensemble(Conditional):
+    """Several models that differ in their seed alone: the equal mixture of their laws (deep ensemble,
     Lakshminarayanan et al. 2017).
 
-    make : seed -> predictor; n_members : how many, with the seeds (*seed, 0), (*seed, 1), ...
+    make: seed -> model
+    n_members: models, with the seeds (*seed, 0), (*seed, 1), ...
     """
 
     def __init__(self, make: Callable, n_members: int = 5, seed: int | tuple[int, ...] = 0):
-        self.members = [make((*key(seed), member)) for member in range(checks.integer("n_members", n_members, low=1))]
+        super().__init__()
+        n_members = checks.integer("n_members", n_members, low=1)
+        self.members = [make((*key(seed), member)) for member in range(n_members)]
 
-    def fit(self, adata):
+    def fit(self, train):
         for member in self.members:
-            member.fit(adata)
+            member.fit(train)
         return self
 
-    def predict(self, adata, gene):
-        return Mixture.of([member.predict(adata, gene) for member in self.members])
+    def law_of(self, cells, gene):
+        return Mixture.of([member.law_of(cells, gene) for member in self.members])
+
+
+def dependency_ensemble(inputs=None, *, n_steps=1500, n_members=5, device="auto", seed=0) -> Ensemble:
+    """An ensemble of `DependencyNetworks`."""
+
+    def member(seed):
+        return DependencyNetworks(inputs, n_steps=n_steps, device=device, seed=seed)
+
+    return Ensemble(member, n_members, seed)

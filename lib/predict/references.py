@@ -1,4 +1,7 @@
-"""References: models that are told the truth, or what ignores the question."""
+"""References: what is told the truth, or its form, and the constant law that skill is measured from.
+
+The one file of the room that imports the truth.
+"""
 
 from __future__ import annotations
 
@@ -8,80 +11,95 @@ import anndata as ad
 import numpy as np
 import torch
 
-from lib import checks, dataset, model
+from lib import checks, model
+from lib.counts import dense
 from lib.laws import ZINB, Empirical, maximum_likelihood, zinb
 from lib.laws.likelihood import log_likelihood
-from lib.predict.base import Predictor
-from lib.predict.regressions import _basin, _counts_of, _least_squares, maximise
+from lib.predict.base import Conditional, Query, gene_counts
+from lib.predict.regressions import basin, least_squares, maximise
 from lib.seeds import stream
-from lib.simulate import mechanisms
+from lib.simulate import mechanisms, truth
 
 
-class Oracle(Predictor):
+class Oracle(Conditional):
     """The true law: the floor of every distance.
 
-    n_draws : of each law, to be known by these alone: what the truth itself scores where a model only
-        draws samples, since the CRPS of n draws exceeds that of their law by sum_k F(k) (1 - F(k)) / n
+    n_draws: draws of each law by which alone it is known, 0 for the law itself: what the truth
+        scores where a model only draws samples, since the CRPS of n draws exceeds that of their law
+        by sum_k F(k) (1 - F(k)) / n
     """
 
-    def __init__(self, inputs: list[str] | None = None, n_draws: int = 0, *, seed: int | tuple[int, ...] = 0):
-        super().__init__(inputs)
-        self.n_draws, self.seed = checks.integer("n_draws", n_draws, low=0), seed
+    def __init__(self, n_draws: int = 0, *, seed: int | tuple[int, ...] = 0):
+        super().__init__()
+        self.n_draws = checks.integer("n_draws", n_draws, low=0)
+        self.seed = seed
 
-    def fit(self, adata):
+    def fit(self, train):
+        self.drugs = train.uns.get("drugs", {})
         return self
 
-    def predict(self, adata, gene):
-        law = dataset.law(adata, [gene])[:, 0]
+    def law_of(self, cells, gene):
+        law = truth.law(cells, [gene])[:, 0]
         if not self.n_draws:
             return law
-        return Empirical(law[:, None].sample(stream(self.seed, f"draws of {gene}"), (adata.n_obs, self.n_draws)))
+        rng = stream(self.seed, f"draws of {gene}")
+        return Empirical(law[:, None].sample(rng, (cells.n_obs, self.n_draws)))
+
+    def predict(self, query: Query):
+        if query.perturbation is None:
+            return super().predict(query)
+        if query.cells.obs["cell_type"].nunique() != 1:
+            raise ValueError("control: must be cells of one type")
+        law = truth.treated_law(query.cells, self.drugs, *query.perturbation)
+        return law[0, query.cells.var_names.get_indexer(query.genes)]
 
 
-class Marginal(Predictor):
+class Marginal(Conditional):
     """The one constant law fitted to the gene in the training cells: skill 0."""
 
-    def fit(self, adata):
-        self.laws = dict(zip(adata.var_names, maximum_likelihood.fit(adata.X)))
+    def fit(self, train):
+        self.laws = dict(zip(train.var_names, maximum_likelihood.fit(train.X)))
         return self
 
-    def predict(self, adata, gene):
+    def law_of(self, cells, gene):
         checks.genes("gene", gene, list(self.laws))
-        return ZINB(*(np.full(adata.n_obs, p) for p in (self.laws[gene].mu, self.laws[gene].theta, self.laws[gene].pi)))
+        law = self.laws[gene]
+        return ZINB(*(np.full(cells.n_obs, p) for p in (law.mu, law.theta, law.pi)))
 
 
-class NoChange(Predictor):
+class NoChange(Conditional):
     """The law that each cell's reference cell had before the intervention: what ignoring it costs.
 
-    reference : the cells that `perturb.dose_series` was given, named in `obs["reference"]` of its cells
+    reference: the cells that `perturb.dose_series` was given, named in `obs["reference"]` of its cells
     """
 
     def __init__(self, reference: ad.AnnData):
         super().__init__()
         self.reference = reference
 
-    def fit(self, adata):
+    def fit(self, train):
         return self
 
-    def predict(self, adata, gene):
-        if "reference" not in adata.obs:
-            raise NotImplementedError("adata: has no obs['reference']; no change is a prediction for cells of perturb.dose_series alone")
-        rows = self.reference.obs_names.get_indexer(adata.obs["reference"].astype(str))
+    def law_of(self, cells, gene):
+        if "reference" not in cells.obs:
+            raise NotImplementedError("cells: have no obs['reference'], as those of dose_series have")
+        names = cells.obs["reference"].astype(str)
+        rows = self.reference.obs_names.get_indexer(names)
         if (rows < 0).any():
-            missing = str(adata.obs["reference"].iloc[int(np.argmin(rows))])
-            raise ValueError(f"adata: reference cell {missing!r} is not among those given to NoChange")
-        return dataset.law(self.reference, [gene])[:, 0][rows]
+            missing = str(names.iloc[int(np.argmin(rows))])
+            raise ValueError(f"cells: reference cell {missing!r} is not among those given to NoChange")
+        return truth.law(self.reference, [gene])[:, 0][rows]
 
 
-class TrueForm(Predictor):
-    """The mechanism's own form with its parameters fitted by maximum likelihood: what this many cells can tell.
+class TrueForm(Conditional):
+    """The mechanism's own form, fitted by maximum likelihood: what this many cells can tell.
 
     It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must
     find weights, every other parameter, and pi; theta is one constant, or has the form of its own
     mechanism. A gene without a mechanism gets the marginal law. It reads the parents' counts,
     whether or not they are among `inputs`.
 
-    seed : of the random starts, of which the most likely fit is kept
+    seed: of the random starts, of which the most likely fit is kept
     """
 
     n_starts = 3
@@ -92,31 +110,33 @@ class TrueForm(Predictor):
         super().__init__(inputs)
         self.seed = seed
 
-    def fit(self, adata):
-        self.train, self.fitted, self.marginal = adata.copy(), {}, Marginal().fit(adata)
-        self.entries = {str(entry["gene"]): entry for entry in adata.uns.get("mechanisms", {}).values()}
+    def fit(self, train):
+        self.train, self.fitted, self.marginal = train.copy(), {}, Marginal().fit(train)
+        entries = train.uns.get("mechanisms", {}).values()
+        self.entries = {str(entry["gene"]): entry for entry in entries}
         return self
 
-    def predict(self, adata, gene):
+    def law_of(self, cells, gene):
         if gene not in self.entries:
-            return self.marginal.predict(adata, gene)
+            return self.marginal.law_of(cells, gene)
         if gene not in self.fitted:
             self.fitted[gene] = self.fit_gene(gene)
-        return self.fitted[gene](self.parents_of(adata, gene))
+        return self.fitted[gene](self.parents_of(cells, gene))
 
-    def parents_of(self, adata: ad.AnnData, gene: str) -> torch.Tensor:
+    def parents_of(self, cells: ad.AnnData, gene: str) -> torch.Tensor:
         """Counts of a gene's parents, (n_cells, n_parents)."""
-        names = checks.genes(f"parents of {gene}", [str(p) for p in self.entries[gene]["parents"]], list(adata.var_names))
-        return torch.as_tensor(dataset.dense(adata[:, names].X).astype(float))
+        parents = [str(p) for p in self.entries[gene]["parents"]]
+        names = checks.genes(f"parents of {gene}", parents, list(cells.var_names))
+        return torch.as_tensor(dense(cells[:, names].X).astype(float))
 
     def fit_gene(self, gene: str) -> Callable[[torch.Tensor], ZINB]:
         """A function from counts of the parents, (n_cells, n_parents), to laws."""
-        x, y = self.parents_of(self.train, gene), torch.as_tensor(_counts_of(self.train, gene))
+        x, y = self.parents_of(self.train, gene), torch.as_tensor(gene_counts(self.train, gene))
         if "do" in self.train.layers:  # a count that was set says nothing
-            drawn = dataset.dense(self.train[:, [gene]].layers["do"])[:, 0] == 0
+            drawn = dense(self.train[:, [gene]].layers["do"])[:, 0] == 0
             x, y = x[drawn], y[drawn]
         of_mu, of_theta = (_form(gene, self.entries[gene].get(name), x) for name in ("mu", "theta"))
-        rng, (_, log_theta, logit_pi, _) = stream(self.seed, f"starts of {gene}"), _basin(y)
+        rng, (_, log_theta, logit_pi, _) = stream(self.seed, f"starts of {gene}"), basin(y)
         seen = y > 0 if (y > 0).any() else y == 0  # without the zeros of dropout, counts are about mu
         theta_start = of_theta.start(x, torch.full_like(y, float(log_theta.exp())))
 
@@ -183,7 +203,7 @@ class _Additive(_Form):
     """max(floor, sum of weighted features): linear, polynomial, interaction. The kink is smooth at first."""
 
     def start(self, x, level):
-        return _least_squares(self.features(x), level)
+        return least_squares(self.features(x), level)
 
     def value(self, p, x, width):
         above = self.features(x) @ p - self.floor
@@ -218,7 +238,7 @@ class _Threshold(_Form):
         above = level > level.median()
         low, high = (level[side].mean() if side.any() else level.mean() for side in (~above, above))
         z = torch.cat([torch.ones(len(x), 1), self.features(x)], dim=1)
-        plane = _least_squares(z, above.double() - 0.5)
+        plane = least_squares(z, above.double() - 0.5)
         return torch.cat([torch.log(torch.stack([low, high])), plane / plane[1:].norm().clamp(min=1e-6)])
 
     def value(self, p, x, width):

@@ -1,101 +1,169 @@
-"""One row a model."""
+"""One row a model: what it is called, how it is drawn, how it is made, and what it answers.
+
+Tables, figures and notebooks list no models: they filter these rows. A model is entered by one row.
+"""
 
 from __future__ import annotations
 
-import anndata as ad
+import inspect
+from typing import NamedTuple
 
-from lib.predict import neural, references, regressions, screen
+from lib import checks
 
-KEYS = [  # of the models, in the order of the table
-    "oracle", "oracle_draws", "true_form", "marginal", "no_change",
-    "ridge", "ridge_log1p", "neighbours", "zinb_regression", "zinb_regression_log", "zinb_regression_products", "boosting",
-    "mean_of_perturbed", "bilinear",
-    "mlp", "vae", "vae_copying", "vae_conditional", "scvi", "scgen",
-    "dependency_network", "dependency_network_ensemble",
+CONDITIONAL, DRUG = "conditional", "drug"  # tasks
+OWN = "#00A000"  # colour of a model without a row
+
+
+class Made(NamedTuple):
+    """How a model is made for a task.
+
+    string: import string of a class or function. It is given what it takes of the setting
+    options: given always
+    trains_on: "cells", or "arms" of perturbed cells
+    told: is shown the truth, and judged by no check of leaks
+    """
+
+    string: str
+    options: dict = {}
+    trains_on: str = "cells"
+    told: bool = False
+
+
+class Row(NamedTuple):
+    """A model.
+
+    key, label, colour: its name in tables, its name and its colour in figures
+    made: task -> how it is made, for each task that it answers
+    sets: lists that it is on, named in `SETS`
+    note: what stands in its row where it has no score
+    """
+
+    key: str
+    label: str
+    colour: str
+    made: dict[str, Made]
+    sets: str
+    note: str = ""
+
+
+SETS = {
+    "basic": "asked in notebooks 02 and 03",
+    "leaky": "asked in notebook 02, to show what a leak is worth",
+    "leaderboard": "asked in notebook 05",
+    "drug": "asked in notebook 04",
+    "generative": "has the laws of all genes, and is asked for those of the base genes",
+    "compared": "stands in the panels of notebooks 02 to 04 beside the references",
+    "curves": "stands in the dose-response curves of notebook 03",
+    "scatter": "stands in the scatter plots of notebook 02, which has room for four",
+    "dispersion": "stands in the panel of a mechanistic dispersion",
+    "picked": "stands in the panel of notebook 05 that picks out few",
+    "judged": "is scored by cell-eval as well",
+    "peers": "is a published model, fitted in an environment of its own: ./run_all.sh peers",
+}
+NO_LAW = "predicts means or draws, no law: no KL"
+_BASIC = "basic leaderboard compared"
+
+
+def _of_cells(string, told=False, **options):
+    return {CONDITIONAL: Made(f"lib.predict.{string}", options, told=told)}
+
+
+def _of_arms(string, **options):
+    return {CONDITIONAL: Made(f"lib.predict.{string}", options, trains_on="arms")}
+
+
+def _of_drugs(string, told=False, **options):
+    return {DRUG: Made(f"lib.predict.{string}", options, told=told)}
+
+
+_ORACLE = "references:Oracle"
+_VAE = "neural:VAE"
+_UNTRAINED = {"training_options": None}  # has its own
+ROWS = [
+    Row("oracle", "oracle", "black",
+        _of_cells(_ORACLE, told=True) | _of_drugs(_ORACLE, told=True), "basic leaderboard drug judged"),
+    Row("oracle_draws", "oracle, 100 draws", "#7F7F7F",
+        _of_cells(_ORACLE, told=True, n_draws=100), "leaderboard", NO_LAW),
+    Row("true_form", "true form, fitted", "#4D4D4D",
+        _of_cells("references:TrueForm", told=True), "leaderboard picked"),
+    Row("marginal", "marginal", "#999999",
+        _of_cells("references:Marginal"), "basic leaderboard generative judged"),
+    Row("no_change", "no change", "#666666",
+        _of_cells("references:NoChange", told=True) | _of_drugs("drug:NoChange"), "leaderboard drug compared"),
+    Row("mean_shift", "mean shift", "#A96B59", _of_drugs("drug:MeanShift"), "drug compared"),
+    Row("fold_change", "fold change", "#832DB6", _of_drugs("drug:FoldChange"), "drug compared"),
+    Row("ridge", "ridge", "#8C6D31", _of_cells("regressions:ridge"), _BASIC),
+    Row("ridge_log1p", "ridge, log1p", "#C9A66B", _of_cells("regressions:ridge_log1p"), "leaderboard"),
+    Row("neighbours", "neighbours", "#332288", _of_cells("regressions:neighbours"), _BASIC),
+    Row("zinb_regression", "ZINB regression", "#009E73",
+        _of_cells("regressions:ZINBRegression"), f"{_BASIC} curves scatter dispersion judged"),
+    Row("zinb_regression_log", "ZINB regression, log", "#66C2A5",
+        _of_cells("regressions:ZINBRegression", link="log"), "leaderboard"),
+    Row("zinb_regression_products", "ZINB regression, products", "#00735C",
+        _of_cells("regressions:ZINBRegression", order=2), "leaderboard picked"),
+    Row("boosting", "boosting", "#E69F00", _of_cells("regressions:boosting"), f"{_BASIC} scatter picked judged"),
+    Row("mean_of_perturbed", "mean of perturbed", "#BDBDBD",
+        _of_arms("screen:MeanOfPerturbed"), "leaderboard"),
+    Row("bilinear", "bilinear", "#6A51A3",
+        _of_arms("screen:Bilinear", smearing=True), "leaderboard", NO_LAW),
+    Row("mlp", "MLP", "#A65628", _of_cells("neural:MLP"), "leaderboard generative picked"),
+    Row("vae", "VAE", "#0072B2",
+        _of_cells(_VAE) | _of_drugs("drug:LatentArithmetic"), f"{_BASIC} drug generative curves scatter picked"),
+    Row("vae_copying", "VAE, copying", "#56B4E9", _of_cells(_VAE, beta=0.02), f"{_BASIC} generative"),
+    Row("vae_conditional", "VAE, conditional", "#D55E00",
+        _of_cells(_VAE, beta=1.0, target="hidden"), f"{_BASIC} generative curves scatter dispersion picked judged"),
+    Row("vae_leaky", "VAE, leaky", "#CC79A7", _of_cells(_VAE, beta=0.02, leaky=True), "leaky"),
+    Row("scvi", "scVI", "#17A2B8",
+        {CONDITIONAL: Made("peers.scvi:ScVI", _UNTRAINED)}, "peers picked",
+        "not run with these questions: ./run_all.sh peers"),
+    Row("scgen", "scGen", "#1B7837",
+        {DRUG: Made("peers.scgen:ScGen", _UNTRAINED)}, "peers",
+        "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"),
+    Row("dependency_network", "dependency network", "#D0006F",
+        _of_cells("neural:DependencyNetworks", **_UNTRAINED), "leaderboard generative picked judged"),
+    Row("dependency_network_ensemble", "dependency network, ensemble", "#7A0045",
+        _of_cells("neural:dependency_ensemble"), "leaderboard generative"),
+    Row("maximum_likelihood", "maximum likelihood", "#009E73", {}, "drug compared"),
 ]  # fmt: skip
-INTERVENTIONAL = ["mean_of_perturbed", "bilinear"]
+BY_KEY = {row.key: row for row in ROWS}
+_PLACES = {key: place for place, key in enumerate(BY_KEY)}
 
 
-def models(
-    base: list[str],
-    reference: ad.AnnData,
-    *,
-    beta: float = 1.0,
-    n_latent: int = 10,
-    max_epochs: int = 100,
-    n_steps: int = 1500,
-    n_members: int = 3,
-    device: str = "auto",
-    seed=0,
-) -> dict:
-    """Every model but the published ones (`lib.peers`), unfitted, by its key. All of them see the genes `base` alone.
+def rows(*sets: str, task: str = "", trains_on: str = "") -> list[Row]:
+    """The rows that are on all of these lists, in the order of the tables.
 
-    beta : of the model "vae"; n_latent : of all VAEs
+    task: that they must answer, by default any
+    trains_on: what they must be fitted to in some task, by default anything
     """
-    options = {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}
-    common = {"device": device, "seed": seed}
-
-    def dependency_network(seed):
-        return neural.DependencyNetwork(base, n_steps=n_steps, device=device, seed=seed)
-
-    made = baselines(base, seed=seed) | variational(base, beta=beta, n_latent=n_latent, training_options=options, **common)
-    made |= {
-        "oracle_draws": references.Oracle(n_draws=100, seed=seed),
-        "no_change": references.NoChange(reference),
-        "mean_of_perturbed": screen.MeanOfPerturbed(),
-        "bilinear": screen.Bilinear(smearing=True),
-        "mlp": neural.MLP(base, training_options=options, **common),
-        "dependency_network": dependency_network(seed),
-        "dependency_network_ensemble": neural.Ensemble(dependency_network, n_members, seed),
-    }
-    return {name: made[name] for name in KEYS if name in made}
+    return [
+        row
+        for row in ROWS
+        if {*sets} <= {*row.sets.split()}
+        and (not task or task in row.made)
+        and (not trains_on or trains_on in [made.trains_on for made in row.made.values()])
+    ]
 
 
-def simple(inputs: list[str] | None = None) -> dict:
-    """The oracle, the marginal and the simple baselines, by the keys of the tables."""
-    return {
-        "oracle": references.Oracle(inputs),
-        "marginal": references.Marginal(inputs),
-        "ridge": regressions.ridge(inputs),
-        "neighbours": regressions.neighbours(inputs),
-        "zinb_regression": regressions.ZINBRegression(inputs),
-        "boosting": regressions.boosting(inputs),
-    }
+def keys(*sets: str, task: str = "", trains_on: str = "") -> list[str]:
+    """The keys of `rows`."""
+    return [row.key for row in rows(*sets, task=task, trains_on=trains_on)]
 
 
-def baselines(inputs: list[str] | None = None, *, seed: int | tuple[int, ...] = 0) -> dict:
-    """Those of `simple` and four more: the fitted true form, two regressions with a log in the wrong place, and one of second order.
+def order(keys) -> list[str]:
+    """Keys in the order of the tables, those without a row at the end."""
+    return sorted(keys, key=lambda key: _PLACES.get(key, len(ROWS)))
 
-    seed : of `TrueForm`, the only one with random starts
+
+def in_order(column):
+    """Places of a Series of keys, for `sort_values(key=...)`."""
+    return column.map(lambda key: _PLACES.get(key, len(ROWS)))
+
+
+def make(made: Made, **setting):
+    """A model, unfitted: its class or function is given what it takes of the setting.
+
+    setting: `inputs`, `reference`, `seed`, `device`, `training_options`, `n_steps` and the like
     """
-    few = simple(inputs)
-    more = {
-        "true_form": references.TrueForm(inputs, seed=seed),
-        "ridge_log1p": regressions.ridge_log1p(inputs),
-        "zinb_regression_log": regressions.ZINBRegression(inputs, link="log"),
-        "zinb_regression_products": regressions.ZINBRegression(inputs, order=2),
-    }
-    order = (
-        "oracle", "true_form", "marginal", "ridge", "ridge_log1p", "neighbours",
-        "zinb_regression", "zinb_regression_log", "zinb_regression_products", "boosting",
-    )  # fmt: skip
-    return {name: (few | more)[name] for name in order}
-
-
-def variational(inputs: list[str] | None = None, *, leaky: bool = False, beta: float = 1.0, n_latent: int = 10, **options) -> dict[str, neural.VAE]:
-    """The VAE and its variants, by the keys of the tables. `options` as of `VAE`.
-
-    vae : trained on the ELBO with the KL term's weight `beta`; 1 is the true one
-    vae_copying : beta 0.02, that of the proof of concept
-    vae_conditional : trained on the masked genes given the others alone
-    vae_leaky : as vae_copying, with the hidden count left in; only where `leaky`
-    """
-    variants = {
-        "vae": neural.VAE(inputs, vae_options={"beta": beta, "n_latent": n_latent}, **options),
-        "vae_copying": neural.VAE(inputs, vae_options={"beta": 0.02, "n_latent": n_latent}, **options),
-        "vae_conditional": neural.VAE(inputs, vae_options={"target": "hidden", "n_latent": n_latent}, **options),
-    }
-    return variants | ({"vae_leaky": neural.VAE(inputs, leaky=True, vae_options={"beta": 0.02, "n_latent": n_latent}, **options)} if leaky else {})
-
-
-DRUG_KEYS = ["oracle", "no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"]  # of the predictors in the tables
+    function = checks.imported("model", made.string)
+    taken = inspect.signature(function).parameters
+    return function(**{name: value for name, value in (setting | made.options).items() if name in taken})

@@ -5,28 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import anndata as ad
 import numpy as np
 import torch
 
-from lib import checks, dataset, model
+from lib import checks, model
 from lib.laws import ZINB, Law
 from lib.laws.likelihood import log_likelihood
-from lib.predict.base import Predictor
+from lib.predict.base import Conditional, gene_counts
 
 
-class GeneByGene(Predictor):
+class GeneByGene(Conditional):
     """A predictor that fits one regression a gene, when the gene is first asked for."""
 
     def fit(self, adata):
         self.train, self.genes, self.fitted = adata.copy(), list(adata.var_names), {}
         return self
 
-    def predict(self, adata, gene):
+    def law_of(self, cells, gene):
         if gene not in self.fitted:
             checks.genes("gene", gene, self.genes)
-            self.fitted[gene] = self.fit_gene(self.features(self.train, gene), _counts_of(self.train, gene))
-        return self.fitted[gene](self.features(adata, gene))
+            self.fitted[gene] = self.fit_gene(self.features(self.train, gene), gene_counts(self.train, gene))
+        return self.fitted[gene](self.features(cells, gene))
 
     def fit_gene(self, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], Law]:
         """From counts x (n_cells, n_inputs) and y (n_cells,), a function from counts x to laws."""
@@ -121,7 +120,7 @@ class ZINBRegression(GeneByGene):
         x, y = self.terms(x), torch.as_tensor(y)
         scale = x.std(0).clamp(min=1e-6)
         start = torch.zeros(x.shape[1] + 4, dtype=torch.float64)
-        start[:4] = _basin(y)
+        start[:4] = basin(y)
         if self.link == "log":
             start[0] = start[0].clamp(min=1e-3).log()
 
@@ -141,7 +140,7 @@ def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float,
     mean, counts : (n_cells,), the means predicted without having seen these counts
     """
     m, y = torch.as_tensor(np.asarray(mean, dtype=float)), torch.as_tensor(np.asarray(counts, dtype=float))
-    start = _basin(y)[1:]
+    start = basin(y)[1:]
     start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
 
     def total(p):
@@ -167,7 +166,7 @@ def maximise(function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tens
     return p.detach()
 
 
-def _basin(y: torch.Tensor) -> torch.Tensor:
+def basin(y: torch.Tensor) -> torch.Tensor:
     """mu, log theta, logit pi, log floor from which a fit finds dropout rather than a small theta."""
     positive = y > 0
     mean = y.sum() / positive.sum().clamp(min=1)
@@ -179,10 +178,6 @@ def _theta(log_theta: torch.Tensor) -> torch.Tensor:
     return torch.exp(log_theta.clamp(*model.LOG_THETA_RANGE))
 
 
-def _counts_of(adata: ad.AnnData, gene: str) -> np.ndarray:
-    return dataset.dense(adata[:, [gene]].X)[:, 0].astype(float)
-
-
-def _least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Weights of columns of x, with a ridge so small that it only keeps them finite."""
     return torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)

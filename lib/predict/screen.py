@@ -1,4 +1,7 @@
-"""Models that learn from perturbed cells."""
+"""Models that learn from perturbed cells: `obs["perturbed"]` names an arm by a gene, or several joined by "+".
+
+Cells without that column are controls. No model here is told a dose.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +9,59 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import checks, dataset
-from lib.counts import CONTROL
+from lib import checks
+from lib.counts import CONTROL, dense
 from lib.laws import ZINB, maximum_likelihood
+from lib.predict.base import Conditional, around
 
 _SEPARATOR = "+"
 
 
-def perturbed(adata: ad.AnnData) -> np.ndarray:
+def perturbed(cells: ad.AnnData) -> np.ndarray:
     """What was perturbed in each cell, (n_cells,) names."""
-    if "perturbed" not in adata.obs:
-        return np.full(adata.n_obs, CONTROL, dtype=object)
-    return adata.obs["perturbed"].astype(str).to_numpy(dtype=object)
+    if "perturbed" not in cells.obs:
+        return np.full(cells.n_obs, CONTROL, dtype=object)
+    return cells.obs["perturbed"].astype(str).to_numpy(dtype=object)
 
 
-class MeanOfPerturbed:
-    """One law for every cell: that fitted to the gene's counts in all perturbed cells of the training set.
+def was_set(cells: ad.AnnData) -> np.ndarray:
+    """Whether an intervention has set a count, (n_cells, n_genes) bool, by what the arms are called."""
+    labels, genes = perturbed(cells), list(cells.var_names)
+    was = np.zeros(cells.shape, dtype=bool)
+    for label in pd.unique(labels):
+        named = [label] if label in genes else label.split(_SEPARATOR)
+        columns = [genes.index(g) for g in named if g in genes]
+        was[np.ix_(labels == label, columns)] = True
+    return was
+
+
+class MeanOfPerturbed(Conditional):
+    """One law for every cell: that of the gene's counts in all perturbed cells of the training set.
 
     The "perturbed mean" of Systema (Viñas Torné et al. 2025, Nature Biotechnology), of which a law is
     made here by maximum likelihood. It says how much of a score needs no idea of what was perturbed.
     Unlike there, a count that the intervention itself set is no part of it, since it has no law.
     """
 
-    def fit(self, train: ad.AnnData) -> MeanOfPerturbed:
+    def fit(self, train):
         rows = perturbed(train) != CONTROL
         if not rows.any():
-            raise ValueError("train: has no perturbed cells in obs['perturbed']; make some with conditional.arms")
+            raise ValueError("train: has no perturbed cells in obs['perturbed']")
         cells = train[rows]
-        counts = dataset.dense(cells.X)
-        drawn = dataset.dense(cells.layers["do"]) == 0 if "do" in cells.layers else np.ones_like(counts, dtype=bool)
+        counts, drawn = dense(cells.X), ~was_set(cells)
         drawn[:, ~drawn.any(0)] = True  # set in every perturbed cell: what was set is all there is
-        self.laws = {g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
+        self.laws = {
+            gene: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0]
+            for i, gene in enumerate(train.var_names)
+        }
         return self
 
-    def predict(self, adata: ad.AnnData, gene: str) -> ZINB:
+    def law_of(self, cells, gene):
         law = self.laws[checks.genes("gene", gene, list(self.laws))[0]]
-        return ZINB(*(np.full(adata.n_obs, p) for p in (law.mu, law.theta, law.pi)))
+        return ZINB(*(np.full(cells.n_obs, p) for p in (law.mu, law.theta, law.pi)))
 
 
-class Bilinear:
+class Bilinear(Conditional):
     """The linear model of Ahlmann-Eltze, Huber & Anders (2025, Nature Methods 22, 1657): means, no laws.
 
     Y, (genes x arms), are means of log1p counts over the cells of an arm. With G, (genes x K), the
@@ -70,6 +87,7 @@ class Bilinear:
     """
 
     def __init__(self, n_components: int = 10, penalty: float = 0.1, smearing: bool = False):
+        super().__init__()
         self.smearing = smearing
         self.n_components = checks.integer("n_components", n_components, low=1)
         self.penalty = checks.number("penalty", penalty, low=1e-12)
@@ -80,7 +98,7 @@ class Bilinear:
         if len(names) < 2 or CONTROL not in labels:
             raise ValueError("train: must have control cells and at least two arms of one gene each in obs['perturbed']")
         checks.genes("obs['perturbed'] of train", names, self.genes)
-        counts = dataset.dense(train.X).astype(float)
+        counts = dense(train.X).astype(float)
         logs, arm_names = np.log1p(counts), (CONTROL, *names)
         means = np.column_stack([logs[labels == n].mean(0) for n in arm_names])
         mean_counts = np.mean([counts[labels == n].mean(0) for n in arm_names], axis=0)
@@ -104,13 +122,17 @@ class Bilinear:
         parts = checks.genes("obs['perturbed']", name.split(_SEPARATOR), self.genes)
         return sum(self.embedding @ self.weights @ self.embedding[self.genes.index(p)] + self.offset for p in parts)
 
-    def predict(self, adata: ad.AnnData, gene: str) -> np.ndarray:
+    def law_of(self, cells, gene):
+        return around(self.means(cells, gene))
+
+    def means(self, cells: ad.AnnData, gene: str) -> np.ndarray:
         """Mean count of `gene` in each cell, (n_cells,)."""
-        logs = self.predict_log1p(adata, gene)
+        logs = self.log1p_means(cells, gene)
         return self.factor[self.genes.index(gene)] * np.expm1(np.maximum(logs, 0))
 
-    def predict_log1p(self, adata: ad.AnnData, gene: str) -> np.ndarray:
-        """Mean of log1p of the count of `gene` in each cell, (n_cells,): the scale that it is fitted on."""
-        column, labels = self.genes.index(*checks.genes("gene", gene, self.genes)), perturbed(adata)
+    def log1p_means(self, cells: ad.AnnData, gene: str) -> np.ndarray:
+        """Mean of log1p of the count of `gene` in each cell, (n_cells,): the scale of the fit."""
+        column = self.genes.index(*checks.genes("gene", gene, self.genes))
+        labels = perturbed(cells)
         means = {name: self.control[column] + self.effect(name)[column] for name in pd.unique(labels)}
         return np.array([means[name] for name in labels])

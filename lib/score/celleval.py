@@ -18,26 +18,27 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, dataset
-from lib.predict import guard
+from lib import checks
+from lib.counts import check_counts, with_counts
+from lib.predict.guard import Guarded
 from lib.seeds import stream
 
-CONTROL, COLUMN = "non-targeting", "target_gene"  # the names that `cell-eval run` takes by default
+NON_TARGETING, COLUMN = "non-targeting", "target_gene"  # the names that `cell-eval run` takes by default
 # the first 50 to 500 significant genes: where there are fewer, the same number as at_N; and clusters of arms, for hundreds of these
 SKIPPED = [*(f"{metric}_at_{n}" for metric in ("overlap", "precision") for n in (50, 100, 200, 500)), "clustering_agreement"]
 
 
-def predicted_cells(cells: ad.AnnData, predictor, genes: list[str], *, seed: int | tuple[int, ...]) -> ad.AnnData:
+def predicted_cells(cells: ad.AnnData, predictor: Guarded, genes: list[str], *, seed: int | tuple[int, ...]) -> ad.AnnData:
     """A copy of `cells` in which each of `genes` is drawn from the law that the predictor gives it.
 
     cells : after an intervention. Others than the true arm's own, or the genes that aren't drawn are
         predicted without error
-    predictor : fitted, with `predict(adata, gene)`, which returns for each cell a law, draws or a mean
-    genes : parents first, such as `dataset.descendants` has them; none that the intervention set
+    predictor: fitted
+    genes: parents first, such as `dataset.descendants` has them; none that the intervention set
     """
     for gene in checks.genes("genes", genes, list(cells.var_names)):
-        law = guard.answer(predictor, cells, gene)
-        cells = dataset.with_counts(cells, {gene: law.sample(stream(seed, f"predicted counts of {gene}"))})
+        law = predictor.law(cells, gene)
+        cells = with_counts(cells, {gene: law.sample(stream(seed, f"predicted counts of {gene}"))})
     return cells
 
 
@@ -56,17 +57,17 @@ def write_pair(folder: str | Path, control: ad.AnnData, arms: dict[str, tuple[ad
     genes = list(control.var_names)
     if not arms:
         raise ValueError("arms = {}: must have at least one")
-    if CONTROL in arms:
-        raise ValueError(f"arms: {CONTROL!r} is the name of the control cells; an arm needs another")
-    for name, pair in {CONTROL: (control,), **arms}.items():
+    if NON_TARGETING in arms:
+        raise ValueError(f"arms: {NON_TARGETING!r} is the name of the control cells; an arm needs another")
+    for name, pair in {NON_TARGETING: (control,), **arms}.items():
         for cells in pair:
-            dataset.check_counts(cells, "control" if cells is control else f"arms[{name!r}]")
+            check_counts(cells, "control" if cells is control else f"arms[{name!r}]")
             if list(cells.var_names) != genes:
                 raise ValueError(f"arms[{name!r}]: its genes must be those of control, in that order")
     folder = checks.writable_folder("folder", folder)
     paths = folder / "real.h5ad", folder / "predicted.h5ad"
     for side, path in enumerate(paths):
-        groups = {CONTROL: control} | {name: pair[side] for name, pair in arms.items()}
+        groups = {NON_TARGETING: control} | {name: pair[side] for name, pair in arms.items()}
         counts = sparse.vstack([sparse.csr_matrix(cells.X, dtype=np.float32) for cells in groups.values()], format="csr")
         labels = np.repeat(list(groups), [cells.n_obs for cells in groups.values()])
         obs = pd.DataFrame({COLUMN: pd.Categorical(labels)}, index=[f"cell_{i}" for i in range(len(labels))])

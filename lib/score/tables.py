@@ -11,6 +11,7 @@ import scipy.integrate
 import scipy.stats
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
+SUMMARY = [*(key for key in KEYS if key != "replicate"), "mean", "ci_low", "ci_high", "n"]  # columns of a summary
 
 
 def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -10,66 +10,22 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from IPython.display import Image
 
+from lib.predict import registry
+
 SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
 TRUTH = "black"
-COLOURS = {
-    "oracle": TRUTH,
+COLOURS = {row.key: row.colour for row in registry.ROWS} | {
     "true": TRUTH,
     "real": TRUTH,
     "simulated": "#882255",
-    "marginal": "#999999",
-    "no_change": "#666666",
-    "maximum_likelihood": "#009E73",
     "constant": "#999999",
-    "ridge": "#8C6D31",
-    "neighbours": "#332288",
-    "zinb_regression": "#009E73",
-    "boosting": "#E69F00",
-    "mean_shift": "#A96B59",
-    "fold_change": "#832DB6",
-    "vae": "#0072B2",
-    "vae_copying": "#56B4E9",
-    "vae_leaky": "#CC79A7",
-    "vae_conditional": "#D55E00",
-    "true_form": "#4D4D4D",
-    "ridge_log1p": "#C9A66B",
-    "zinb_regression_log": "#66C2A5",
-    "zinb_regression_products": "#00735C",
-    "oracle_draws": "#7F7F7F",
-    "mean_of_perturbed": "#BDBDBD",
-    "bilinear": "#6A51A3",
-    "mlp": "#A65628",
-    "dependency_network": "#D0006F",
-    "dependency_network_ensemble": "#7A0045",
-    "scvi": "#17A2B8",
-    "scgen": "#1B7837",
     "treated": "#D55E00",
     "control": "#999999",
     "predicted": "#0072B2",
 }
-OWN = "#00A000"  # a model that isn't among these
-LABELS = {
-    "maximum_likelihood": "maximum likelihood",
-    "no_change": "no change",
-    "mean_shift": "mean shift",
-    "fold_change": "fold change",
-    "zinb_regression": "ZINB regression",
+OWN = registry.OWN  # a model that isn't among these
+LABELS = {row.key: row.label for row in registry.ROWS} | {
     "bayes": "laws known, types not",
-    "vae": "VAE",
-    "vae_copying": "VAE, copying",
-    "vae_leaky": "VAE, leaky",
-    "vae_conditional": "VAE, conditional",
-    "true_form": "true form, fitted",
-    "ridge_log1p": "ridge, log1p",
-    "zinb_regression_log": "ZINB regression, log",
-    "zinb_regression_products": "ZINB regression, products",
-    "oracle_draws": "oracle, 100 draws",
-    "mean_of_perturbed": "mean of perturbed",
-    "mlp": "MLP",
-    "dependency_network": "dependency network",
-    "dependency_network_ensemble": "dependency network, ensemble",
-    "scvi": "scVI",
-    "scgen": "scGen",
     "off_target": "off target",
     "mean_crps": "CRPS, mean of all",
     "held_out": "held-out cells",

@@ -7,10 +7,11 @@ One's own is named by import string, `package.module:function`, and has the same
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import numpy as np
+
+from lib import checks
 
 FLOOR = 0.1  # counts; the mean that a mechanism can't fall below
 
@@ -112,22 +113,7 @@ def resolve(mechanism: str) -> Callable:
     """The function behind a mechanism's name or import string. Raises ValueError."""
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
-    return imported("mechanism", mechanism, MECHANISMS)
-
-
-def imported(name: str, string: str, builtin=()) -> Callable:
-    """What the import string `package.module:attribute` names. Raises ValueError."""
-    allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
-    module, colon, attribute = str(string).partition(":")
-    if not (module and colon and attribute):
-        raise ValueError(f"{name} = {string!r}: must be {allowed}")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name} = {string!r}: can't be imported ({error}); must be {allowed}") from None
-    if not callable(function):
-        raise ValueError(f"{name} = {string!r}: is no function; must be {allowed}")
-    return function
+    return checks.imported("mechanism", mechanism, MECHANISMS)
 
 
 def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:

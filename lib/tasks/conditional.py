@@ -1,28 +1,51 @@
-"""Conditional questions."""
+"""Conditional questions: the law of a gene given the other genes' counts in that very cell.
+
+A question is a gene and cells, with the gene's true law in each: held-out cells, cells after
+do(parent = dose) inside and beyond the doses of training, after a pair of these, and genes that an
+intervention doesn't touch.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import json
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from lib import checks, dataset, perturb
-from lib.counts import CONTROL
-from lib.laws import ZINB
+from lib.counts import CONTROL, dense
+from lib.predict.base import Query
 from lib.seeds import key, stream
+from lib.tasks.base import Question
+
+# What a version of the questions changed. Scores of another version don't mix: where the same
+# parameters no longer give the same cells and laws, a new one is due.
+VERSIONS = {1: "six mechanisms of 20 base genes; held-out cells, do inside and beyond, pairs, off target"}
 
 
-class Question(NamedTuple):
-    """One gene in some cells: its true law in each, (n_cells,), and the dose, where one was given."""
+QUESTIONS = (
+    "seed", "n_cells", "n_test", "n_reference", "n_doses", "n_genes", "n_parents", "zero_rate",
+    "mechanisms",
+)  # fmt: skip
 
-    mechanism: str
-    gene: str
-    split: str
-    cells: ad.AnnData
-    true: ZINB
-    dose: np.ndarray | None = None
+
+def identity(**parameters) -> str:
+    """What the questions of a leaderboard are known by: their version, and a hash of their parameters.
+
+    parameters: those of `QUESTIONS`; others say nothing of what is asked, and are left out. How many
+        replicates there are is one of these: each has questions of its own, and a mean over some of
+        them estimates what a mean over all does
+
+    >>> identity(seed=1, n_models=3) == identity(seed=1)
+    True
+    """
+    asked = {name: parameters[name] for name in QUESTIONS if name in parameters}
+    if parameters.get("mechanism"):  # instead of those listed
+        asked["mechanisms"] = [parameters["mechanism"]]
+    text = json.dumps(asked, sort_keys=True)
+    return f"v{max(VERSIONS)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
@@ -36,6 +59,11 @@ def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_p
         places = np.sort(stream(seed, f"parents of {kind}").permutation(n_genes)[: n_parents or n_genes])
         train = dataset.get_mech_dataset(train, kind, parents=[base[i] for i in places], target_zero_prob=zero_rate, seed=seed)
     return train
+
+
+def question(cells: ad.AnnData, gene: str, split: str, mechanism: str = "", dose: np.ndarray | None = None) -> Question:
+    """The question for the law of one gene in some cells, with the truth about it."""
+    return Question(Query(cells, [gene]), dataset.law(cells, [gene]), split, mechanism, dose)
 
 
 def questions(
@@ -61,27 +89,26 @@ def questions(
         raise ValueError("train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one")
     asked, cells = [], range(reference.n_obs)
     for gene, kind in dataset.kinds(train).items():
-        asked.append(Question(kind, gene, "held_out", test, dataset.law(test, gene)[:, 0]))
+        asked.append(question(test, gene, "held_out", kind))
         try:
             parent = perturb.parent_to_perturb(train, "largest", gene)
         except ValueError:  # a mechanism of one's own may have no weights
             parent = dataset.parents(train)[gene][0]
         values, end = perturb.doses_to_beyond(train, parent, n_doses, percentile=99.9)
         doses = perturb.dose_series(reference, {parent: values}, cells=cells, seed=seed)
-        dose = doses.obs[f"dose_{parent}"].to_numpy()
+        dose = perturb.dose_of(doses, parent)
         for split, rows in (("do_inside", dose <= end), ("do_beyond", dose > end)):
-            some = doses[rows].copy()
-            asked.append(Question(kind, gene, split, some, dataset.law(some, gene)[:, 0], dose[rows]))
+            asked.append(question(doses[rows].copy(), gene, split, kind, dose[rows]))
         if len(dataset.parents(train)[gene]) > 1:
             second = perturb.second_parent(train, parent, gene)
             tops = {g: perturb.doses_to_beyond(train, g, 2)[1] for g in (parent, second)}
             grid = {g: np.unique(np.round(np.linspace(0, np.floor(top), n_pair_doses))) for g, top in tops.items()}
             pairs = perturb.dose_series(reference, grid, cells=cells[::4], seed=(*seed, 3))
-            asked.append(Question(kind, gene, "pairs", pairs, dataset.law(pairs, gene)[:, 0]))
+            asked.append(question(pairs, gene, "pairs", kind))
         if gene == next(iter(dataset.kinds(train))):
             some = doses[np.isin(dose, values[values <= end][::2])].copy()
             others = [g for g in train.var_names if g != parent and not train.var.loc[g, "mechanistic"]][:n_off_target]
-            asked += [Question("", g, "off_target", some, dataset.law(some, g)[:, 0]) for g in others]
+            asked += [question(some, g, "off_target") for g in others]
     return asked
 
 
@@ -90,7 +117,7 @@ def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int |
 
     Returns None where this leaves fewer than two genes.
     """
-    held_out = {g.removeprefix("dose_") for q in asked if q.dose is not None for g in q.cells.obs if g.startswith("dose_")}
+    held_out = {str(g) for q in asked if q.dose is not None for g in q.cells.obs["perturbed"].unique()}
     genes = [g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out]
     if len(genes) < 2:
         return None
@@ -122,7 +149,7 @@ def arms(
     controls = dataset.fresh_cells(adata, n_cells if n_control is None else n_control, seed=(*seed, 0))
     parts = [_labelled(controls, CONTROL, np.nan)]
     for i, gene in enumerate(genes, start=1):
-        counts = dataset.dense(adata[:, [gene]].X)[:, 0]
+        counts = dense(adata[:, [gene]].X)[:, 0]
         dose = float(np.round(np.quantile(counts[counts > 0], dose_quantile))) if (counts > 0).any() else 1.0
         cells = dataset.fresh_cells(adata, n_cells, seed=(*seed, i))
         parts.append(_labelled(perturb.do(cells, {gene: dose}, seed=(*seed, i)), gene, dose))
