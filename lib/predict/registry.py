@@ -65,19 +65,19 @@ _BASIC = "basic leaderboard compared"
 
 
 def _of_cells(string, told=False, **options):
-    return {CONDITIONAL: Made(f"lib.predict.{string}", options, told=told)}
+    return {CONDITIONAL: Made(string, options, told=told)}
 
 
 def _of_arms(string, **options):
-    return {CONDITIONAL: Made(f"lib.predict.{string}", options, trains_on="arms")}
+    return {CONDITIONAL: Made(string, options, trains_on="arms")}
 
 
 def _of_drugs(string, told=False, **options):
-    return {DRUG: Made(f"lib.predict.{string}", options, told=told)}
+    return {DRUG: Made(string, options, told=told)}
 
 
-_ORACLE = "references:Oracle"
-_VAE = "neural:VAE"
+_ORACLE = "lib.predict.references:Oracle"
+_VAE = "lib.predict.neural:VAE"
 _UNTRAINED = {"training_options": None}  # has its own
 ROWS = [
     Row("oracle", "oracle", "black",
@@ -85,44 +85,44 @@ ROWS = [
     Row("oracle_draws", "oracle, 100 draws", "#7F7F7F",
         _of_cells(_ORACLE, told=True, n_draws=100), "leaderboard", NO_LAW),
     Row("true_form", "true form, fitted", "#4D4D4D",
-        _of_cells("references:TrueForm", told=True), "leaderboard picked"),
+        _of_cells("lib.predict.references:TrueForm", told=True), "leaderboard picked"),
     Row("marginal", "marginal", "#999999",
-        _of_cells("references:Marginal"), "basic leaderboard generative judged"),
+        _of_cells("lib.predict.references:Marginal"), "basic leaderboard generative judged"),
     Row("no_change", "no change", "#666666",
-        _of_cells("references:NoChange", told=True) | _of_drugs("drug:NoChange"), "leaderboard drug compared"),
-    Row("mean_shift", "mean shift", "#A96B59", _of_drugs("drug:MeanShift"), "drug compared"),
-    Row("fold_change", "fold change", "#832DB6", _of_drugs("drug:FoldChange"), "drug compared"),
-    Row("ridge", "ridge", "#8C6D31", _of_cells("regressions:ridge"), _BASIC),
-    Row("ridge_log1p", "ridge, log1p", "#C9A66B", _of_cells("regressions:ridge_log1p"), "leaderboard"),
-    Row("neighbours", "neighbours", "#332288", _of_cells("regressions:neighbours"), _BASIC),
+        _of_cells("lib.predict.references:NoChange", told=True) | _of_drugs("lib.predict.drug:NoChange"), "leaderboard drug compared"),
+    Row("mean_shift", "mean shift", "#A96B59", _of_drugs("lib.predict.drug:MeanShift"), "drug compared"),
+    Row("fold_change", "fold change", "#832DB6", _of_drugs("lib.predict.drug:FoldChange"), "drug compared"),
+    Row("ridge", "ridge", "#8C6D31", _of_cells("lib.predict.regressions:ridge"), _BASIC),
+    Row("ridge_log1p", "ridge, log1p", "#C9A66B", _of_cells("lib.predict.regressions:ridge_log1p"), "leaderboard"),
+    Row("neighbours", "neighbours", "#332288", _of_cells("lib.predict.regressions:neighbours"), _BASIC),
     Row("zinb_regression", "ZINB regression", "#009E73",
-        _of_cells("regressions:ZINBRegression"), f"{_BASIC} curves scatter dispersion judged"),
+        _of_cells("lib.predict.regressions:ZINBRegression"), f"{_BASIC} curves scatter dispersion judged"),
     Row("zinb_regression_log", "ZINB regression, log", "#66C2A5",
-        _of_cells("regressions:ZINBRegression", link="log"), "leaderboard"),
+        _of_cells("lib.predict.regressions:ZINBRegression", link="log"), "leaderboard"),
     Row("zinb_regression_products", "ZINB regression, products", "#00735C",
-        _of_cells("regressions:ZINBRegression", order=2), "leaderboard picked"),
-    Row("boosting", "boosting", "#E69F00", _of_cells("regressions:boosting"), f"{_BASIC} scatter picked judged"),
+        _of_cells("lib.predict.regressions:ZINBRegression", order=2), "leaderboard picked"),
+    Row("boosting", "boosting", "#E69F00", _of_cells("lib.predict.regressions:boosting"), f"{_BASIC} scatter picked judged"),
     Row("mean_of_perturbed", "mean of perturbed", "#BDBDBD",
-        _of_arms("screen:MeanOfPerturbed"), "leaderboard"),
+        _of_arms("lib.predict.screen:MeanOfPerturbed"), "leaderboard"),
     Row("bilinear", "bilinear", "#6A51A3",
-        _of_arms("screen:Bilinear", smearing=True), "leaderboard", NO_LAW),
-    Row("mlp", "MLP", "#A65628", _of_cells("neural:MLP"), "leaderboard generative picked"),
+        _of_arms("lib.predict.screen:Bilinear", smearing=True), "leaderboard", NO_LAW),
+    Row("mlp", "MLP", "#A65628", _of_cells("lib.predict.neural:MLP"), "leaderboard generative picked"),
     Row("vae", "VAE", "#0072B2",
-        _of_cells(_VAE) | _of_drugs("drug:LatentArithmetic"), f"{_BASIC} drug generative curves scatter picked"),
+        _of_cells(_VAE) | _of_drugs("lib.predict.drug:LatentArithmetic"), f"{_BASIC} drug generative curves scatter picked"),
     Row("vae_copying", "VAE, copying", "#56B4E9", _of_cells(_VAE, beta=0.02), f"{_BASIC} generative"),
     Row("vae_conditional", "VAE, conditional", "#D55E00",
         _of_cells(_VAE, beta=1.0, target="hidden"), f"{_BASIC} generative curves scatter dispersion picked judged"),
     Row("vae_leaky", "VAE, leaky", "#CC79A7", _of_cells(_VAE, beta=0.02, leaky=True), "leaky"),
     Row("scvi", "scVI", "#17A2B8",
-        {CONDITIONAL: Made("peers.scvi:ScVI", _UNTRAINED)}, "peers picked",
+        {CONDITIONAL: Made("peers.scvi:ScVI", _UNTRAINED | {"n_steps": 10})}, "peers picked",  # of its own kind
         "not run with these questions: ./run_all.sh peers"),
     Row("scgen", "scGen", "#1B7837",
         {DRUG: Made("peers.scgen:ScGen", _UNTRAINED)}, "peers",
         "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"),
     Row("dependency_network", "dependency network", "#D0006F",
-        _of_cells("neural:DependencyNetworks", **_UNTRAINED), "leaderboard generative picked judged"),
+        _of_cells("lib.predict.neural:DependencyNetworks", **_UNTRAINED), "leaderboard generative picked judged"),
     Row("dependency_network_ensemble", "dependency network, ensemble", "#7A0045",
-        _of_cells("neural:dependency_ensemble"), "leaderboard generative"),
+        _of_cells("lib.predict.neural:dependency_ensemble"), "leaderboard generative"),
     Row("maximum_likelihood", "maximum likelihood", "#009E73", {}, "drug compared"),
 ]  # fmt: skip
 BY_KEY = {row.key: row for row in ROWS}

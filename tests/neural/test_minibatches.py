@@ -125,6 +125,6 @@ def test_a_network_trained_from_disk_learns_what_it_learns_from_memory(stored, g
     likelihood = {}
     in_memory = dataset.concat(list(ondisk.simulated(genes, 2006, seed=1, chunk=500)))
     for name, cells in (("disk", minibatches.OnDisk(path, block=30, blocks=7)), ("memory", in_memory)):
-        law = neural.VAE(**options).fit(cells).predict(test, "gene_03")
+        law = neural.VAE(**options).fit(cells).law_of(test, "gene_03")
         likelihood[name] = law.log_prob(dataset.dense(test[:, "gene_03"].X)[:, 0]).mean()
     assert likelihood["disk"] == pytest.approx(likelihood["memory"], abs=0.03)

@@ -87,15 +87,15 @@ def test_scvi_never_sees_a_hidden_count(scvi, cells, inputs):
     model = copy.copy(scvi)
     model.inputs = inputs
     hidden = ["gene_02"] if inputs is None else [*cells.var_names[2:]]
-    law = model.predict(cells, "gene_02")
-    assert same(law, model.predict(shuffled(cells, hidden), "gene_02"))
-    assert not same(law, model.predict(shuffled(cells, ["gene_01"]), "gene_02"))  # so that the first line could fail
+    law = model.law_of(cells, "gene_02")
+    assert same(law, model.law_of(shuffled(cells, hidden), "gene_02"))
+    assert not same(law, model.law_of(shuffled(cells, ["gene_01"]), "gene_02"))  # so that the first line could fail
 
 
 def test_scvi_predicts_a_gene_from_the_type_that_the_others_show(scvi, types, cells):
     for gene in ("gene_03", "gene_04"):
         true = dataset.law(cells, gene)[:, 0]
-        laws = {"scvi": scvi.predict(cells, gene), "marginal": references.Marginal().fit(types).predict(cells, gene)}
+        laws = {"scvi": scvi.law_of(cells, gene), "marginal": references.Marginal().fit(types).law_of(cells, gene)}
         scores = distances.scores(true, laws).set_index(["model", "metric"])["value"]
         assert scores["scvi", "skill_crps"] > 0.5
 
@@ -114,7 +114,7 @@ def test_scvi_has_mu_theta_and_pi_in_our_units():
     model = fitted_scvi(train, 30, training_options={"plan_kwargs": {"lr": 1e-2}})
     cells = dataset.fresh_cells(train, 50, seed=5)
     for gene in train.var_names:
-        true, law = dataset.law(cells, gene)[0, 0], model.predict(cells, gene)
+        true, law = dataset.law(cells, gene)[0, 0], model.law_of(cells, gene)
         point = law.parameters()
         assert point.mu.mean() == pytest.approx(true.mu, rel=0.15)
         assert np.log(point.theta).mean() == pytest.approx(np.log(true.theta), abs=0.3)
@@ -131,12 +131,12 @@ def test_scvi_is_the_same_twice_and_leaves_global_state_alone(types, cells):
 
     before = state()
     few = types[::5].copy()
-    first, second = (fitted_scvi(few, 2).predict(cells, "gene_00") for _ in range(2))
+    first, second = (fitted_scvi(few, 2).law_of(cells, "gene_00") for _ in range(2))
     assert state() == before
     torch.manual_seed(99)
     model = fitted_scvi(few, 2)
-    assert same(first, second) and same(first, model.predict(cells, "gene_00"))
-    other = ScVI(max_epochs=2, device="cpu", seed=2).fit(few).predict(cells, "gene_00")
+    assert same(first, second) and same(first, model.law_of(cells, "gene_00"))
+    other = ScVI(max_epochs=2, device="cpu", seed=2).fit(few).law_of(cells, "gene_00")
     assert not same(first, other)
     assert len(model.history) == 2
 

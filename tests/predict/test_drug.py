@@ -8,7 +8,8 @@ import torch
 
 from lib import dataset, perturb
 from lib.laws import ZINB, Mixture, maximum_likelihood
-from lib.predict import drug, guard, registry
+from lib.predict import drug, guard, references
+from lib.predict.base import Perturbation, Query
 from lib.score import distances
 from tests.agreement import one_line
 
@@ -37,6 +38,15 @@ def unbalanced():
     return cells(list(MEANS))
 
 
+def asked(control, perturbation=Perturbation("x")):
+    return Query(control, list(control.var_names), perturbation)
+
+
+def law_of(model, control, perturbation=Perturbation("x")):
+    """What a model says of every gene."""
+    return model.predict(asked(control, perturbation))
+
+
 def tiny(max_epochs=2, **options):
     training_options = {"max_epochs": max_epochs, "batch_size": 64} | options
     return drug.LatentArithmetic(vae_options={"n_latent": 3, "n_hidden": 16}, training_options=training_options, device="cpu", seed=1)
@@ -52,7 +62,7 @@ def trial(kind, effect, n_cells=10_000, n_genes=5, **options):
     control = dataset.base_genes(n_cells, n_genes, n_cell_types=3, **options)
     seen = dataset.fresh_cells(control[control.obs["cell_type"] != "C"], n_cells, seed=2)
     test = dataset.fresh_cells(control[control.obs["cell_type"] == "C"], 500, seed=3)
-    true = ZINB(*(control.var[f"{p}_C"].to_numpy() for p in ("mu", "theta", "pi")))
+    true = dataset.law(test)[0]
     true.mu = true.mu + effect if kind == "additive" else true.mu * effect
     return dataset.concat([control, perturb.treat(seen, kind, effect, seed=4)]), test, true
 
@@ -68,21 +78,25 @@ def trial(kind, effect, n_cells=10_000, n_genes=5, **options):
 )
 def test_arithmetic_on_means_is_exact_for_the_drug_of_its_own_form(right, wrong, kind, effect, options):
     train, test, true = trial(kind, effect, seed=1, **options)
-    kl = {k: distances.between(true, k().fit(train).predict(test))["kl_nats"] for k in (right, wrong)}
+    kl = {k: distances.between(true, law_of(k().fit(train), test))["kl_nats"] for k in (right, wrong)}
     assert (kl[right] < 2e-3).all()
     assert kl[wrong].max() > 0.1  # in some gene, and so the drug and the threshold mean something
 
 
 def test_oracle_is_the_true_law():
-    _, test, true = trial("additive", 5.0, n_cells=50, seed=1)
-    oracle = drug.Oracle(lambda cells: perturb.additive(cells, 5.0))
-    assert (distances.between(true, oracle.fit(test).predict(test)) == 0).all(axis=None)
+    train, test, true = trial("additive", 5.0, n_cells=50, seed=1)
+    oracle = references.Oracle().fit(train)
+    assert (distances.between(true, law_of(oracle, test, Perturbation("additive"))) == 0).all(axis=None)
+    some = oracle.predict(Query(test, ["gene_3", "gene_1"], Perturbation("additive")))
+    np.testing.assert_array_equal(some.mu, true.mu[[3, 1]])
+    stronger = law_of(oracle, test, Perturbation("additive", 2.0))
+    np.testing.assert_allclose(stronger.mu, true.mu + 5.0)
 
 
 @pytest.mark.parametrize("cell_type", ["A", "C"])
 def test_no_change_is_the_fit_to_the_controls_of_that_type_alone(unbalanced, cell_type):
     given = cells([(cell_type, "control")], seed=1)
-    law = drug.NoChange().fit(unbalanced).predict(given)
+    law = law_of(drug.NoChange().fit(unbalanced), given)
     expected = maximum_likelihood.fit(np.concatenate([counts_of(unbalanced, cell_type, "control"), given.X.toarray()]))
     for p in ("mu", "theta", "pi"):
         np.testing.assert_allclose(getattr(law, p), getattr(expected, p), rtol=1e-6, atol=1e-9)
@@ -91,7 +105,7 @@ def test_no_change_is_the_fit_to_the_controls_of_that_type_alone(unbalanced, cel
 def test_no_change_in_a_type_without_training_controls_has_the_given_cells(unbalanced):
     train = unbalanced[unbalanced.obs["cell_type"] != "C"]
     given = cells([("C", "control")], seed=1)
-    np.testing.assert_allclose(drug.NoChange().fit(train).predict(given).mean, given.X.toarray().mean(0), rtol=1e-3)
+    np.testing.assert_allclose(law_of(drug.NoChange().fit(train), given).mean, given.X.toarray().mean(0), rtol=1e-3)
 
 
 def test_effects_weigh_the_types_seen_both_ways_equally(unbalanced):
@@ -103,18 +117,18 @@ def test_effects_weigh_the_types_seen_both_ways_equally(unbalanced):
 
 def test_effects_are_applied_to_the_mean_of_the_type_asked_for(unbalanced):
     given = cells([("C", "control")], seed=1)
-    before = drug.NoChange().fit(unbalanced).predict(given)
+    before = law_of(drug.NoChange().fit(unbalanced), given)
     shifted, scaled = (kind().fit(unbalanced) for kind in (drug.MeanShift, drug.FoldChange))
-    np.testing.assert_allclose(shifted.predict(given).mean, before.mean + shifted.shift)
-    np.testing.assert_allclose(scaled.predict(given).mean, before.mean * scaled.fold)
+    np.testing.assert_allclose(law_of(shifted, given).mean, before.mean + shifted.shift)
+    np.testing.assert_allclose(law_of(scaled, given).mean, before.mean * scaled.fold)
     for model in (shifted, scaled):
-        np.testing.assert_array_equal(model.predict(given).theta, before.theta)
+        np.testing.assert_array_equal(law_of(model, given).theta, before.theta)
 
 
 def test_a_shift_below_0_ends_in_a_law_near_0(unbalanced):
     model = drug.MeanShift().fit(unbalanced)
     model.shift = np.array([-1000.0, 0.0, 0.0])
-    mean = model.predict(cells([("C", "control")])).mean
+    mean = law_of(model, cells([("C", "control")])).mean
     assert 0 < mean[0] <= 1e-3 and (mean[1:] > 50).all()
 
 
@@ -137,7 +151,7 @@ def test_latent_prediction_is_the_mixture_over_the_cells_moved_by_the_effect(lat
     z = torch.as_tensor(latents_by_hand(latent.vae, given) + latent.effect, dtype=torch.float32)
     with torch.no_grad():
         mu, theta, logit = (p.double().numpy() for p in latent.vae.module.generative(z))
-    law, pi, k = latent.predict(given), 1 / (1 + np.exp(-logit)), np.arange(200)[:, None, None]
+    law, pi, k = law_of(latent, given), 1 / (1 + np.exp(-logit)), np.arange(200)[:, None, None]
     pmf = np.mean((1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu)) + pi * (k == 0), axis=1)
     assert law.shape == (3,) and law.components.shape == (100, 3)
     np.testing.assert_allclose(law.pmf_table(200).T, pmf, rtol=1e-4, atol=1e-9)
@@ -146,8 +160,8 @@ def test_latent_prediction_is_the_mixture_over_the_cells_moved_by_the_effect(lat
 
 def test_latent_arithmetic_learns_a_drug_that_acts_on_all_genes():
     train, test, true = trial("additive", 10.0, n_cells=400, n_genes=20, seed=1, target_zero_prob=None)
-    model, no_change = tiny(max_epochs=8, warmup=4).fit(train), drug.NoChange().fit(train).predict(test)
-    moved, unmoved = model.predict(test), Mixture(model.vae.reconstruct(test))
+    model, no_change = tiny(max_epochs=8, warmup=4).fit(train), law_of(drug.NoChange().fit(train), test)
+    moved, unmoved = law_of(model, test), Mixture(model.vae.reconstruct(test))
     kl, kl_unmoved, kl_no_change = (distances.between(true, law)["kl_nats"].mean() for law in (moved, unmoved, no_change))
     assert kl < kl_no_change / 10 and kl < kl_unmoved / 5  # it is the effect that does it
 
@@ -159,53 +173,33 @@ def test_without_a_type_seen_both_ways_the_error_says_so(model):
     one_line(error, "adata", "cell type", "control and treated")
 
 
-LAW = ZINB([0.5, 4.0, 20.0], [1.0, 2.0, 1000.0], [0.0, 0.5, 0.8])
-
-
-def test_draws_of_a_law_have_its_mean_and_zeros():
-    counts = drug.draw(LAW, 20_000, seed=1)
-    assert counts.shape == (20_000, 3) and (counts == np.floor(counts)).all()
-    mean, error = (1 - LAW.pi) * LAW.mu, counts.std(0) / np.sqrt(20_000)
-    assert (np.abs(counts.mean(0) - mean) < 5 * error).all()
-    zeros = LAW.pi + (1 - LAW.pi) * (LAW.theta / (LAW.theta + LAW.mu)) ** LAW.theta
-    np.testing.assert_allclose((counts == 0).mean(0), zeros, atol=0.02)
-    np.testing.assert_allclose(np.corrcoef(counts.T), np.eye(3), atol=0.04)  # genes are independent
-
-
-def test_draws_of_a_mixture_are_whole_cells_in_equal_shares():
-    mixture = Mixture(ZINB(np.array([[5.0] * 4, [100.0] * 4, [1000.0] * 4]), 1e6, 0.0))
-    counts = drug.draw(mixture, 3000, seed=1)
-    component = np.digitize(counts, [40, 400])
-    assert counts.shape == (3000, 4) and (component == component[:, :1]).all()
-    np.testing.assert_allclose(np.bincount(component[:, 0]) / 3000, 1 / 3, atol=0.04)
-    assert (np.abs(counts.mean(0) - 1105 / 3) < 5 * counts.std(0) / np.sqrt(3000)).all()
-
-
-@pytest.mark.parametrize("law", [LAW, Mixture(LAW[None])])
-def test_draws_are_those_of_the_seed(law):
-    first, again, other = (drug.draw(law, 50, seed) for seed in (1, 1, (1, 0)))
-    assert (first == again).all() and (first != other).any()
-
-
 def test_cells_in_another_gene_order_are_refused():
     control = dataset.base_genes(60, 4, None, seed=1)
     train = dataset.concat([control, perturb.additive(control, 5.0, seed=2)])
     for model in (drug.NoChange(), drug.MeanShift(), drug.LatentArithmetic(training_options={"max_epochs": 2})):
         with pytest.raises(ValueError, match="in that order"):
-            model.fit(train).predict(control[:, ::-1].copy())
+            law_of(model.fit(train), control[:, ::-1].copy())
 
 
 def test_dense_counts_give_the_same_control_law():
     control = dataset.base_genes(60, 4, None, seed=1)
     dense = control.copy()
     dense.X = control.X.toarray()
-    np.testing.assert_array_equal(drug.NoChange().fit(dense).predict(dense).mu, drug.NoChange().fit(control).predict(control).mu)
+    np.testing.assert_array_equal(law_of(drug.NoChange().fit(dense), dense).mu, law_of(drug.NoChange().fit(control), control).mu)
 
 
 def test_the_oracle_refuses_cells_of_two_types():
     control = dataset.base_genes(10, 4, n_cell_types=2, seed=1)
     with pytest.raises(ValueError, match="one type"):
-        drug.Oracle(lambda cells: perturb.additive(cells, 5.0)).predict(control)
+        law_of(references.Oracle().fit(control), control)
+
+
+class Says:
+    def __init__(self, prediction):
+        self.prediction = prediction
+
+    def predict(self, control):
+        return self.prediction
 
 
 @pytest.mark.parametrize(
@@ -213,29 +207,34 @@ def test_the_oracle_refuses_cells_of_two_types():
     [
         (np.ones(3), "shape (3,)"),
         (np.ones((5, 4)), "shape (5, 4)"),
-        (np.full((5, 3), -1), "-1 in a cell"),
-        (np.full((5, 3), np.nan), "nan in a cell"),
-        (np.full((5, 3), 0.5), "0.5 in a cell"),
+        (np.full((5, 3), -1), "negative values for a cell, the first -1"),
+        (np.full((5, 3), np.nan), "NaN or infinite values for a cell"),
+        (np.full((5, 3), 0.5), "fractional draws for a cell, the first 0.5"),
         ("much", "a str"),
         (ZINB(np.ones(4), 1.0, 0.1), "laws of shape (4,)"),
     ],
     ids=str,
 )
 def test_what_is_no_answer_about_a_drug_is_refused_in_one_line(unbalanced, prediction, part):
-    class Says:
-        def predict(self, control):
-            return prediction
-
     with pytest.raises(ValueError) as error:
-        drug.answer(Says(), unbalanced, "mine")
+        guard.answer(Says(prediction), asked(unbalanced), "mine")
     one_line(error, "mine: predicts", part, "must be")
 
 
 def test_cells_and_laws_are_answers_about_a_drug(unbalanced):
-    mine = guard.make(guard.own("model", "tests.models_of_ones_own:DrugCells", registry.DRUG_KEYS), [], 3).fit(unbalanced)
-    law = drug.answer(mine, unbalanced, "mine")
-    np.testing.assert_array_equal(law.counts, mine.predict(unbalanced))
-    np.testing.assert_allclose(law.mean, mine.predict(unbalanced).mean(0))
+    made = guard.load("model", "tests.models_of_ones_own:DrugCells")
+    mine = guard.own(made, [], 3).fit(unbalanced)
+    answer = mine.predict(asked(unbalanced))
+    np.testing.assert_array_equal(answer.counts, mine.model.predict(unbalanced))
+    np.testing.assert_allclose(answer.mean, mine.model.predict(unbalanced).mean(0))
     one_type = unbalanced[unbalanced.obs["cell_type"] == "A"].copy()
     model = drug.NoChange().fit(unbalanced)
-    np.testing.assert_array_equal(drug.answer(model, one_type).mu, model.predict(one_type).mu)
+    np.testing.assert_array_equal(guard.answer(model, asked(one_type)).mu, law_of(model, one_type).mu)
+
+
+def test_a_simple_model_may_ask_what_was_done(unbalanced):
+    class Told(Says):
+        def predict(self, control, perturbation):
+            return np.full((5, 3), perturbation.strength)
+
+    assert (guard.answer(Told(None), asked(unbalanced, Perturbation("x", 4.0))).mean == 4).all()

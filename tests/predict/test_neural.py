@@ -26,7 +26,7 @@ def tiny_mlp(inputs=None, **options):
 
 
 def tiny_dependency_network(inputs=None, **options):
-    return neural.DependencyNetwork(inputs, n_steps=100, training_options={"batch_size": 500, "learning_rate": 0.05}, device="cpu", **options)
+    return neural.DependencyNetworks(inputs, n_steps=100, training_options={"batch_size": 500, "learning_rate": 0.05}, device="cpu", **options)
 
 
 def tiny_ensemble(inputs=None, seed=0):
@@ -63,7 +63,7 @@ def fitted_to_two(train):
 @every_kind
 @pytest.mark.parametrize("gene", ["mech", "gene_3"])
 def test_a_prediction_is_one_proper_law_a_cell(fitted, cells, kind, gene):
-    law = fitted[kind].predict(cells[:40].copy(), gene)
+    law = fitted[kind].law_of(cells[:40].copy(), gene)
     assert law.shape == law.mean.shape == (40,)
     pmf = law[:, None].pmf(np.arange(5000))
     assert (pmf >= 0).all()
@@ -74,14 +74,14 @@ def test_a_prediction_is_one_proper_law_a_cell(fitted, cells, kind, gene):
 @every_kind
 @pytest.mark.parametrize("gene", ["mech", "gene_0"])
 def test_no_prediction_sees_the_count_that_it_predicts(fitted, cells, kind, gene):
-    before, after = (table(fitted[kind].predict(c, gene)) for c in (cells, with_other_counts(cells, [gene])))
+    before, after = (table(fitted[kind].law_of(c, gene)) for c in (cells, with_other_counts(cells, [gene])))
     np.testing.assert_array_equal(before, after)
 
 
 @every_kind
 def test_a_prediction_follows_the_inputs_and_no_other_gene(fitted_to_two, cells, kind):
     before, other, seen = (
-        table(fitted_to_two[kind].predict(with_other_counts(cells, genes), "mech")) for genes in ([], ["gene_2", "gene_3", "mech"], ["gene_0"])
+        table(fitted_to_two[kind].law_of(with_other_counts(cells, genes), "mech")) for genes in ([], ["gene_2", "gene_3", "mech"], ["gene_0"])
     )
     np.testing.assert_array_equal(before, other)
     assert not np.array_equal(before, seen)
@@ -90,7 +90,7 @@ def test_a_prediction_follows_the_inputs_and_no_other_gene(fitted_to_two, cells,
 @every_kind
 def test_one_seed_gives_one_prediction_to_the_byte_and_another_seed_another(fitted, train, cells, kind):
     first, again, same, other = (
-        table(m.predict(cells, "mech")).tobytes() for m in (fitted[kind], fitted[kind], KINDS[kind]().fit(train), KINDS[kind](seed=1).fit(train))
+        table(m.law_of(cells, "mech")).tobytes() for m in (fitted[kind], fitted[kind], KINDS[kind]().fit(train), KINDS[kind](seed=1).fit(train))
     )
     assert first == again == same != other
 
@@ -98,7 +98,7 @@ def test_one_seed_gives_one_prediction_to_the_byte_and_another_seed_another(fitt
 @every_kind
 def test_fitting_and_prediction_leave_global_random_states_and_cells_alone(train, cells, kind):
     copies, torch_state, numpy_state = (train.copy(), cells.copy()), torch.get_rng_state(), np.random.get_state()[1].copy()
-    KINDS[kind]().fit(train).predict(cells, "mech")
+    KINDS[kind]().fit(train).law_of(cells, "mech")
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
     for before, now in zip(copies, (train, cells)):
@@ -108,11 +108,11 @@ def test_fitting_and_prediction_leave_global_random_states_and_cells_alone(train
 @every_kind
 def test_what_it_cannot_predict_raises_one_line(fitted, cells, train, kind):
     with pytest.raises(ValueError) as error:
-        fitted[kind].predict(cells, "nonsense")
+        fitted[kind].law_of(cells, "nonsense")
     one_line(error, "gene = 'nonsense'")
     for wrong in (cells[:, GENES[::-1]].copy(), cells[:, [g for g in GENES if g != "gene_1"]].copy()):
         with pytest.raises(ValueError) as error:
-            fitted[kind].predict(wrong, "mech")
+            fitted[kind].law_of(wrong, "mech")
         one_line(error, "adata: its genes must be those that the model was fitted to, in that order")
     with pytest.raises(ValueError) as error:
         KINDS[kind](["gene_0", "nonsense"]).fit(train)
@@ -126,7 +126,7 @@ def test_a_loaded_network_predicts_what_the_saved_one_did(fitted, fitted_to_two,
         loaded = KINDS[kind]().load(tmp_path / f"{name}.pt", GENES)
         assert loaded.module.config == network.module.config
         for gene in ("mech", "gene_3"):
-            np.testing.assert_array_equal(*(table(n.predict(cells, gene)) for n in (network, loaded)))
+            np.testing.assert_array_equal(*(table(n.law_of(cells, gene)) for n in (network, loaded)))
 
 
 @every_network
@@ -147,14 +147,14 @@ def skill(true, predicted, marginal):
 
 def test_the_leaky_vae_does_see_it(train, cells):
     leaky = tiny_vae(leaky=True).fit(train)
-    before = leaky.predict(cells, "mech").mean
-    assert not np.array_equal(before, leaky.predict(with_other_counts(cells, ["mech"]), "mech").mean)
+    before = leaky.law_of(cells, "mech").mean
+    assert not np.array_equal(before, leaky.law_of(with_other_counts(cells, ["mech"]), "mech").mean)
 
 
 def test_the_vae_predicts_the_average_of_the_laws_decoded_from_the_posterior(train, cells):
     vae = tiny_vae(n_samples=4000, vae_options={"beta": 0.05}).fit(train)
     few, module = cells[:4].copy(), vae.module
-    law = vae.predict(few, "mech")
+    law = vae.law_of(few, "mech")
     visible = torch.ones(4, 5)
     visible[:, 4] = 0
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_the_vae_predicts_the_average_of_the_laws_decoded_from_the_posterior(tra
 
 
 def test_the_vae_prediction_has_the_mean_of_its_components_pmfs(fitted, cells):
-    law = fitted["vae"].predict(cells, "mech")
+    law = fitted["vae"].law_of(cells, "mech")
     c = law.components
     assert c.shape == (16, cells.n_obs)
     for k in (0, 3, 20):
@@ -187,7 +187,7 @@ def test_a_conditional_vae_learns_a_linear_mechanism(train):
     cells = perturb.do(dataset.fresh_cells(train, 300, seed=6), {"gene_0": 10})
     truth = dataset.law(cells, ["mech"])[:, 0]
     kl = {
-        name: distances.between(truth, predictor.predict(cells, "mech"))["kl_nats"].mean()
+        name: distances.between(truth, predictor.law_of(cells, "mech"))["kl_nats"].mean()
         for name, predictor in (("vae", vae), ("marginal", references.Marginal().fit(more)))
     }
     assert kl["vae"] < 0.6 * kl["marginal"]
@@ -234,8 +234,8 @@ def test_the_perceptron_learns_a_linear_mechanism(train):
     marginal, fresh = references.Marginal().fit(train), dataset.fresh_cells(train, 300, seed=6)
     for new in (fresh, perturb.do(fresh, {"gene_0": 10})):
         truth = dataset.law(new, ["mech"])[:, 0]
-        assert skill(truth, mlp.predict(new, "mech"), marginal.predict(new, "mech")) > 0.5
-    before, after = (mlp.predict(c, "mech").mean for c in (fresh, with_other_counts(fresh, ["mech"])))
+        assert skill(truth, mlp.law_of(new, "mech"), marginal.law_of(new, "mech")) > 0.5
+    before, after = (mlp.law_of(c, "mech").mean for c in (fresh, with_other_counts(fresh, ["mech"])))
     np.testing.assert_array_equal(before, after)
 
 
@@ -254,13 +254,13 @@ def product():
 
 @pytest.fixture(scope="module")
 def of_base(product):
-    return neural.DependencyNetwork(BASE, n_steps=700, training_options={"batch_size": 512}, device="cpu").fit(product)
+    return neural.DependencyNetworks(BASE, n_steps=700, training_options={"batch_size": 512}, device="cpu").fit(product)
 
 
 @pytest.fixture(scope="module")
 def of_all(product):
     """One whose mechanistic gene is an input of its parents."""
-    return neural.DependencyNetwork(n_steps=250, training_options={"batch_size": 512}, device="cpu").fit(product)
+    return neural.DependencyNetworks(n_steps=250, training_options={"batch_size": 512}, device="cpu").fit(product)
 
 
 def test_a_dependency_network_is_far_closer_to_the_truth_than_the_marginal_and_a_vae(product, of_base):
@@ -268,8 +268,8 @@ def test_a_dependency_network_is_far_closer_to_the_truth_than_the_marginal_and_a
     vae = neural.VAE(BASE, vae_options={"n_hidden": 32, "target": "hidden"}, training_options={"max_epochs": 15, "batch_size": 256}, device="cpu")
     vae.fit(product)
     for new in (fresh, perturb.do(fresh, {"gene_1": 12}), perturb.do(fresh, {"gene_1": 3, "gene_4": 15})):
-        truth, constant = dataset.law(new, "mech")[:, 0], marginal.predict(new, "mech")
-        skills = {name: skill(truth, m.predict(new, "mech"), constant) for name, m in (("network", of_base), ("vae", vae))}
+        truth, constant = dataset.law(new, "mech")[:, 0], marginal.law_of(new, "mech")
+        skills = {name: skill(truth, m.law_of(new, "mech"), constant) for name, m in (("network", of_base), ("vae", vae))}
         assert skills["network"] > 0.85 and skills["network"] > skills["vae"]
 
 
@@ -281,7 +281,7 @@ def test_it_depends_on_the_true_parents_and_on_no_other_gene(product, of_base):
 def test_genes_that_depend_on_nothing_are_predicted_by_their_marginal_law(product, of_base):
     marginal = references.Marginal().fit(product)
     for gene in BASE:
-        np.testing.assert_allclose(*(table(m.predict(product[:5].copy(), gene)) for m in (of_base, marginal)), rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(*(table(m.law_of(product[:5].copy(), gene)) for m in (of_base, marginal)), rtol=1e-4, atol=1e-9)
 
 
 def at_every_count_of(gene, cells, n_counts):
@@ -294,10 +294,10 @@ def at_every_count_of(gene, cells, n_counts):
 def test_with_a_parent_hidden_its_prediction_is_the_average_over_that_parents_law(product, of_base, dose):
     new = dataset.fresh_cells(product, 800, seed=5)
     new = dataset.with_counts(new, {"gene_1": np.full(800, dose)})
-    law, grid = of_base.predict(new, "mech", given=["gene_1"]), at_every_count_of("gene_4", new, 200)
+    law, grid = of_base.law_of(new, "mech", given=["gene_1"]), at_every_count_of("gene_4", new, 200)
     mean, zeros = law.mean.mean(), law.zero_prob.mean()
     # 16 draws of the parent in 800 cells
-    share, own = of_base.predict(new[:1].copy(), "gene_4").pmf_table(200)[0], of_base.predict(grid, "mech")
+    share, own = of_base.law_of(new[:1].copy(), "gene_4").pmf_table(200)[0], of_base.law_of(grid, "mech")
     assert share.sum() > 1 - 1e-4
     assert mean == pytest.approx(share @ own.mean, rel=0.05)
     assert zeros == pytest.approx(share @ own.zero_prob, abs=0.01)
@@ -311,21 +311,21 @@ def test_with_a_parent_hidden_its_prediction_is_the_average_over_that_parents_la
 def test_a_prediction_given_some_genes_sees_neither_the_hidden_ones_nor_the_gene_itself(product, inputs, request):
     network, new = request.getfixturevalue(inputs), dataset.fresh_cells(product, 60, seed=6)
     for gene, given, hidden in (("mech", ["gene_1"], ["gene_4", "gene_0"]), ("gene_4", ["gene_1", "mech"], ["gene_0", "gene_2"])):
-        before = table(network.predict(new, gene, given=given))
+        before = table(network.law_of(new, gene, given=given))
         for changed in (hidden, [gene]):
-            np.testing.assert_array_equal(table(network.predict(with_other_counts(new, changed), gene, given=given)), before)
-    assert not np.array_equal(before, table(network.predict(with_other_counts(new, ["mech"]), gene, given=given))) or inputs == "of_base"
+            np.testing.assert_array_equal(table(network.law_of(with_other_counts(new, changed), gene, given=given)), before)
+    assert not np.array_equal(before, table(network.law_of(with_other_counts(new, ["mech"]), gene, given=given))) or inputs == "of_base"
 
 
 @pytest.mark.parametrize("inputs", ["of_base", "of_all"])
 def test_given_every_input_it_predicts_as_without_saying_so(product, inputs, request):
     network, new = request.getfixturevalue(inputs), dataset.fresh_cells(product, 50, seed=7)
-    np.testing.assert_array_equal(*(table(network.predict(new, "mech", given=given)) for given in (None, [*BASE, "mech"])))
+    np.testing.assert_array_equal(*(table(network.law_of(new, "mech", given=given)) for given in (None, [*BASE, "mech"])))
 
 
 def test_given_genes_may_come_in_any_collection(product, of_base):
     new = dataset.fresh_cells(product, 50, seed=7)
-    listed, *others = (table(of_base.predict(new, "mech", given=given)) for given in (["gene_1"], "gene_1", ("gene_1",), iter(["gene_1"])))
+    listed, *others = (table(of_base.law_of(new, "mech", given=given)) for given in (["gene_1"], "gene_1", ("gene_1",), iter(["gene_1"])))
     for other in others:
         np.testing.assert_array_equal(other, listed)
 
@@ -333,7 +333,7 @@ def test_given_genes_may_come_in_any_collection(product, of_base):
 @pytest.mark.parametrize(("given", "named"), [(["nonsense"], "given = 'nonsense'"), (["gene_1", "gene_1"], "given = "), (3, "given = 3")])
 def test_bad_given_genes_raise_one_line(product, of_base, given, named):
     with pytest.raises(ValueError) as error:
-        of_base.predict(product[:3].copy(), "mech", given=given)
+        of_base.law_of(product[:3].copy(), "mech", given=given)
     one_line(error, named)
 
 
@@ -369,12 +369,12 @@ def test_generating_no_cells_raises_one_line(of_base, n_cells):
 )
 def test_bad_dependency_network_options_raise_one_line(train, options, named):
     with pytest.raises(ValueError) as error:
-        neural.DependencyNetwork(**{"device": "cpu"} | options).fit(train)
+        neural.DependencyNetworks(**{"device": "cpu"} | options).fit(train)
     one_line(error, named)
 
 
 def test_n_steps_are_taken_whatever_the_number_of_cells(train):
-    network = neural.DependencyNetwork(n_steps=24, training_options={"batch_size": 250}, device="cpu")
+    network = neural.DependencyNetworks(n_steps=24, training_options={"batch_size": 250}, device="cpu")
     for n_cells, n_epochs in ((1000, 6), (240, 24), (500, 12)):  # fitted again to other cells too
         history = network.fit(train[:n_cells].copy()).history
         assert dict(history.groupby("network").size()) == {"first": n_epochs, "weighed": round(0.4 * n_epochs), "second": n_epochs}
@@ -394,7 +394,7 @@ def test_an_ensemble_gives_its_members_seeds_of_their_own(train):
 def test_an_ensemble_is_the_equal_mixture_of_its_members_and_no_worse_than_they_are_on_average(train, cells, make):
     ensemble = neural.Ensemble(lambda seed: make(seed=seed), 3, seed=4)
     assert ensemble.fit(train) is ensemble
-    law, members = ensemble.predict(cells, "mech"), [m.predict(cells, "mech") for m in ensemble.members]
+    law, members = ensemble.law_of(cells, "mech"), [m.law_of(cells, "mech") for m in ensemble.members]
     pmfs = []
     for member in members:
         c, k = member.components if isinstance(member, Mixture) else member[None], np.arange(40)
@@ -409,7 +409,7 @@ def test_an_ensemble_is_the_equal_mixture_of_its_members_and_no_worse_than_they_
 
 
 def test_each_gene_keeps_the_network_that_the_criterion_prefers(train):
-    network = neural.DependencyNetwork(n_steps=60, device="cpu", seed=3)
+    network = neural.DependencyNetworks(n_steps=60, device="cpu", seed=3)
     counts = network.fit(train).counts_of(train)
     options = network.training_options | {"max_epochs": 60}
     first, _ = network.trained(counts, (3, 0), options | {"warmup": 20})

@@ -80,11 +80,11 @@ def test_mean_of_perturbed_is_the_law_of_the_drawn_counts_of_all_perturbed_cells
     cells = arm(screen, "control")
     for gene in ("child_a", "gene_1"):
         rows = ~screen.obs["perturbed"].isin(["control", gene]).to_numpy()
-        expected, law = maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]), mean.predict(cells, gene)
+        expected, law = maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]), mean.law_of(cells, gene)
         assert law.shape == (cells.n_obs,)
         for name in ("mu", "theta", "pi"):
             np.testing.assert_allclose(getattr(law, name), getattr(expected, name)[0], rtol=1e-6)
-    assert mean.predict(cells, "gene_1").mean[0] < counts_of(arm(screen, "gene_1"), "gene_1").mean() / 2
+    assert mean.law_of(cells, "gene_1").mean[0] < counts_of(arm(screen, "gene_1"), "gene_1").mean() / 2
 
 
 def test_mean_of_perturbed_needs_perturbed_cells(base):
@@ -135,12 +135,12 @@ def test_bilinear_predicts_means_adds_singles_and_leaves_controls_alone(screen, 
     model, cells = models.Bilinear().fit(screen), dataset.fresh_cells(base, 4, seed=9)
     logs = np.log1p(counts_of(arm(screen, "control"), "child_a").astype(float)).mean()
     labelled = with_labels(cells, ["control", "gene_0", "gene_5", "gene_0+gene_5"])
-    mean = model.predict(labelled, "child_a")
+    mean = model.means(labelled, "child_a")
     assert mean.shape == (4,)
     change = np.log1p(mean) - logs
     assert change[0] == pytest.approx(0, abs=1e-12)
     assert change[3] == pytest.approx(change[1] + change[2])
-    np.testing.assert_allclose(model.predict(cells, "child_a"), np.expm1(logs), rtol=1e-12)
+    np.testing.assert_allclose(model.means(cells, "child_a"), np.expm1(logs), rtol=1e-12)
 
 
 def test_bilinear_with_smearing_is_right_about_means_where_the_spread_is_the_same_in_every_arm(base):
@@ -148,15 +148,15 @@ def test_bilinear_with_smearing_is_right_about_means_where_the_spread_is_the_sam
     control, factor = arm(screen, "control").copy(), {}
     for smearing in (True, False):
         model = models.Bilinear(smearing=smearing).fit(screen)
-        factor[smearing] = model.predict(control, "gene_5")[0] / counts_of(control, "gene_5").mean()
-        np.testing.assert_allclose(model.predict_log1p(control, "gene_5")[0], np.log1p(counts_of(control, "gene_5")).mean(), rtol=1e-5)
+        factor[smearing] = model.means(control, "gene_5")[0] / counts_of(control, "gene_5").mean()
+        np.testing.assert_allclose(model.log1p_means(control, "gene_5")[0], np.log1p(counts_of(control, "gene_5")).mean(), rtol=1e-5)
     assert factor[True] == pytest.approx(1, abs=0.06) and factor[False] < 0.8  # gene_5 is in no arm and nobody's child
 
 
 def test_bilinear_knows_no_dose(screen, base):
     model = models.Bilinear().fit(screen)
     series = perturb.dose_series(base, {"gene_0": [0, 5, 50]}, cells=[0, 1])
-    assert len(np.unique(model.predict(series, "child_a"))) == 1
+    assert len(np.unique(model.means(series, "child_a"))) == 1
 
 
 def test_bilinear_finds_a_direction_shared_by_arms_it_has_not_seen():
@@ -171,7 +171,7 @@ def test_bilinear_finds_a_direction_shared_by_arms_it_has_not_seen():
     adata.X = type(adata.X)(rng.poisson(mean).astype(np.float32))
     model = models.Bilinear(2).fit(with_labels(adata, labels))
     left_out = with_labels(adata[:1], [f"gene_{n - 1}"])
-    predicted = [model.predict(left_out, gene)[0] for gene in adata.var_names]
+    predicted = [model.means(left_out, gene)[0] for gene in adata.var_names]
     np.testing.assert_allclose(predicted, 5 + 10 * (module == module[-1]), rtol=0.15)
 
 
