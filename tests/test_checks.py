@@ -75,45 +75,6 @@ def test_folder_at_or_under_a_regular_file_is_refused(tmp_path, below):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-NOTEBOOK = """
-import math
-n_cells: int = 100
-dose: float = 1.0
-quick: bool = False
-name: str = "a"
-_hidden = 3
-def helper(): pass
-"""
-
-
-def notebook(injected=""):
-    namespace = {}
-    exec(NOTEBOOK + injected, namespace)
-    return namespace
-
-
-def test_parameters_of_a_notebook_as_declared_pass():
-    checks.parameters(notebook("n_cells = 5\ndose = 2"), n_cells=lambda *a: checks.integer(*a, low=1))
-
-
-@pytest.mark.parametrize(
-    ("injected", "parts"),
-    [
-        ("n_cell = 5", ("n_cell = 5", "no such parameter", "n_cells, dose, quick, name")),
-        ("n_cells = 0", ("n_cells = 0", "at least 1")),
-        ("n_cells = 1e4", ("n_cells = 10000.0", "whole number")),
-        ("dose = '1e-3'", ("dose = '1e-3'", "a number")),
-        ("quick = 'true'", ("quick = 'true'", "bool")),
-        ("quick = 1", ("quick = 1", "bool")),
-        ("name = 3", ("name = 3", "str")),
-    ],
-)
-def test_bad_parameter_of_a_notebook_is_named_in_one_line(injected, parts):
-    with pytest.raises(ValueError) as error:
-        checks.parameters(notebook(injected), n_cells=lambda *a: checks.integer(*a, low=1))
-    one_line(error, *parts)
-
-
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(st.integers(0, 2**70) | st.tuples(st.integers(0, 99), st.integers(0, 99)))
 def test_one_seed_and_purpose_is_one_stream(seed):

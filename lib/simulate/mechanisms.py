@@ -108,18 +108,21 @@ MECHANISMS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def resolve(mechanism: str) -> Callable:
-    """The function behind a mechanism's name or import string. Raises ValueError."""
+def resolve(mechanism: str, name: str = "mechanism") -> Callable:
+    """The function behind a mechanism's name or import string. Raises ValueError.
+
+    name : the parameter that it was given by, for the message
+    """
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
-    return imported("mechanism", mechanism, MECHANISMS)
+    return imported(name, mechanism, MECHANISMS)
 
 
 def imported(name: str, string: str, builtin=()) -> Callable:
     """What the import string `package.module:attribute` names. Raises ValueError."""
     allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
     module, colon, attribute = str(string).partition(":")
-    if not (module and colon and attribute):
+    if not (module and colon and attribute) or module.startswith("."):
         raise ValueError(f"{name} = {string!r}: must be {allowed}")
     try:
         function = getattr(importlib.import_module(module), attribute)
