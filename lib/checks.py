@@ -1,6 +1,6 @@
 """Bad input ends in one line that names the parameter, its value and what is allowed.
 
-Used by lib where its functions begin, and by the rules of what notebooks are given: `parameters.py`.
+Used by lib where its functions begin, and by the rules of notebooks' parameters.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def listed(name: str, value, allowed=None, least: int = 1, most: int | None = No
         if allowed is not None:
             choice(name, item, allowed)
         if item in items[:place]:
-            raise ValueError(f"{name} = {shown(items)}: has {shown(item)} twice")
+            raise ValueError(f"{name} = {shown(items)}: must not have {shown(item)} twice")
     return items
 
 
