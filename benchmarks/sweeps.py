@@ -36,11 +36,11 @@ import pandas as pd
 import seaborn
 import torch
 
-from lib import checks, dataset, training
+from lib import dataset, parameters, training
 from lib.score import tables
 from lib.simulate import mechanisms
 
-checks.parameters(globals(), figures_dir=checks.writable_folder)
+parameters.check("toy", globals())
 
 # %%
 time.sleep({OWN})

@@ -1,64 +1,98 @@
 """Bad input ends in one line that names the parameter, its value and what is allowed.
 
-Used by lib where its functions begin, and by the notebooks, whose parameters come from outside.
+Used by lib where its functions begin, and by the rules of notebooks' parameters.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import os
+import reprlib
+import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+
+_short = reprlib.Repr()
+_short.maxlist = _short.maxtuple = _short.maxdict = 10
+_short.maxstring = _short.maxother = 300
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a pair, ends of lines
+_LONGEST = 4096  # characters of a text, as of a path on Linux
+
+
+def shown(value) -> str:
+    """A value as messages have it: in one line, and shortened where it is long."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return _short.repr(value).replace("\n", " ")
 
 
 def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:
     """`value` as an int from low to high, both included. Raises ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} = {value!r}: must be a whole number{_limits(low, high)}")
+        raise ValueError(f"{name} = {shown(value)}: must be a whole number{_limits(low, high)}")
     return int(_within(name, value, low, high))
 
 
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
     """`value` as a finite float from low to high, both included. Raises ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} = {value!r}: must be a number{_limits(low, high)}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} = {value!r}: must be finite")
+        raise ValueError(f"{name} = {shown(value)}: must be a number{_limits(low, high)}")
+    if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
+        raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(_within(name, value, low, high))
 
 
 def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
     """`value` as (smallest, largest), in that order. Raises ValueError."""
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) != 2:
-        raise ValueError(f"{name} = {_shown(value)}: must be two numbers, the smaller one first")
-    first, second = (number(name, v, low, high) for v in value)
+    what = "two numbers, the smaller one first"
+    first, second = (number(name, v, low, high) for v in _items(name, value, what, 2, 2))
     if first > second:
-        raise ValueError(f"{name} = ({first:g}, {second:g}): must be two numbers, the smaller one first")
+        raise ValueError(f"{name} = ({first:g}, {second:g}): must be {what}")
     return first, second
 
 
-def numbers(name: str, value, low: float | None = None, high: float | None = None) -> list[float]:
-    """`value` as a list of at least one number. Raises ValueError."""
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {value!r}: must be a list of at least one number{_limits(low, high)}")
-    return [number(name, v, low, high) for v in value]
+def numbers(
+    name: str, value, low: float | None = None, high: float | None = None, most: int | None = None
+) -> list[float]:
+    """`value` as a list of 1 to `most` numbers. Raises ValueError."""
+    what = f"a list of at least one number{_limits(low, high)}{_limits(None, most)}"
+    return [number(name, v, low, high) for v in _items(name, value, what, most=most)]
 
 
-def listed(name: str, value, allowed=None) -> list:
-    """`value` as a list of at least one item, each in `allowed` if that is given. Raises ValueError."""
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {value!r}: must be a list of at least one item")
-    return [choice(name, v, allowed) if allowed is not None else v for v in value]
+def listed(name: str, value, allowed=None, least: int = 1, most: int | None = None) -> list:
+    """`value` as a list of `least` to `most` items, none of them twice. Raises ValueError.
+
+    allowed : what an item may be, by default anything
+    """
+    one = " of at least one item" if least else ""
+    items = _items(name, value, f"a list{one}{_limits(None, most)}", least, most)
+    for place, item in enumerate(items):
+        if allowed is not None:
+            choice(name, item, allowed)
+        if item in items[:place]:
+            raise ValueError(f"{name} = {shown(items)}: must not have {shown(item)} twice")
+    return items
 
 
 def choice(name: str, value, allowed):
     """`value`, one of `allowed`. Raises ValueError."""
     if value not in list(allowed):
-        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{name} = {shown(value)}: must be one of {', '.join(map(str, allowed))}")
+    return value
+
+
+def text(name: str, value, empty: bool = True) -> str:
+    """`value`, text in one line: a path, an import string, a name. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} = {shown(value)}: must be text, of type str")
+    if not value and not empty:
+        raise ValueError(f"{name} = '': must not be empty")
+    if len(value) > _LONGEST:
+        raise ValueError(f"{name} = {shown(value)}: must have at most {_LONGEST:,} characters")
+    if any(unicodedata.category(letter) in _NOT_TEXT for letter in value):
+        raise ValueError(f"{name} = {shown(value)}: must have no control characters")
     return value
 
 
@@ -66,7 +100,7 @@ def imported(name: str, string: str, builtin=()) -> Callable:
     """What the import string `package.module:attribute` names. Raises ValueError."""
     allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
     module, colon, attribute = str(string).partition(":")
-    if not (module and colon and attribute):
+    if not (module and colon and attribute) or module.startswith("."):
         raise ValueError(f"{name} = {string!r}: must be {allowed}")
     try:
         function = getattr(importlib.import_module(module), attribute)
@@ -80,15 +114,15 @@ def imported(name: str, string: str, builtin=()) -> Callable:
 def genes(name: str, value, known) -> list[str]:
     """`value`, a gene name or a list of them, as a list of genes in `known`. Raises ValueError."""
     if not isinstance(value, str) and not np.iterable(value):
-        raise ValueError(f"{name} = {value!r}: must be the name of a gene, or a list of names")
+        raise ValueError(f"{name} = {shown(value)}: must be the name of a gene, or a list of names")
     wanted = [value] if isinstance(value, str) else list(value)
     if not wanted:
         raise ValueError(f"{name} = []: must name at least one gene")
     missing = [g for g in wanted if g not in known]
     if missing:
-        raise ValueError(f"{name} = {missing[0]!r}: no such gene; the genes are {known[0]} ... {known[-1]}")
+        raise ValueError(f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}")
     if len(set(wanted)) < len(wanted):
-        raise ValueError(f"{name} = {wanted!r}: a gene is named twice")
+        raise ValueError(f"{name} = {shown(wanted)}: a gene is named twice")
     return wanted
 
 
@@ -104,67 +138,41 @@ def writable_folder(name: str, value) -> Path:
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"\0" * 4096)
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
-        raise ValueError(f"{name} = {str(value)!r}: must be a folder that can be written to ({error.strerror})") from None
-    finally:
-        if probe.exists():
-            probe.unlink()
+        allowed = f"a folder that can be written to ({error.strerror})"
+        raise ValueError(f"{name} = {shown(str(value))}: must be {allowed}") from None
     return folder
 
 
 def files(name: str, value, stems: list[str], advice: str) -> Path:
     """`value` as a Path to a folder that holds a file for each of `stems`. Raises ValueError."""
-    there = {path.stem for path in Path(value).glob("*")}
+    there = {Path(path).stem for path in os.listdir(value)} if os.path.isdir(value) else set()
     missing = [stem for stem in stems if stem not in there]
     if missing:
-        raise ValueError(f"{name} = {str(value)!r}: must hold {missing[0]}, and has not; {advice}")
+        raise ValueError(f"{name} = {shown(str(value))}: must hold {missing[0]}, and has not; {advice}")
     return Path(value)
 
 
-def parameters(namespace: dict, **rules) -> None:
-    """Check a notebook's parameters before it computes anything.
-
-    namespace : the notebook's `globals()`. Its parameters cell declares each one with a type
-        (`n_cells: int = 10_000`), so a name that papermill injected and that has no declared
-        type is unknown: papermill itself only warns, and runs with the default.
-    rules : name -> function(name, value), such as `partial(checks.integer, low=1)`; parameters
-        without a rule are checked for their type
-
-    Raises ValueError, one line for the first thing wrong.
-    """
-    declared = namespace.get("__annotations__", {})
-    shell = {"In", "Out", "get_ipython", "exit", "quit", "open"}
-    first_time = not namespace.get("_parameters_were_checked")  # later, all the notebook's names are there
-    for name, value in namespace.items() if first_time else ():
-        if name.startswith("_") or name in shell or name in declared or callable(value) or isinstance(value, ModuleType):
-            continue
-        raise ValueError(f"{name} = {value!r}: no such parameter; there are {', '.join(declared)}")
-    for name, kind in declared.items():
-        value = namespace[name]
-        if name in rules:
-            rules[name](name, value)
-        elif kind is float:
-            number(name, value)
-        elif kind is int:
-            integer(name, value)
-        elif kind in (bool, str) and not isinstance(value, kind):
-            raise ValueError(f"{name} = {value!r}: must be of type {kind.__name__}")
-    namespace["_parameters_were_checked"] = True
-
-
-def _shown(value):
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return repr(value)
+def _items(name, value, what, least=1, most=None):
+    several = np.iterable(value) and not isinstance(value, (str, bytes, dict, set))
+    items = list(value) if several else []
+    if not several or len(items) < least or (most is not None and len(items) > most):
+        raise ValueError(f"{name} = {shown(value)}: must be {what}")
+    return items
 
 
 def _within(name, value, low, high):
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name} = {_shown(value)}: must be {_limits(low, high).strip(' ,')}")
+        raise ValueError(f"{name} = {shown(value)}: must be {_limits(low, high).strip(' ,')}")
     return value
 
 
 def _limits(low, high):
+    low, high = (f"{x:,}" if isinstance(x, int) else x if x is None else f"{x:g}" for x in (low, high))
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    return f", at least {low:g}" if low is not None else f", at most {high:g}" if high is not None else ""
+        return f" from {low} to {high}"
+    return f", at least {low}" if low is not None else f", at most {high}" if high is not None else ""

@@ -40,7 +40,6 @@ figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 # %%
 import os
 import sys
-from functools import partial
 
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
@@ -51,32 +50,14 @@ import pandas as pd
 import scipy.special
 import torch
 
-from lib import checks, dataset, training
+from lib import dataset, parameters
 from lib.laws import ZINB, maximum_likelihood
 from lib.predict import neural
 from lib.score import tables
 from lib.show import panels, style
 from lib.seeds import stream
 
-checks.parameters(
-    globals(),
-    seed=partial(checks.integer, low=0),
-    replicates=partial(checks.integer, low=1),
-    n_cells=partial(checks.integer, low=100),
-    n_genes=partial(checks.integer, low=2),
-    zero_rate=partial(checks.number, low=0, high=0.99),
-    mu_range=partial(checks.interval, low=1e-3),
-    dispersion_range=partial(checks.interval, low=1e-6),
-    n_cell_types=partial(checks.integer, low=2, high=26),
-    n_type_genes=partial(checks.integer, low=2),
-    type_zero_rate=partial(checks.number, low=0, high=0.99),
-    type_dispersion_range=partial(checks.interval, low=1e-6),
-    betas=partial(checks.numbers, low=0),
-    max_epochs=partial(checks.integer, low=1),
-    counts=lambda name, value: value and dataset.read_counts(value),
-    device=lambda name, value: training.pick_device(value),
-    figures_dir=checks.writable_folder,
-)
+parameters.check("01_generative_modelling", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 
 

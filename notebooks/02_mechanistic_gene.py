@@ -38,7 +38,6 @@ data_dir: str = "build/full/data"  # data sets and models, for notebook 03
 # %%
 import os
 import sys
-from functools import partial
 
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
@@ -46,26 +45,12 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, training
+from lib import dataset, parameters
 from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
-from lib.simulate import mechanisms as known_mechanisms
 
-checks.parameters(
-    globals(),
-    seed=partial(checks.integer, low=0),
-    replicates=partial(checks.integer, low=1),
-    n_cells=partial(checks.integer, low=100),
-    n_test=partial(checks.integer, low=10),
-    n_genes=partial(checks.integer, low=2),
-    zero_rate=partial(checks.number, low=0, high=0.99),
-    mechanisms=lambda name, value: [known_mechanisms.resolve(m) for m in checks.listed(name, value)],
-    max_epochs=partial(checks.integer, low=1),
-    device=lambda name, value: training.pick_device(value),
-    figures_dir=checks.writable_folder,
-    data_dir=checks.writable_folder,
-)
+parameters.check("02_mechanistic_gene", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 
 # %% [markdown]

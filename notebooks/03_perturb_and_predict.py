@@ -32,7 +32,6 @@ data_dir: str = "build/full/data"  # where notebook 02 left its data sets and mo
 # %%
 import os
 import sys
-from functools import partial
 
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
@@ -42,25 +41,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, perturb, training
+from lib import dataset, parameters, perturb
 from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
 
-checks.parameters(
-    globals(),
-    seed=partial(checks.integer, low=0),
-    replicates=partial(checks.integer, low=1),
-    n_reference=partial(checks.integer, low=1),
-    n_doses=partial(checks.integer, low=2),
-    n_pair_doses=partial(checks.integer, low=1),
-    n_off_target=partial(checks.integer, low=0),
-    device=lambda name, value: training.pick_device(value),
-    figures_dir=checks.writable_folder,
-    data_dir=lambda name, value: checks.files(
-        name, value, [f"02_{part}_{r}" for r in range(replicates) for part in ("train", "vae", "vae_copying", "vae_conditional")], "run notebook 02 first"
-    ),
-)
+parameters.check("03_perturb_and_predict", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 train = ad.read_h5ad(f"{data_dir}/02_train_0.h5ad")
 kinds = {gene: kind for gene, kind in dataset.kinds(train).items() if gene != "mech_dispersion"}

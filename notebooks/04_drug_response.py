@@ -49,7 +49,6 @@ figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 # %%
 import os
 import sys
-from functools import partial
 
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
@@ -59,7 +58,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checks, dataset, training
+from lib import dataset, parameters
 from lib.laws import maximum_likelihood
 from lib.predict import guard, registry
 from lib.score import distances, tables
@@ -67,25 +66,7 @@ from lib.show import panels, style
 from lib.seeds import stream
 from lib.tasks import drug as drug_task
 
-checks.parameters(
-    globals(),
-    seed=partial(checks.integer, low=0),
-    replicates=partial(checks.integer, low=1),
-    n_cells=partial(checks.integer, low=20),
-    n_test=partial(checks.integer, low=10),
-    n_genes=partial(checks.integer, low=5),
-    n_cell_types=partial(checks.integer, low=2, high=26),
-    zero_rate=partial(checks.number, low=0, high=0.99),
-    dispersion_range=partial(checks.interval, low=1e-6),
-    shift=partial(checks.number, low=0),
-    fold=partial(checks.number, low=1e-3),
-    dose=partial(checks.number, low=0),
-    max_epochs=partial(checks.integer, low=12),
-    model=lambda name, value: value and guard.load(name, value),
-    more_models=lambda name, value: value and checks.listed(name, value, registry.keys("peers", task="drug")),
-    device=lambda name, value: training.pick_device(value),
-    figures_dir=checks.writable_folder,
-)
+parameters.check("04_drug_response", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 
 # %% [markdown]

@@ -49,7 +49,6 @@ known_dir: str = "figures/tables"  # rows of models that aren't fitted come from
 # %%
 import os
 import sys
-from functools import partial
 
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
@@ -57,37 +56,13 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, training
+from lib import checks, dataset, parameters
 from lib.predict import guard, registry
 from lib.score import board, tables
 from lib.show import panels, style
-from lib.simulate import mechanisms as known_mechanisms
 from lib.tasks import conditional
 
-checks.parameters(
-    globals(),
-    seed=partial(checks.integer, low=0),
-    replicates=partial(checks.integer, low=1),
-    n_cells=partial(checks.integer, low=100),
-    n_test=partial(checks.integer, low=10),
-    n_reference=partial(checks.integer, low=1),
-    n_doses=partial(checks.integer, low=3),
-    n_genes=partial(checks.integer, low=4),
-    n_parents=lambda name, value: checks.integer(name, value, 0, n_genes),
-    zero_rate=partial(checks.number, low=0, high=0.99),
-    mechanisms=lambda name, value: [known_mechanisms.resolve(m) for m in checks.listed(name, value)],
-    mechanism=lambda name, value: value and known_mechanisms.resolve(value),
-    model=lambda name, value: value and guard.load(name, value),
-    models=lambda name, value: value and checks.listed(name, value, registry.keys(task="conditional")),
-    n_members=partial(checks.integer, low=1),
-    beta=partial(checks.number, low=0),
-    n_latent=partial(checks.integer, low=1),
-    max_epochs=partial(checks.integer, low=1),
-    n_steps=partial(checks.integer, low=1),
-    device=lambda name, value: training.pick_device(value),
-    figures_dir=checks.writable_folder,
-    known_dir=lambda name, value: str(value),
-)
+parameters.check("05_leaderboard", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 if figures_dir == "figures" and (model or mechanism or models):
     figures_dir = checks.writable_folder("figures_dir", "build/own/figures")  # the tables of the full run stay as they are

@@ -22,15 +22,11 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-from lib import checks
+from lib import parameters
 from lib.score import tables
 from lib.show import style, sweeps
 
-checks.parameters(
-    globals(),
-    tables_dir=lambda name, value: checks.files(name, value, ["06_cells", "06_steps", "06_vae", "06_genes"], "./run_all.sh sweep cells, steps, vae and genes write them"),
-    figures_dir=checks.writable_folder,
-)
+parameters.check("06_sweeps", globals())
 cells, steps, vae, genes = (tables.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes"))
 
 

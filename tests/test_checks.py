@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given, settings
@@ -20,6 +21,9 @@ def test_good_values_come_back():
     assert checks.interval("r", [1, 1.5]) == (1.0, 1.5)
     assert checks.numbers("v", np.array([0, 2]), low=0) == [0.0, 2.0]
     assert checks.choice("c", "b", ("a", "b")) == "b"
+    assert checks.listed("l", ("b", "a"), ("a", "b"), most=2) == ["b", "a"]
+    assert checks.listed("l", [], least=0) == []
+    assert checks.text("t", "é \N{ZERO WIDTH NON-JOINER}/\N{NO-BREAK SPACE}") and checks.text("t", "") == ""
     assert checks.genes("g", "gene_0", ["gene_0", "gene_1"]) == ["gene_0"]
 
 
@@ -48,6 +52,23 @@ def test_good_values_come_back():
         (checks.numbers, 5, (), "at least one"),
         (checks.numbers, np.array(5), (), "at least one"),
         (checks.numbers, [1, -1], (0,), "at least 0"),
+        (checks.numbers, [1, 2, 3], (0, 9, 2), "at most 2"),
+        (checks.numbers, {"a": 1}, (), "at least one"),
+        (checks.number, 10**400, (), "finite"),
+        (checks.interval, [[1], [1, 2]], (), "must be a number"),
+        (checks.integer, 0, (1, 10_000), "from 1 to 10,000"),
+        (checks.listed, [], (), "at least one item"),
+        (checks.listed, "ab", (("a", "b"), 0), "a list"),
+        (checks.listed, ["a", "b"], (None, 0, 1), "at most 1"),
+        (checks.listed, ["a", "a"], (("a", "b"),), "'a' twice"),
+        (checks.listed, ["a", "z"], (("a", "b"),), "a, b"),
+        (checks.text, None, (), "must be text"),
+        (checks.text, "", (False,), "must not be empty"),
+        (checks.text, "a\x00", (), "control characters"),
+        (checks.text, "a\u2028b", (), "control characters"),
+        (checks.text, "\ud800", (), "control characters"),
+        (checks.text, "a" * 5000, (), "at most 4,096 characters"),
+        (checks.files, "\t" * 5000, (["a"], "make it"), "must hold a, and has not; make it"),
         (checks.choice, "z", (("a", "b"),), "a, b"),
         (checks.genes, [], (["gene_0"],), "at least one gene"),
         (checks.genes, "gene_9", (["gene_0", "gene_1"],), "gene_0 ... gene_1"),
@@ -60,10 +81,26 @@ def test_bad_value_is_named_in_one_line(check, value, limits, allowed):
     one_line(error, "parameter = ", allowed)
 
 
+@pytest.mark.parametrize("value", [[0.5] * 10**6, np.arange(10**6), "x" * 10**6, {"a": "y" * 10**6}, 10**4000])
+def test_a_long_value_is_shown_shortened(value):
+    assert len(checks.shown(value)) < 400
+    assert checks.shown([1, "a"]) == "[1, 'a']" and checks.shown(np.float64(0.5)) == "0.5"
+
+
+def test_a_value_of_several_lines_is_shown_in_one():
+    assert "\n" not in checks.shown(pd.DataFrame({"a": [1, 2]}))
+
+
 def test_writable_folder_is_made_and_left_empty(tmp_path):
     folder = checks.writable_folder("out", str(tmp_path / "a" / "b"))
     assert folder == tmp_path / "a" / "b"
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_with_too_long_a_name_is_refused(tmp_path):
+    with pytest.raises(ValueError) as error:
+        checks.writable_folder("out", tmp_path / ("x" * 300))
+    one_line(error, "out = ", "must be a folder")
 
 
 @pytest.mark.parametrize("below", ["", "below", "far/below"])
@@ -73,45 +110,6 @@ def test_folder_at_or_under_a_regular_file_is_refused(tmp_path, below):
         checks.writable_folder("out", tmp_path / "file" / below)
     one_line(error, "out = ", str(tmp_path / "file"), "must be a folder")
     assert (tmp_path / "file").read_text() == "kept"
-
-
-NOTEBOOK = """
-import math
-n_cells: int = 100
-dose: float = 1.0
-quick: bool = False
-name: str = "a"
-_hidden = 3
-def helper(): pass
-"""
-
-
-def notebook(injected=""):
-    namespace = {}
-    exec(NOTEBOOK + injected, namespace)
-    return namespace
-
-
-def test_parameters_of_a_notebook_as_declared_pass():
-    checks.parameters(notebook("n_cells = 5\ndose = 2"), n_cells=lambda *a: checks.integer(*a, low=1))
-
-
-@pytest.mark.parametrize(
-    ("injected", "parts"),
-    [
-        ("n_cell = 5", ("n_cell = 5", "no such parameter", "n_cells, dose, quick, name")),
-        ("n_cells = 0", ("n_cells = 0", "at least 1")),
-        ("n_cells = 1e4", ("n_cells = 10000.0", "whole number")),
-        ("dose = '1e-3'", ("dose = '1e-3'", "a number")),
-        ("quick = 'true'", ("quick = 'true'", "bool")),
-        ("quick = 1", ("quick = 1", "bool")),
-        ("name = 3", ("name = 3", "str")),
-    ],
-)
-def test_bad_parameter_of_a_notebook_is_named_in_one_line(injected, parts):
-    with pytest.raises(ValueError) as error:
-        checks.parameters(notebook(injected), n_cells=lambda *a: checks.integer(*a, low=1))
-    one_line(error, *parts)
 
 
 @settings(deadline=None, max_examples=30, derandomize=True)

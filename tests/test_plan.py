@@ -1,12 +1,15 @@
 """What a sweep file may say, and the line in which each mistake ends."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import pytest
 import yaml
 
+from lib import checks, parameters
 from workflow import plan
 
 ROOT = Path(__file__).parents[1]
@@ -21,19 +24,10 @@ limit: float | None = None  # may be none
 figures_dir: str = "figures"  # folder
 
 # %%
-from functools import partial
-
-from lib import checks
+from lib import parameters
 
 print("the notebook itself must not run")
-checks.parameters(
-    globals(),
-    n=partial(checks.integer, low=1),
-    rate=partial(checks.number, low=0, high=1),
-    rates=lambda name, value: checks.numbers(name, value, 0, rate),
-    limit=lambda name, value: value is None or checks.number(name, value),
-    figures_dir=checks.writable_folder,
-)
+parameters.check("toy", globals())
 """
 
 
@@ -42,6 +36,13 @@ def there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "toy.py").write_text(NOTEBOOK)
+    rules = {
+        "n": parameters.by(checks.integer, 1),
+        "rate": parameters.by(checks.number, 0, 1),
+        "rates": lambda name, value, others: checks.numbers(name, value, 0, others["rate"]),
+        "limit": lambda name, value, others: value is None or checks.number(name, value),
+    }
+    monkeypatch.setitem(parameters.OWN, "toy", rules)
 
     def read(text, overrides=None, **options):
         path = tmp_path / "mine.yaml"
@@ -191,8 +192,18 @@ def test_ranges_are_those_of_the_notebook(there, tmp_path, capsys):
 
 def test_a_value_for_which_a_notebook_has_no_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ValueError, match=r"mechanisms = \[\{'my_module': 'f'\}\]"):
+    with pytest.raises(ValueError, match=r"mechanisms = \{'my_module': 'f'\}: must be text"):
         plan.check_ranges("02_mechanistic_gene", [{"mechanisms": [{"my_module": "f"}]}], str(tmp_path))
+
+
+def test_what_a_notebook_imports_is_loaded_without_running_it(there, tmp_path, monkeypatch, capsys):
+    (tmp_path / "toy_needs.py").write_text("function = print")
+    toy = tmp_path / "notebooks" / "toy.py"
+    toy.write_text(NOTEBOOK + "from toy_needs import function\nfrom toy_lacks import it\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan.load("toy")
+    assert "toy_needs" in sys.modules and capsys.readouterr().out == ""
+    del sys.modules["toy_needs"]
 
 
 def test_only_folders_that_a_notebook_writes_are_each_runs_own(monkeypatch):
@@ -222,14 +233,15 @@ def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
     named = plan.own_modules({"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1})
     needed = plan.files("02_mechanistic_gene", named)
-    assert {"notebooks/02_mechanistic_gene.py", "lib/zinb.py", "lib/neural.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
-    assert not {"lib/board.py", "lib/perturb.py", "lib/drug.py"} & set(needed)
-    assert "lib/board.py" in plan.files("05_leaderboard")
+    assert {"notebooks/02_mechanistic_gene.py", "lib/laws/zinb.py", "lib/predict/neural.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
+    assert not {"lib/score/board.py", "lib/perturb.py", "lib/predict/drug.py"} & set(needed)
+    assert "lib/score/board.py" in plan.files("05_leaderboard")
 
 
 def test_the_needed_files_are_all_that_python_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
-    imports = "from lib import checks, dataset, mechanisms, metrics, networks, plotting, predictors, training"
+    cell = jupytext.read("notebooks/02_mechanistic_gene.py").cells[2].source
+    imports = "; ".join(line for line in cell.splitlines() if re.match("(from|import) ", line))
     told = f"import sys; {imports}; print([m.__file__ for n, m in sys.modules.items() if n.startswith('lib.')])"
     loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
     assert {str(Path(p).relative_to(ROOT)) for p in yaml.safe_load(loaded)} <= set(plan.files("02_mechanistic_gene"))

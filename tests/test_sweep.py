@@ -30,17 +30,16 @@ figures_dir: str = "figures"  # tables go to tables/ in it
 import os
 import sys
 import time
-from functools import partial
 
 sys.path.insert(0, os.getcwd())
 
 import pandas as pd
 
-from lib import checks, dataset
+from lib import dataset, parameters
 from lib.laws import maximum_likelihood, zinb
 from lib.score import tables
 
-checks.parameters(globals(), n_cells=partial(checks.integer, low=10), zero_rate=partial(checks.number, low=0, high=0.99), figures_dir=checks.writable_folder)
+parameters.check("toy", globals())
 
 # %%
 cells = dataset.base_genes(n_cells, 5, zero_rate, mu_range=(5, 10), seed=seed)
@@ -321,8 +320,8 @@ def test_two_at_a_time_of_the_same_sweep_are_refused(house):
     [
         (["toys"], "sweep = 'toys': no file workflow/sweeps/toys.yaml; there are"),
         (["toy", "-p", "cells", "3"], "cells: no such parameter"),
-        (["toy", "-p", "n_cells", "3"], "n_cells = 3: must be at least 10"),
-        (["toy", "-p", "n_cells", "-1e3"], "n_cells = -1000: must be at least 10"),
+        (["toy", "-p", "n_cells", "3"], "n_cells = 3: must be from 100 to 10,000,000"),
+        (["toy", "-p", "n_cells", "-1e3"], "n_cells = -1000: must be from 100 to 10,000,000"),
         (["toy", "-p", "n_cells", "many"], "n_cells = 'many': must be of type int"),
         (["toy", "-p", "n_cells", "[]"], "n_cells = []: must be a list of at least one value"),
     ],

@@ -26,8 +26,9 @@ from pathlib import Path
 import jupytext
 import yaml
 
+from lib import parameters as rules
+
 MANY = 10_000  # runs, above which the user must say yes
-OWN_FOLDERS = ("figures_dir", "data_dir")  # where a notebook writes: each run has its own
 KEYS = {"notebook", "set", "grid", "runs", "figure", "table"}
 
 
@@ -109,38 +110,26 @@ def parameters(notebook: str) -> dict[str, tuple[object, object]]:
 
 
 def own_folders(notebook: str) -> list[str]:
-    """The parameters that say where a notebook writes: figures_dir, and data_dir unless it is only read."""
-    call, declared = _check(_code(notebook)), parameters(notebook)
-    read = {k.arg for k in call.value.keywords if ast.unparse(k.value) != "checks.writable_folder"} if call else set()
-    return [name for name in OWN_FOLDERS if name in declared and name not in read]
+    """The parameters that say where a notebook writes: each run has folders of its own."""
+    return rules.written_folders(notebook, parameters(notebook))
 
 
 def check_ranges(notebook: str, runs: list[dict], folder: str, *, elsewhere: bool = False) -> None:
-    """Apply a notebook's own `checks.parameters(...)` to every run, and nothing else of it. Raises ValueError in one line.
+    """Check the values of every run as the notebook will. Raises ValueError in one line.
 
     folder : stands in for the folders that a run writes to
     elsewhere : runs are for other machines, which may have a GPU that this one lacks
     """
-    cells = _code(notebook)
-    check = _check(cells)
-    if not check:
-        return
-    namespace: dict = {}
-    for cell in cells:  # so that what every run will import is there already
-        imports = [s for s in _statements(cell) if isinstance(s, (ast.Import, ast.ImportFrom))]
-        exec(compile(ast.Module(imports, []), f"{notebook}, imports", "exec", dont_inherit=True), namespace)
-    call = compile(ast.Module([check], []), f"{notebook}, checks", "exec", dont_inherit=True)
     declared, own = _declared(notebook), dict.fromkeys(own_folders(notebook), folder)
     for values in runs:
-        chosen = {name: values.get(name, own.get(name, declared[name])) for name in declared["__annotations__"]}
-        if elsewhere and chosen.get("device") in ("cuda", "mps"):
+        chosen = declared | own | values | {"_parameters_were_checked": True}
+        if elsewhere and str(chosen.get("device")).startswith("cuda"):
             chosen["device"] = "cpu"
         try:
-            exec(call, {**namespace, **chosen, "__annotations__": declared["__annotations__"], "_parameters_were_checked": True})
+            rules.check(notebook, chosen)
         except ValueError as error:
-            raise ValueError(" ".join(str(error).replace(folder, "the run's own folder").split())) from None
-        except (TypeError, OverflowError) as error:  # of a value such as [{a: b}], for which no check is made
-            raise ValueError(f"{', '.join(f'{name} = {value!r}' for name, value in values.items())}: {error}") from None
+            said = str(error).replace(folder, "the run's own folder")
+            raise ValueError(" ".join(said.split())) from None
 
 
 def source(notebook: str) -> Path:
@@ -184,14 +173,24 @@ def files(notebook: str, modules: typing.Iterable[str] = ()) -> list[str]:
         if path in found:
             continue
         found[path] = None
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = []
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                modules = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            elif isinstance(node, ast.Import):
-                modules = [a.name for a in node.names]
-            waiting += filter(None, (_module_file(m) for m in modules if m.partition(".")[0] == "lib"))
+        waiting += filter(None, (_module_file(m) for m in _imported(path) if m.partition(".")[0] == "lib"))
     return sorted(map(str, found))
+
+
+def load(notebook: str) -> None:
+    """Import what a notebook imports: runs forked from this process then need not."""
+    for module in _imported(source(notebook)):
+        with contextlib.suppress(ImportError):  # a function or class, or what the run itself will say
+            importlib.import_module(module)
+
+
+def _imported(path):
+    """The modules that a file imports, and what it takes from them, which may be modules too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (node.module, *(f"{node.module}.{a.name}" for a in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
 
 
 def _definition(path):
@@ -310,19 +309,6 @@ def _declared(notebook):
     namespace: dict = {}
     exec(compile(cell.source, f"{notebook}, parameters", "exec", dont_inherit=True), namespace)  # its annotations are types, not text
     return namespace
-
-
-def _code(notebook):
-    return [c.source for c in jupytext.read(source(notebook)).cells if c.cell_type == "code"]
-
-
-def _check(cells):
-    """The statement in a notebook's code that checks its parameters, or None."""
-    return next((s for c in cells for s in _statements(c) if isinstance(s, ast.Expr) and ast.unparse(s).startswith("checks.parameters(")), None)
-
-
-def _statements(cell):
-    return ast.parse("\n".join("" if line.startswith(("%", "!")) else line for line in cell.splitlines())).body
 
 
 def _is_import(value):

@@ -110,6 +110,7 @@ def _run(plan, folder, scratch, lock, asked, overrides):
         if not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ:  # a cluster's jobs are on other machines
             from workflow import fork, run
 
+            plans.load(plan.notebook)
             environment["SWEEP_SERVER"] = str(scratch / "server")
             server, held = fork.start(environment["SWEEP_SERVER"], lambda arguments, kernel: lock.close() or run.main(arguments, kernel))
         code, events = _snakemake(about, folder / "plan.json", [*limits, "--keep-going"], environment, lock)

@@ -109,11 +109,14 @@ MECHANISMS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def resolve(mechanism: str) -> Callable:
-    """The function behind a mechanism's name or import string. Raises ValueError."""
+def resolve(mechanism: str, name: str = "mechanism") -> Callable:
+    """The function behind a mechanism's name or import string. Raises ValueError.
+
+    name : the parameter that it was given by, for the message
+    """
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
-    return checks.imported("mechanism", mechanism, MECHANISMS)
+    return checks.imported(name, mechanism, MECHANISMS)
 
 
 def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
