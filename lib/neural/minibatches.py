@@ -15,8 +15,7 @@ import scipy.sparse as sparse
 import torch
 from anndata.io import read_elem
 
-from lib import checks
-from lib.simulate import ondisk
+from lib import checks, store
 
 
 def cells_of(counts: torch.Tensor | sparse.spmatrix | Dense | Sparse | OnDisk) -> Dense | Sparse | OnDisk:
@@ -80,7 +79,7 @@ class Sparse:
 
 
 class OnDisk:
-    """Counts of a file that `ondisk.write` has written, which is never held in memory.
+    """Counts of a file that `lib.simulate.ondisk.write` has written, which is never held in memory.
 
     block : rows that lie next to each other and are read together
     blocks : that many, from anywhere in the file, are read into a buffer, and its rows shuffled. A batch is thus drawn from
@@ -93,7 +92,7 @@ class OnDisk:
     def __init__(self, path: str | Path, *, block: int = 256, blocks: int = 32):
         self.path = Path(path)
         self.block, self.blocks = checks.integer("block", block, low=1), checks.integer("blocks", blocks, low=1)
-        with ondisk.opened(path) as f:
+        with store.opened(path) as f:
             self.n_cells, self.n_genes = map(int, f["X"].attrs["shape"])
             self.genes = list(map(str, read_elem(f["var"]).index))
         self.chosen = np.arange(-(-self.n_cells // self.block))  # blocks, of which a part may have only some
@@ -124,7 +123,7 @@ class OnDisk:
         if not turns:
             return
         left = sparse.csr_matrix((0, self.n_genes), dtype=np.float32), np.empty(0, dtype=int)
-        with ondisk.opened(self.path) as f, ThreadPoolExecutor(1) as reader:
+        with store.opened(self.path) as f, ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._buffer, f["X"], turns[0])
             for turn in range(len(turns)):
                 counts, rows = ahead.result()
@@ -150,7 +149,7 @@ class OnDisk:
 
     def _buffer(self, group, blocks):
         bounds = [self._bounds(b) for b in blocks]
-        counts = sparse.vstack([ondisk.rows_of(group, *b) for b in bounds], format="csr", dtype=np.float32)
+        counts = sparse.vstack([store.rows_of(group, *b) for b in bounds], format="csr", dtype=np.float32)
         return counts, np.concatenate([np.arange(*b) for b in bounds])
 
 
