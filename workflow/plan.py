@@ -185,12 +185,14 @@ def load(notebook: str) -> None:
 
 
 def _imported(path):
-    """The modules that a file imports, and what it takes from them, which may be modules too."""
+    """The modules that a file imports, or names by import strings, and what it takes from them, which may be modules too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from (node.module, *(f"{node.module}.{a.name}" for a in node.names))
         elif isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
+        elif isinstance(node, ast.Constant) and _is_import(node.value):
+            yield node.value.partition(":")[0]
 
 
 def _definition(path):

@@ -1,34 +1,48 @@
-"""Modules to train: one as it is, or several stacked."""
+"""Modules to train: one as it is (`One`), or several stacked (`Stack`), by the same calls.
+
+Both take and return lists with an entry for each module that is still trained; its number there is
+its place.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
+from lib.neural.base import Stackable, Trainable
 from lib.neural.device import torch_generator
 from lib.neural.minibatches import cells_of
 
 
-class _One:
+class One:
     """One module, trained as it is."""
 
-    def __init__(self, module, options):
-        self.module, self.options, self.device = module, options, next(module.parameters()).device
+    def __init__(self, module: Trainable, options):
+        self.module, self.options = module, options
+        self.device = next(module.parameters()).device
         self.optimiser = torch.optim.AdamW(
-            module.parameters(), lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay, fused=True
+            module.parameters(),
+            lr=options.learning_rate,
+            betas=tuple(options.betas),
+            weight_decay=options.weight_decay,
+            fused=True,
         )
 
     def train(self, warmed):
+        """To be called before each epoch. warmed : share of the warm-up that is over"""
         self.module.train()
         self.module.warmed = warmed
 
     def set_rates(self, rates):
+        """The learning rate of each module, from here on."""
         self.optimiser.param_groups[0]["lr"] = rates[0]
 
     def step(self, batches, noises):
+        """One step of each module on its batch; its loss before, its gradient's norm, (n_modules,)."""
         loss = self.module.loss(batches[0], noises[0]).mean()
         self.optimiser.zero_grad()
         loss.backward()
@@ -37,42 +51,43 @@ class _One:
         return loss.detach()[None], norm[None]
 
     def losses(self, cells, seeds):
+        """The loss of each of its cells for each module, with the same noise at each call."""
         return [losses_of(self.module, cells[0], seeds[0])]
 
     def state(self, place):
+        """A copy of a module's weights."""
         return copy.deepcopy(self.module.state_dict())
 
     def load(self, place, state):
+        """Put weights back that `state` has copied."""
         self.module.load_state_dict(state)
 
     def drop(self, places):
-        pass
+        """Train some modules no longer. The others take their places."""
 
     def finish(self):
+        """Leave all modules with the weights come to, and in evaluation mode."""
         self.module.eval()
 
 
-class _Stack:
-    """Several modules, their weights stacked along a first axis, with an AdamW whose rate differs between them."""
+class Stack:
+    """Several modules, their weights stacked along a first axis; methods as of `One`."""
 
-    def __init__(self, modules, options):
-        self.modules, self.options, self.device = list(modules), options, next(modules[0].parameters()).device
+    def __init__(self, modules: list[Stackable], options):
+        self.modules, self.options = list(modules), options
+        self.device = next(modules[0].parameters()).device
         for module in self.modules:
             module.train()
         weights, buffers = torch.func.stack_module_state(self.modules)
         learned = {name for name, w in modules[0].named_parameters() if w.requires_grad}
-        self.weights = {name: w.detach().requires_grad_() for name, w in weights.items() if name in learned}
-        self.buffers = buffers | {name: w.detach() for name, w in weights.items() if name not in learned}
-        self.first, self.second = ({name: torch.zeros_like(w) for name, w in self.weights.items()} for _ in range(2))
-        self.shared, self.n_steps = copy.deepcopy(modules[0]), 0
-        self.all_losses = torch.func.vmap(self._loss_of_one)
-
-    def _loss_of_one(self, weights, buffers, x, noise):
-        return torch.func.functional_call(_Given(self.shared), ({f"module.{k}": v for k, v in (weights | buffers).items()},), (x, *noise))
-
-    def _losses(self, batches, noises):
-        each = zip(*(self.shared.noise(x, generator) for x, generator in zip(batches, noises)))
-        return self.all_losses(self.weights, self.buffers, torch.stack(batches), tuple(torch.stack(n) for n in each))
+        held_fast = {name: w.detach() for name, w in weights.items() if name not in learned}
+        self.weights = {n: w.detach().requires_grad_() for n, w in weights.items() if n in learned}
+        self.buffers = buffers | held_fast
+        self.first = {name: torch.zeros_like(w) for name, w in self.weights.items()}
+        self.second = {name: torch.zeros_like(w) for name, w in self.weights.items()}
+        self.n_steps = 0
+        self.shared = copy.deepcopy(modules[0])
+        self.all_losses = torch.func.vmap(self._losses_of_one)
 
     def train(self, warmed):
         self.shared.train()
@@ -80,35 +95,44 @@ class _Stack:
 
     def set_rates(self, rates):
         """One rate a model, on the device: a number of each step is moved there without waiting."""
-        self.rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
+        rates = torch.tensor(rates, pin_memory=self.device.type == "cuda")
+        self.rates = rates.to(self.device, non_blocking=True)
 
     def step(self, batches, noises):
         losses = self._losses(batches, noises).mean(1)
-        names, weights = zip(*self.weights.items())
-        gradients = torch.autograd.grad(losses.sum(), weights)
+        gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()))
         norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-        keep = (self.options.clip / (norm + 1e-6)).clamp(max=1)
+        self._update(gradients, (self.options.clip / (norm + 1e-6)).clamp(max=1))
+        return losses.detach(), norm
+
+    @torch.no_grad()
+    def _update(self, gradients, keep):
+        """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), with a rate a model.
+
+        keep : share of its gradient that each model's clipping leaves, (n_models,)
+        """
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay
-        with torch.no_grad():
-            for name, w, g in zip(names, weights, gradients):  # Loshchilov and Hutter (arXiv 1711.05101), algorithm 2
-                of_each = lambda value, n=w.ndim: value.view(-1, *[1] * (n - 1))
-                g = g * of_each(keep)
-                first = self.first[name].lerp_(g, 1 - b1)
-                second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
-                denominator = (second.sqrt() / math.sqrt(1 - b2**self.n_steps)).add_(1e-8)
-                w.mul_(1 - of_each(self.rates) * decay).sub_(of_each(self.rates / (1 - b1**self.n_steps)) * (first / denominator))
-        return losses.detach(), norm
+        for (name, w), g in zip(self.weights.items(), gradients):
+            keep_of_each, rate = (v.view(-1, *[1] * (w.ndim - 1)) for v in (keep, self.rates))
+            g = g * keep_of_each
+            first = self.first[name].lerp_(g, 1 - b1)
+            second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
+            denominator = (second.sqrt() / math.sqrt(1 - b2**self.n_steps)).add_(1e-8)
+            w.mul_(1 - rate * decay)
+            w.sub_(rate / (1 - b1**self.n_steps) * (first / denominator))
 
     @torch.no_grad()
     def losses(self, cells, seeds):
         self.shared.eval()
         noises = [torch_generator(seed, "validation noise", self.device) for seed in seeds]
         each = zip(*(_in_order(self.device, c) for c in cells))
-        return list(torch.cat([self._losses(batches, noises) for batches in each], dim=1).double().cpu())
+        losses = [self._losses(batches, noises) for batches in each]
+        return list(torch.cat(losses, dim=1).double().cpu())
 
     def state(self, place):
-        return {name: w[place].detach().clone() for name, w in (self.weights | self.buffers).items()}
+        stacked = self.weights | self.buffers
+        return {name: w[place].detach().clone() for name, w in stacked.items()}
 
     @torch.no_grad()
     def load(self, place, state):
@@ -125,10 +149,21 @@ class _Stack:
         kept = [i for i in range(len(self.modules)) if i not in places]
         self.modules = [self.modules[i] for i in kept]
         for stacked in (self.weights, self.buffers, self.first, self.second):
-            stacked.update({name: w[kept].requires_grad_(stacked is self.weights) for name, w in stacked.items()})
+            is_learned = stacked is self.weights
+            stacked.update({name: w[kept].requires_grad_(is_learned) for name, w in stacked.items()})
 
     def finish(self):
         self.drop(list(range(len(self.modules))))
+
+    def _losses(self, batches, noises):
+        """The losses of all models, (n_models, n_cells)."""
+        drawn = (self.shared.noise(x, generator) for x, generator in zip(batches, noises))
+        noise = tuple(torch.stack(n) for n in zip(*drawn))
+        return self.all_losses(self.weights, self.buffers, torch.stack(batches), noise)
+
+    def _losses_of_one(self, weights, buffers, x, noise):
+        named = {f"module.{name}": w for name, w in (weights | buffers).items()}
+        return torch.func.functional_call(_Given(self.shared), (named,), (x, *noise))
 
 
 class _Given(nn.Module):
@@ -143,19 +178,23 @@ class _Given(nn.Module):
 
 
 @torch.no_grad()
-def losses_of(module: nn.Module, counts: torch.Tensor, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
-    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call. counts : as in `fit`"""
+def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
+    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call.
+
+    counts : (n_cells, n_genes), as in `training.fit`
+    """
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    return torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]).double().cpu()
+    batches = _in_order(device, cells_of(counts))
+    return torch.cat([module.loss(batch, noise) for batch in batches]).double().cpu()
 
 
 def _in_order(device, cells):
-    """All cells in order, on a device, so many at a time that what is computed of them doesn't outgrow that of minibatches."""
-    return _on(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
+    """All cells in order, so many at a time that their loss takes no more memory than a minibatch's."""
+    return on_device(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
 
 
-def _on(device, batches):
+def on_device(device: torch.device, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Batches on a device; those that are there already as they are."""
     return (batch.to(device, non_blocking=True) for batch in batches)

@@ -14,7 +14,7 @@ import torch
 
 from lib import checks, model, training
 from lib.laws import ZINB, Mixture
-from lib.neural import minibatches
+from lib.neural import dependency_laplace, dependency_search, minibatches
 from lib.predict.base import Conditional
 from lib.seeds import key, stream
 
@@ -179,8 +179,8 @@ class DependencyNetworks(Network):
         def first_order_first():
             module, history = self.trained(counts, (*seed, 0), options | {"warmup": epochs // 3})
             weighed = copy.deepcopy(module)
-            weighed.weigh(counts)
-            weighed.search(counts)
+            dependency_search.weigh(weighed, counts)
+            dependency_search.search(weighed, counts)
             options_on = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
             return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | options_on))
 
@@ -193,11 +193,13 @@ class DependencyNetworks(Network):
                 waiting = beside.submit(self.trained, counts, (*seed, 2), options)
                 self.module, first, weighed, second = first_order_first()
                 other, third = waiting.result()
-        self.module.adopt(weighed, weighed.criterion(counts) < self.module.criterion(counts))
-        self.module.adopt(other, other.criterion(counts) < self.module.criterion(counts) - self.MARGIN)
+        for rival, margin in ((weighed, 0.0), (other, self.MARGIN)):
+            own, its = (dependency_search.criterion(m, counts) for m in (self.module, rival))
+            dependency_search.adopt(self.module, rival, its < own - margin)
         history = pd.concat([first, second, third], keys=["first", "weighed", "second"], names=["network"])
         self.history = history.reset_index("network").reset_index(drop=True)
-        self.module.settle(counts, training.torch_generator(self.seed, "draws of the weights", counts.device))
+        noise = training.torch_generator(self.seed, "draws of the weights", counts.device)
+        dependency_laplace.settle(self.module, counts, noise)
         return self
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ from natsort import natsorted
 from lib import checks
 from lib.seeds import key, stream
 from lib.simulate.cells import concat, fresh_cells
+from lib.store import checked_path, is_zarr, opened, rows_of
 
 # Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast in
 # pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more
@@ -85,11 +86,11 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData], *, compressed: bool = 
     Returns the number of cells. There is a whole file in the end or none, and until then one that was there before. Raises
     ValueError for chunks that don't fit each other, and OSError in one line where the disk is full.
     """
-    path = _checked(path)
+    path = checked_path(path)
     if isinstance(chunks, ad.AnnData) or not isinstance(chunks, Iterable):
         raise ValueError(f"chunks = {type(chunks).__name__}: must be a list or generator of AnnData")
     checks.writable_folder("path", path.parent)
-    if path.is_dir() and not (path.suffix == ".zarr" and _is_zarr(path)) or path.is_file() and path.suffix == ".zarr":
+    if path.is_dir() and not (path.suffix == ".zarr" and is_zarr(path)) or path.is_file() and path.suffix == ".zarr":
         raise ValueError(f"path = {str(path)!r}: is there and no {path.suffix}; must be a new path, or one to replace")
     scratch = path.with_name(f"{path.name}.part")
     try:
@@ -263,13 +264,6 @@ def _rewrite(group, name, values, options):
     write_elem(group, name, values, dataset_kwargs=options)
 
 
-def rows_of(group, start: int, stop: int) -> sparse.csr_matrix:
-    """Rows of a CSR matrix on disk. anndata's own selection makes an indptr for all the rows of the file first."""
-    indptr = group["indptr"][start : stop + 1].astype(np.int64)
-    piece = slice(int(indptr[0]), int(indptr[-1]))
-    return sparse.csr_matrix((group["data"][piece], group["indices"][piece], indptr - piece.start), shape=(stop - start, int(group.attrs["shape"][1])))
-
-
 def _column(element, start, stop):
     if element.attrs["encoding-type"] == "categorical":
         categories = read_elem(element["categories"])
@@ -277,17 +271,6 @@ def _column(element, start, stop):
     if element.attrs["encoding-type"] == "string-array":
         return np.array((element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop], dtype=object)
     return element[start:stop]
-
-
-def _checked(path):
-    path = Path(path)
-    if path.suffix not in _PIECE:
-        raise ValueError(f"path = {str(path)!r}: must end in .h5ad or .zarr")
-    return path
-
-
-def _is_zarr(path):
-    return (path / ".zgroup").is_file() or (path / "zarr.json").is_file()
 
 
 @contextmanager
@@ -313,24 +296,6 @@ def _created(scratch, path):
         raise
     with _one_line(path):
         close()
-
-
-@contextmanager
-def opened(path: str | Path):
-    """The file that `write` has written, as a group of h5py or zarr. Raises ValueError for any other."""
-    path = _checked(path)
-    try:
-        f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
-        if f["X"].attrs["encoding-type"] != "csr_matrix":
-            raise ValueError("X isn't CSR")
-    except Exception as error:  # h5py and zarr raise many kinds for a damaged file
-        reason = "no such file" if not path.exists() else (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"path = {str(path)!r}: must be cells that `write` has written ({reason})") from None
-    try:
-        yield f
-    finally:
-        if path.suffix == ".h5ad":
-            f.close()
 
 
 @contextmanager

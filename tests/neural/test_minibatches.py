@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from lib import dataset, model, training
+from lib import dataset, model, store, training
 from lib.neural import minibatches
 from lib.predict import neural
 from lib.simulate import ondisk
@@ -85,7 +85,7 @@ def test_an_epoch_may_be_left_early_and_ends_its_thread(stored):
 def test_a_few_buffers_are_all_the_memory_that_it_takes(genes, tmp_path):
     ondisk.write(tmp_path / "cells.h5ad", ondisk.simulated(genes, 40_000, seed=1))
     cells = minibatches.OnDisk(tmp_path / "cells.h5ad", block=250, blocks=16)
-    with ondisk.opened(cells.path) as f:
+    with store.opened(cells.path) as f:
         buffer = sum(a.nbytes for a in (lambda m: (m.data, m.indices, m.indptr))(cells._buffer(f["X"], range(16))[0]))
     tracemalloc.start()
     assert sum(len(b) for b in cells.minibatches(100, np.random.default_rng(1))) == 40_000

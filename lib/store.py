@@ -1,0 +1,56 @@
+"""Cells in a file: opened, and rows of it read."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.sparse as sparse
+import zarr
+
+SUFFIXES = (".h5ad", ".zarr")
+
+
+def checked_path(path: str | Path) -> Path:
+    """The path. Raises ValueError where its ending is none of `SUFFIXES`."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"path = {str(path)!r}: must end in .h5ad or .zarr")
+    return path
+
+
+def is_zarr(path: Path) -> bool:
+    """Is this folder a store of zarr?"""
+    return (path / ".zgroup").is_file() or (path / "zarr.json").is_file()
+
+
+@contextmanager
+def opened(path: str | Path):
+    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr. Raises ValueError for any other."""
+    path = checked_path(path)
+    try:
+        f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
+        if f["X"].attrs["encoding-type"] != "csr_matrix":
+            raise ValueError("X isn't CSR")
+    except Exception as error:  # h5py and zarr raise many kinds for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0] if path.exists() else "no such file"
+        what = f"must be cells that `write` has written ({reason})"
+        raise ValueError(f"path = {str(path)!r}: {what}") from None
+    try:
+        yield f
+    finally:
+        if path.suffix == ".h5ad":
+            f.close()
+
+
+def rows_of(group, start: int, stop: int) -> sparse.csr_matrix:
+    """Rows of a CSR matrix on disk.
+
+    anndata's own selection makes an indptr for all the rows of the file first.
+    """
+    indptr = group["indptr"][start : stop + 1].astype(np.int64)
+    piece = slice(int(indptr[0]), int(indptr[-1]))
+    parts = group["data"][piece], group["indices"][piece], indptr - piece.start
+    return sparse.csr_matrix(parts, shape=(stop - start, int(group.attrs["shape"][1])))
