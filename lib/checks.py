@@ -16,23 +16,23 @@ import numpy as np
 def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:
     """`value` as an int from low to high, both included. Raises ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} = {value!r}: must be a whole number{_limits(low, high)}")
+        raise ValueError(f"{name} = {shown(value)}: must be a whole number{_limits(low, high)}")
     return int(_within(name, value, low, high))
 
 
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
     """`value` as a finite float from low to high, both included. Raises ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} = {value!r}: must be a number{_limits(low, high)}")
+        raise ValueError(f"{name} = {shown(value)}: must be a number{_limits(low, high)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name} = {value!r}: must be finite")
+        raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(_within(name, value, low, high))
 
 
 def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
     """`value` as (smallest, largest), in that order. Raises ValueError."""
     if isinstance(value, str) or np.ndim(value) != 1 or len(value) != 2:
-        raise ValueError(f"{name} = {_shown(value)}: must be two numbers, the smaller one first")
+        raise ValueError(f"{name} = {shown(value)}: must be two numbers, the smaller one first")
     first, second = (number(name, v, low, high) for v in value)
     if first > second:
         raise ValueError(f"{name} = ({first:g}, {second:g}): must be two numbers, the smaller one first")
@@ -42,37 +42,37 @@ def interval(name: str, value, low: float | None = None, high: float | None = No
 def numbers(name: str, value, low: float | None = None, high: float | None = None) -> list[float]:
     """`value` as a list of at least one number. Raises ValueError."""
     if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {value!r}: must be a list of at least one number{_limits(low, high)}")
+        raise ValueError(f"{name} = {shown(value)}: must be a list of at least one number{_limits(low, high)}")
     return [number(name, v, low, high) for v in value]
 
 
 def listed(name: str, value, allowed=None) -> list:
     """`value` as a list of at least one item, each in `allowed` if that is given. Raises ValueError."""
     if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {value!r}: must be a list of at least one item")
+        raise ValueError(f"{name} = {shown(value)}: must be a list of at least one item")
     return [choice(name, v, allowed) if allowed is not None else v for v in value]
 
 
 def choice(name: str, value, allowed):
     """`value`, one of `allowed`. Raises ValueError."""
     if value not in list(allowed):
-        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{name} = {shown(value)}: must be one of {', '.join(map(str, allowed))}")
     return value
 
 
 def genes(name: str, value, known) -> list[str]:
     """`value`, a gene name or a list of them, as a list of genes in `known`. Raises ValueError."""
     if not isinstance(value, str) and not np.iterable(value):
-        raise ValueError(f"{name} = {value!r}: must be the name of a gene, or a list of names")
+        raise ValueError(f"{name} = {shown(value)}: must be the name of a gene, or a list of names")
     wanted = [value] if isinstance(value, str) else list(value)
     if not wanted:
         raise ValueError(f"{name} = []: must name at least one gene")
     missing = [g for g in wanted if g not in known]
     if missing:
-        raise ValueError(f"{name} = {missing[0]!r}: no such gene; the genes are {known[0]} ... {known[-1]}")
+        raise ValueError(f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}")
     if len(set(wanted)) < len(wanted):
-        raise ValueError(f"{name} = {wanted!r}: a gene is named twice")
-    return wanted
+        raise ValueError(f"{name} = {shown(wanted)}: a gene is named twice")
+    return [str(g) for g in wanted]
 
 
 def same_genes(name: str, value, fitted: list[str]) -> None:
@@ -122,7 +122,7 @@ def parameters(namespace: dict, **rules) -> None:
     for name, value in namespace.items() if first_time else ():
         if name.startswith("_") or name in shell or name in declared or callable(value) or isinstance(value, ModuleType):
             continue
-        raise ValueError(f"{name} = {value!r}: no such parameter; there are {', '.join(declared)}")
+        raise ValueError(f"{name} = {shown(value)}: no such parameter; there are {', '.join(declared)}")
     for name, kind in declared.items():
         value = namespace[name]
         if name in rules:
@@ -132,18 +132,21 @@ def parameters(namespace: dict, **rules) -> None:
         elif kind is int:
             integer(name, value)
         elif kind in (bool, str) and not isinstance(value, kind):
-            raise ValueError(f"{name} = {value!r}: must be of type {kind.__name__}")
+            raise ValueError(f"{name} = {shown(value)}: must be of type {kind.__name__}")
     namespace["_parameters_were_checked"] = True
 
 
-def _shown(value):
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return repr(value)
+def shown(value) -> str:
+    """A value as a message shows it: 'gene_1' or 1.5, never np.str_('gene_1') or np.float64(1.5)."""
+    plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(plain, (list, tuple)):
+        plain = type(plain)(v.item() if isinstance(v, np.generic) else v for v in plain)
+    return repr(plain)
 
 
 def _within(name, value, low, high):
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name} = {_shown(value)}: must be {_limits(low, high).strip(' ,')}")
+        raise ValueError(f"{name} = {shown(value)}: must be {_limits(low, high).strip(' ,')}")
     return value
 
 

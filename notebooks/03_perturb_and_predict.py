@@ -94,7 +94,7 @@ for replicate in range(replicates):
         doses = perturb.produce_perturbed_observations_1gene(
             reference, parent, gene, doses=values, cells=cells, seed=(seed, replicate)
         )
-        dose = doses.obs[f"dose_{parent}"].to_numpy()
+        dose = perturb.dose_of(doses, parent)
         true = dataset.law(doses, gene)[:, 0]
         predictions = {name: model.predict(doses, gene) for name, model in models.items()}
         for split, rows in (("do_inside", dose <= end_inside), ("do_beyond", dose > end_inside)):

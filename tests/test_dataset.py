@@ -42,19 +42,20 @@ def test_base_genes_have_the_asked_zero_rate_and_ranges():
     assert adata.shape == (5000, 30) and scipy.sparse.isspmatrix_csr(adata.X)
     zeros = (counts_of(adata) == 0).mean(axis=0)
     assert (np.abs(zeros - 0.7) < 4 * np.sqrt(0.7 * 0.3 / 5000)).all()
-    assert adata.var["mu_A"].between(2, 5).all() and adata.var["theta_A"].between(1, 2).all()
+    mu, theta = adata.varm["mu"], adata.varm["theta"]
+    assert mu.shape == theta.shape == (30, 1) and mu.min() >= 2 and mu.max() <= 5 and theta.min() >= 1 and theta.max() <= 2
 
 
 def test_counts_of_base_genes_follow_their_law():
     adata = dataset.base_genes(3000, 10, seed=4)
     law = dataset.law(adata)
-    np.testing.assert_array_equal(law.mu, np.tile(adata.var["mu_A"], (3000, 1)))
+    np.testing.assert_array_equal(law.mu, np.tile(adata.varm["mu"][:, 0], (3000, 1)))
     assert pit_p_value(counts_of(adata), law.mu, law.theta, law.pi) > 1e-3
 
 
 def test_theta_is_inverse_dispersion_in_the_simulated_variance():
     adata = dataset.base_genes(20_000, 5, None, (20, 30), (0.1, 0.2), seed=0)
-    mu, theta, counts = adata.var["mu_A"], adata.var["theta_A"], counts_of(adata)
+    mu, theta, counts = adata.varm["mu"][:, 0], adata.varm["theta"][:, 0], counts_of(adata)
     np.testing.assert_allclose(counts.mean(axis=0), mu, rtol=0.02)
     np.testing.assert_allclose(counts.var(axis=0), mu + mu**2 / theta, rtol=0.06)
 
@@ -71,7 +72,7 @@ def test_zero_rate_out_of_reach_is_never_clipped_in_silence():
     one_line(error, "target_zero_prob = 0.1", "4 of 4", "0.500")
     with pytest.warns(UserWarning, match="4 of 4"):
         clipped = dataset.base_genes(10, 4, **options, unreachable="clip")
-    assert (clipped.var["pi_A"] == 0).all()
+    assert (clipped.varm["pi"] == 0).all()
 
 
 def test_zero_rate_of_a_mechanistic_gene_is_never_clipped_in_silence():
@@ -84,12 +85,13 @@ def test_zero_rate_of_a_mechanistic_gene_is_never_clipped_in_silence():
 
 def test_cell_types_share_all_genes_but_their_markers():
     adata = dataset.base_genes(2000, 20, n_cell_types=3, marker_fraction=0.25, seed=2)
-    mu = adata.var[["mu_A", "mu_B", "mu_C"]].to_numpy()
+    mu = adata.varm["mu"]
+    assert list(adata.uns["cell_types"]) == list("ABC")
     n_different = (mu != mu[:, :1]).any(axis=1).sum()
     assert n_different == 5 and len(np.unique(mu)) == 15 + 3 * 5
-    for name in "ABC":
+    for column, name in enumerate("ABC"):
         one = adata[adata.obs["cell_type"] == name]
-        parameters = (adata.var[f"{p}_{name}"].to_numpy() for p in ("mu", "theta", "pi"))
+        parameters = (adata.varm[p][:, column] for p in ("mu", "theta", "pi"))
         assert one.n_obs == 2000
         assert pit_p_value(counts_of(one), *parameters) > 1e-3
 
@@ -99,7 +101,7 @@ def test_same_seed_same_bytes_and_different_seed_different():
         return dataset.get_mech_dataset(dataset.base_genes(200, 5, seed=seed), seed=seed)
 
     assert bytes_of(made(3)) == bytes_of(made(3)) != bytes_of(made(4))
-    assert not np.isin(made(3).var["mu_A"].dropna(), made(4).var["mu_A"]).any()
+    assert not np.isin(made(3).varm["mu"][:5], made(4).varm["mu"][:5]).any()
 
 
 @pytest.mark.parametrize(
@@ -145,8 +147,8 @@ def test_means_and_weights_of_one_seed_share_no_random_numbers():
     mu, theta, weights = [], [], []
     for seed in range(40):
         adata = dataset.get_mech_dataset(dataset.base_genes(20, 15, None, seed=seed), target_zero_prob=None, seed=seed)
-        mu.append((adata.var["mu_A"].to_numpy()[:-1] - 1) / 9)
-        theta.append((1 / adata.var["theta_A"].to_numpy()[:-1] - 0.5) / 1.5)
+        mu.append((adata.varm["mu"][:-1, 0] - 1) / 9)
+        theta.append((1 / adata.varm["theta"][:-1, 0] - 0.5) / 1.5)
         weights.append((dataset.weights(adata, "mech_linear").to_numpy() + 2) / 4)
     # drawn from generators seeded alike, they would be the same uniform numbers, in place or shifted
     uniform = np.array([mu, theta, weights]).reshape(3, -1)
@@ -243,8 +245,8 @@ def assert_cascade_follows_its_own_counts(adata):
     mu_grandchild = np.maximum(0.1, 1.5 * x["child"] + 0.5 * x["gene_1"])
     law = dataset.law(adata, ["child", "a_grandchild"])
     np.testing.assert_allclose(law.mu, np.stack([mu_child, mu_grandchild], axis=1))
-    assert pit_p_value(x["child"], mu_child, 20.0, adata.var.loc["child", "pi_A"]) > 1e-3
-    assert pit_p_value(x["a_grandchild"], mu_grandchild, 30.0, adata.var.loc["a_grandchild", "pi_A"]) > 1e-3
+    assert pit_p_value(x["child"], mu_child, 20.0, adata[:, "child"].varm["pi"][0, 0]) > 1e-3
+    assert pit_p_value(x["a_grandchild"], mu_grandchild, 30.0, adata[:, "a_grandchild"].varm["pi"][0, 0]) > 1e-3
 
 
 def test_mechanistic_gene_may_be_the_parent_of_another(cascade):
@@ -271,6 +273,8 @@ def test_descendants_are_found_at_any_depth(cascade):
 def test_fresh_cells_are_new_cells_of_the_same_genes(cells):
     fresh = dataset.fresh_cells(cells, 4000, seed=2)
     pd.testing.assert_frame_equal(fresh.var, cells.var)
+    for parameter in ("mu", "theta", "pi"):
+        np.testing.assert_array_equal(fresh.varm[parameter], cells.varm[parameter])
     old, new, law = counts_of(cells), counts_of(fresh), dataset.law(fresh)
     between = np.corrcoef(old.T, new.T)[:7, 7:]
     assert np.abs(between).max() < 5 / np.sqrt(4000)
@@ -387,8 +391,8 @@ def test_genes_are_fitted_to_an_h5ad_of_ones_own(tmp_path):
     counts = own_h5ad(tmp_path / "own.h5ad")
     adata = dataset.base_genes_from_counts(tmp_path / "own.h5ad", seed=3)
     assert adata.shape == (3000, 3) and list(adata.var_names) == ["a", "b", "c"]
-    np.testing.assert_allclose(adata.var["mu_A"] * (1 - adata.var["pi_A"]), counts.mean(axis=0), rtol=0.02)
-    np.testing.assert_allclose(adata.var["theta_A"], 2, rtol=0.25)
+    np.testing.assert_allclose((adata.varm["mu"] * (1 - adata.varm["pi"]))[:, 0], counts.mean(axis=0), rtol=0.02)
+    np.testing.assert_allclose(adata.varm["theta"], 2, rtol=0.25)
     assert pit_p_value(counts_of(adata), [1.0, 5, 20], 2.0, 0.0) > 1e-3
 
 
@@ -397,7 +401,8 @@ def test_cell_types_of_real_counts_are_fitted_apart(tmp_path):
     adata = dataset.base_genes_from_counts(str(tmp_path / "own.h5ad"), cell_type_key="kind")
     assert adata.obs["cell_type"].value_counts().to_dict() == {"x": 2000, "y": 1000}
     for name, chosen in (("x", np.arange(3000) % 3 > 0), ("y", np.arange(3000) % 3 == 0)):
-        mean = adata.var[f"mu_{name}"] * (1 - adata.var[f"pi_{name}"])
+        column = list(adata.uns["cell_types"]).index(name)
+        mean = adata.varm["mu"][:, column] * (1 - adata.varm["pi"][:, column])
         np.testing.assert_allclose(mean, counts[chosen].mean(axis=0), rtol=0.03)
 
 

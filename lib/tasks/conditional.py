@@ -68,7 +68,7 @@ def questions(
             parent = dataset.parents(train)[gene][0]
         values, end = perturb.doses_to_beyond(train, parent, n_doses, percentile=99.9)
         doses = perturb.dose_series(reference, {parent: values}, cells=cells, seed=seed)
-        dose = doses.obs[f"dose_{parent}"].to_numpy()
+        dose = perturb.dose_of(doses, parent)
         for split, rows in (("do_inside", dose <= end), ("do_beyond", dose > end)):
             some = doses[rows].copy()
             asked.append(Question(kind, gene, split, some, dataset.law(some, gene)[:, 0], dose[rows]))
@@ -90,7 +90,7 @@ def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int |
 
     Returns None where this leaves fewer than two genes.
     """
-    held_out = {g.removeprefix("dose_") for q in asked if q.dose is not None for g in q.cells.obs if g.startswith("dose_")}
+    held_out = {g for q in asked if q.dose is not None for g in q.cells.obs["perturbed"].unique()}
     genes = [g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out]
     if len(genes) < 2:
         return None

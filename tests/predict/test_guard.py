@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import dataset
+from lib import dataset, perturb
 from lib.laws import ZINB, Empirical, maximum_likelihood
 from lib.predict import guard, neural, references, registry, regressions
 from lib.predict import screen as arms_models
@@ -123,21 +123,21 @@ def test_pairs_are_of_two_parents_inside(asked, train):
     assert genes == [weights.idxmax(), weights.idxmin()] and set(cells.obs["perturbed"]) == {"+".join(genes)}
     assert cells.obs["reference"].nunique() == 2 and one(asked, "pairs").dose is None
     for gene in genes:
-        np.testing.assert_array_equal(counts_of(cells, gene), cells.obs[f"dose_{gene}"])
-        assert 3 <= cells.obs[f"dose_{gene}"].nunique() <= 5
-        assert cells.obs[f"dose_{gene}"].max() <= np.percentile(counts_of(train, gene), 99)
-    assert cells.n_obs == 2 * np.prod([cells.obs[f"dose_{g}"].nunique() for g in genes])
+        np.testing.assert_array_equal(counts_of(cells, gene), perturb.dose_of(cells, gene))
+        assert 3 <= len(np.unique(perturb.dose_of(cells, gene))) <= 5
+        assert perturb.dose_of(cells, gene).max() <= np.percentile(counts_of(train, gene), 99)
+    assert cells.n_obs == 2 * np.prod([len(np.unique(perturb.dose_of(cells, g))) for g in genes])
 
 
 def test_genes_off_target_are_no_descendants_of_what_was_set_and_keep_law_and_counts(asked, train, reference):
     for question in (q for q in asked if q.split == "off_target"):
         parent = question.cells.obs["perturbed"].iloc[0]
         assert question.gene != parent and question.gene not in dataset.descendants(train, [parent])
-        assert question.cells.obs[f"dose_{parent}"].nunique() > 1
+        assert len(np.unique(perturb.dose_of(question.cells, parent))) > 1
         rows = reference.obs_names.get_indexer(question.cells.obs["reference"].astype(str))
         np.testing.assert_array_equal(counts_of(question.cells, question.gene), counts_of(reference, question.gene)[rows])
-        law = train.var.loc[question.gene]
-        np.testing.assert_array_equal(np.unique(question.true.mu), [law["mu_A"]])
+        place = train.var_names.get_loc(question.gene)
+        np.testing.assert_array_equal(np.unique(question.true.mu), train.varm["mu"][place])
 
 
 def test_questions_repeat_and_leave_the_cells_they_are_made_from_alone(asked, train, test, reference):
@@ -169,8 +169,8 @@ def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
         train = dataset.with_counts(train, {gene: counts})
     cells = dataset.fresh_cells(train, 4, seed=1)
     asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=0, seed=2)
-    obs = next(q for q in asked if q.split == "pairs").cells.obs
-    assert (obs["dose_gene_0"].max(), obs["dose_gene_1"].max()) == (20, 10)
+    pairs = next(q for q in asked if q.split == "pairs").cells
+    assert [perturb.dose_of(pairs, gene).max() for gene in ("gene_0", "gene_1")] == [20, 10]
 
 
 def test_a_gene_with_one_parent_has_no_pairs():
@@ -497,7 +497,7 @@ def test_squared_error_of_mu_of_base_genes_is_that_by_hand(fitted, train, test, 
     result = board.marginal_laws(wanted, test, base)
     assert list(result["model"]) == ["oracle", "marginal", "ridge"] and set(result["metric"]) == {"mse_mu"}
     assert set(result["split"]) == {"base_genes"} and set(result["gene"]) == {""}
-    true = train.var.loc[base, "mu_A"].to_numpy()
+    true = train[:, base].varm["mu"][:, 0]
     constant = np.mean([(maximum_likelihood.fit(train[:, g].X)[0].mu - m) ** 2 for g, m in zip(base, true)])
     varying = np.mean([np.mean((fitted["ridge"].predict(test, g).mu - m) ** 2) for g, m in zip(base, true)])
     np.testing.assert_allclose(result["value"], [0, constant, varying], rtol=1e-9)
