@@ -69,7 +69,7 @@ def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
 def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData:
     """A copy with other counts, one a cell, for some genes."""
     places = {adata.var_names.get_loc(gene): counts for gene, counts in columns.items()}
-    return with_matrix(adata, with_columns(adata.X, places, np.float32))
+    return with_matrix(adata, with_columns(in_memory(adata.X), places, np.float32))
 
 
 def pbmc_counts() -> ad.AnnData:
@@ -197,8 +197,10 @@ def _multiplied(matrix):
     """Whether all counts of a cell have a common divisor, as after a normalisation that happened to double them."""
     rows = sparse.csr_matrix(matrix)
     sizes = np.diff(rows.indptr)
+    if sizes.max(initial=0) < _ENOUGH:
+        return None
     filled = np.flatnonzero(sizes)
-    smallest = np.minimum.reduceat(rows.data, rows.indptr[filled]) if len(filled) else filled
+    smallest = np.minimum.reduceat(rows.data, rows.indptr[filled])
     for cell in filled[(smallest != 1) & (sizes[filled] >= _ENOUGH)]:
         counts = rows.data[rows.indptr[cell] : rows.indptr[cell + 1]].astype(np.int64)
         divisor = np.gcd.reduce(counts)

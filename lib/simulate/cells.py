@@ -135,8 +135,7 @@ def get_mech_dataset(
     isn't there, a mechanism that refers to itself, or one that returns NaN or less than 0.
     """
     adata = with_true_counts(adata)
-    if gene is None:
-        gene = "mech_" + mechanism.replace(":", "_").replace(".", "_")
+    gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
     parents = _checked_parents(adata, gene, parents)
     checks.number("theta", theta, low=1e-4)
     if target_zero_prob is not None:

@@ -47,7 +47,8 @@ def weights(adata: ad.AnnData, gene: str) -> pd.Series:
 
 def entries_of(adata: ad.AnnData) -> dict[str, dict]:
     """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
-    return {str(entry["gene"]): entry for entry in in_order(adata.uns.get("mechanisms", {}))}
+    entries = in_order(adata.uns.get("mechanisms", {}))
+    return {str(entry["gene"]): entry for entry in entries if {"gene", "parents", "mu"} <= entry.keys()}
 
 
 def in_order(entries: dict[str, dict]) -> list[dict]:
@@ -100,11 +101,12 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
 def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded`, of cells that have laws. Raises ValueError for others."""
     adata = upgraded(adata)
-    lacking = [f"varm[{p!r}]" for p in PARAMETERS if p not in adata.varm]
+    varm = adata.varm  # which AnnData makes anew at each call
+    lacking = [f"varm[{p!r}]" for p in PARAMETERS if p not in varm]
     lacking += ["uns['cell_types']"] * ("cell_types" not in adata.uns) + ["var['mechanistic']"] * ("mechanistic" not in adata.var)
     if lacking:
         raise ValueError(f"adata: has no laws ({lacking[0]} is missing); simulated cells have, joined by lib.dataset.concat, not by anndata's")
-    if len(adata.uns["cell_types"]) != adata.varm["mu"].shape[1]:
+    if len(adata.uns["cell_types"]) != varm["mu"].shape[1]:
         raise ValueError("adata: uns['cell_types'] doesn't fit varm['mu']; join populations with lib.dataset.concat")
     return adata
 

@@ -11,7 +11,7 @@ from lib import checks
 from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
 from lib.simulate import mechanisms
-from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, labels, with_laws
+from lib.simulate.layout import PARAMETERS, entries_of, in_order, labels, with_laws
 
 _DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}  # anndata's own concat may drop some
 
@@ -94,14 +94,14 @@ def _is_mechanistic(adata, genes):
 
 def _parameters(adata, genes, types):
     """mu, theta and pi of genes in cells of these types, (n_cells, n_genes) each; NaN where a mechanism is to give them."""
-    known, places = cell_types(adata), adata.var_names.get_indexer(genes)
+    known, varm, places = [str(t) for t in adata.uns["cell_types"]], adata.varm, adata.var_names.get_indexer(genes)
     arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
     for name in pd.unique(types):
         if name not in known:
             raise ValueError(f"cell_type = {str(name)!r}: adata.uns['cell_types'] hasn't got it; join populations with lib.dataset.concat")
         rows = types == name
         for array, parameter in zip(arrays, PARAMETERS):
-            array[rows] = adata.varm[parameter][places, known.index(name)]
+            array[rows] = varm[parameter][places, known.index(name)]
     return arrays
 
 
