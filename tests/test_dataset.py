@@ -170,45 +170,6 @@ def test_law_is_that_of_the_present_counts_not_of_stored_ones(cells):
     np.testing.assert_allclose(dataset.law(changed, "mech_linear").mu[:, 0], mu)
 
 
-@pytest.mark.parametrize("kind", ["rows", "columns", "dense", "unsorted", "twice", "view"])
-def test_other_counts_of_some_genes_are_put_into_sorted_rows(kind):
-    counts = np.random.default_rng(0).poisson(0.5, (400, 900)).astype(np.float32)  # more than one block of rows
-    counts[7], counts[:, 3] = 0, 0
-    rows = scipy.sparse.csr_matrix(counts)
-    if kind == "unsorted":
-        rows = scipy.sparse.csr_matrix(counts[:, ::-1])[:, ::-1]  # each row from its last column to its first
-        assert not rows.has_sorted_indices
-    elif kind == "twice":
-        halves = np.repeat(rows.data / 2, 2)
-        rows = scipy.sparse.csr_matrix((halves, np.repeat(rows.indices, 2), 2 * rows.indptr), shape=counts.shape)
-    matrix = {"columns": scipy.sparse.csc_matrix(counts), "dense": counts}.get(kind, rows)
-    adata = ad.AnnData(matrix, layers={"raw": rows.copy()}, uns={"of": {"mine": [1]}})
-    adata = adata[:] if kind == "view" else adata
-    rng = np.random.default_rng(1)
-    new = {str(i): rng.poisson(1.0, 400) for i in (899, 0, 3, 450, 451)}
-    new["450"] = np.zeros(400)
-    changed = dataset.with_counts(adata, new)
-    expected = counts.copy()
-    for name, values in new.items():
-        expected[:, int(name)] = values
-    np.testing.assert_array_equal(changed.X.toarray(), expected)
-    np.testing.assert_array_equal(counts_of(adata), counts)
-    by_scipy = scipy.sparse.csr_matrix(expected)
-    for part in ("data", "indices", "indptr"):
-        mine, theirs = getattr(changed.X, part), getattr(by_scipy, part)
-        np.testing.assert_array_equal(mine, theirs)
-        assert mine.dtype == theirs.dtype
-    changed.layers["raw"].data[:] = 0
-    changed.uns["of"]["mine"].append(2)
-    assert adata.layers["raw"].sum() == counts.sum() and adata.uns["of"]["mine"] == [1]
-
-
-def test_counts_of_no_gene_and_of_every_gene_can_be_put_in(cells):
-    np.testing.assert_array_equal(counts_of(dataset.with_counts(cells, {})), counts_of(cells))
-    every = {gene: np.arange(4000) % (i + 1) for i, gene in enumerate(cells.var_names)}
-    np.testing.assert_array_equal(counts_of(dataset.with_counts(cells, every)), np.transpose(list(every.values())))
-
-
 @pytest.mark.parametrize("mechanism", ["linear", "polynomial", "interaction", "hill", "threshold"])
 def test_mechanistic_gene_reaches_its_zero_rate_and_follows_its_law(mechanism):
     adata = dataset.get_mech_dataset(dataset.base_genes(4000, 8, 0.5, seed=6), mechanism, target_zero_prob=0.6, seed=6)
@@ -357,16 +318,6 @@ def test_concat_of_one_mechanism_with_two_meanings_never_changes_the_law_in_sile
     assert_same_law(law[20:], dataset.law(arms[1]))
 
 
-def test_pbmc_counts_are_whole_counts_with_the_totals_of_the_cells():
-    import scanpy as sc
-
-    pbmc, raw = dataset.pbmc_counts(), sc.datasets.pbmc68k_reduced()
-    assert pbmc.shape == (700, 765)
-    exact = np.expm1(raw.raw.X.toarray()) * raw.obs["n_counts"].to_numpy()[:, None] / 1e4
-    assert np.abs(counts_of(pbmc) - exact).max() < 0.5
-    np.testing.assert_allclose(counts_of(pbmc)[exact > 0], exact[exact > 0], rtol=2e-3)
-
-
 def test_cells_simulated_from_real_counts_match_them_gene_by_gene():
     real, simulated = counts_of(dataset.pbmc_counts()), counts_of(dataset.base_genes_from_counts(n_cells=1400, seed=1))
     assert simulated.shape == (1400, 765)
@@ -404,46 +355,6 @@ def test_cell_types_of_real_counts_are_fitted_apart(tmp_path):
         column = list(adata.uns["cell_types"]).index(name)
         mean = adata.varm["mu"][:, column] * (1 - adata.varm["pi"][:, column])
         np.testing.assert_allclose(mean, counts[chosen].mean(axis=0), rtol=0.03)
-
-
-@pytest.mark.parametrize(
-    ("options", "parts"),
-    [
-        ({"changed": -3}, ("negative", "-3", "whole numbers of at least 0")),
-        ({"changed": 0.5}, ("fractional", "0.5", "whole numbers of at least 0")),
-        ({"changed": np.nan}, ("NaN", "whole numbers of at least 0")),
-        ({"changed": np.inf}, ("infinite", "whole numbers of at least 0")),
-        ({"names": ("a", "b", "a")}, ("'a' is there twice", "unique")),
-        ({"n_cells": 0}, ("0 cells x 3 genes", "at least one")),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Variable names are not unique")
-def test_h5ad_that_holds_no_counts_is_refused_in_one_line(tmp_path, options, parts):
-    if options.get("n_cells") == 0:
-        ad.AnnData(scipy.sparse.csr_matrix((0, 3), dtype=np.float32)).write_h5ad(tmp_path / "own.h5ad")
-    else:
-        own_h5ad(tmp_path / "own.h5ad", **options)
-    with pytest.raises(ValueError) as error:
-        dataset.base_genes_from_counts(tmp_path / "own.h5ad")
-    one_line(error, "counts", str(tmp_path / "own.h5ad"), *parts)
-
-
-@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.95])
-def test_truncated_h5ad_is_refused_in_one_line(tmp_path, keep):
-    path = tmp_path / "own.h5ad"
-    own_h5ad(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-    with pytest.raises(ValueError) as error:
-        dataset.base_genes_from_counts(path)
-    one_line(error, f"counts = {str(path)!r}", "not a readable .h5ad")
-
-
-@pytest.mark.parametrize("path", ["missing.h5ad", "."])
-def test_missing_h5ad_is_refused_in_one_line(tmp_path, path):
-    with pytest.raises(ValueError) as error:
-        dataset.base_genes_from_counts(tmp_path / path)
-    one_line(error, f"counts = {str(tmp_path / path)!r}", "no such file")
 
 
 @pytest.mark.parametrize(
