@@ -1,8 +1,9 @@
-"""Counts in an AnnData: read, checked, dense, replaced."""
+"""Counts in an AnnData: read, found, checked, dense, replaced."""
 
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -12,6 +13,8 @@ import scipy.sparse as sparse
 
 CONTROL = "control"  # obs["drug"] of an untreated cell
 BLOCK = 100_000  # counts moved at a time: what fits a cache
+_ENOUGH = 40  # nonzero counts of a cell, of which an NB has fewer than half even: all are in one of 2**40 cells
+_WHOLE = "raw counts, whole numbers of at least 0"
 
 
 def dense(matrix) -> np.ndarray:
@@ -66,7 +69,7 @@ def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
 def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData:
     """A copy with other counts, one a cell, for some genes."""
     places = {adata.var_names.get_loc(gene): counts for gene, counts in columns.items()}
-    return with_matrix(adata, with_columns(adata.X, places, np.float32))
+    return with_matrix(adata, with_columns(in_memory(adata.X), places, np.float32))
 
 
 def pbmc_counts() -> ad.AnnData:
@@ -85,30 +88,125 @@ def pbmc_counts() -> ad.AnnData:
     return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=pbmc.obs[["bulk_labels"]].copy(), var=pd.DataFrame(index=pbmc.raw.var_names))
 
 
-def read_counts(path: str | Path) -> ad.AnnData:
-    """An .h5ad of raw counts, checked. Raises ValueError in one line for what can't be used."""
-    if not Path(path).is_file():
-        raise ValueError(f"counts = {str(path)!r}: no such file")
+def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
+    """Raw counts from a file, checked. Raises ValueError in one line for what can't be used.
+
+    path : .h5ad, .zarr, or the .h5 of 10x, in which repeated names of genes are made unique
+    layer : the layer that holds the counts, or "raw"; by default X. They are X of what is returned
+    """
+    path, name = Path(path), f"counts = {str(path)!r}"
+    if not path.is_file() and not (path.suffix == ".zarr" and path.is_dir()):
+        raise ValueError(f"{name}: no such file")
+    kind = path.suffix if path.suffix in (".zarr", ".h5") else ".h5ad"
     try:
-        adata = ad.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise many kinds for a damaged file
+        adata = {".zarr": ad.read_zarr, ".h5": _read_10x, ".h5ad": ad.read_h5ad}[kind](path)
+    except Exception as error:  # h5py, zarr and anndata raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"counts = {str(path)!r}: not a readable .h5ad ({reason})") from None
-    check_counts(adata, f"counts = {str(path)!r}")
+        raise ValueError(f"{name}: not a readable {kind} ({reason})") from None
+    counts = check_counts(adata, name, layer)
+    if layer is not None:
+        adata = ad.AnnData(counts, obs=adata.obs, var=adata.var)
     return adata
 
 
-def check_counts(adata: ad.AnnData, name: str = "counts") -> None:
-    """Raise ValueError unless `adata.X` holds counts of at least one cell, with unique gene names."""
-    if adata.X is None or 0 in adata.shape:
+def _read_10x(path):
+    import scanpy as sc
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Variable names are not unique")
+        adata = sc.read_10x_h5(path)
+    adata.var_names_make_unique()
+    return adata
+
+
+def check_counts(adata: ad.AnnData, name: str = "counts", layer: str | None = None):
+    """The counts in X, or in a layer ("raw": `adata.raw`), CSR or dense and in memory.
+
+    Raises ValueError unless they are whole, of at least one cell, with unique gene names.
+    """
+    if 0 in adata.shape:
         raise ValueError(f"{name}: {adata.n_obs} cells x {adata.n_vars} genes; must have at least one of each")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(f"{name}: gene {twice!r} is there twice; gene names must be unique")
-    values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X).ravel()
-    for wrong, what in ((~np.isfinite(values), "NaN or infinite"), (values < 0, "negative"), (values != np.floor(values), "fractional")):
-        if wrong.any():
-            raise ValueError(f"{name}: has {what} values, the first {values[wrong][0]:g}; must be raw counts, whole numbers of at least 0")
+    return _first_whole(adata, (layer,), name, False, "pass its name as layer=...")
+
+
+def counts_of(adata: ad.AnnData, layer: str | None = None, *, simulated: bool = False):
+    """The whole counts of cells, (n_cells, n_genes) CSR or dense and in memory.
+
+    layer : where they are, "raw" for `adata.raw`; by default in X, or else in `layers["counts"]`
+    simulated : that no cell's counts were multiplied is checked too, by their having no common
+        divisor; of real ones, reads of both ends have
+
+    Raises ValueError that says what X holds, and where counts are.
+    """
+    places = (None, "counts") if layer is None else (layer,)
+    return _first_whole(adata, places, "adata", simulated, 'keep them in layers["counts"]')
+
+
+def _first_whole(adata, places, name, simulated, advice):
+    held = {}
+    for place in places:
+        matrix = _matrix(adata, place)
+        held[place] = _flaw(matrix, simulated)
+        if held[place] is None:
+            return matrix
+    what = "X" if places[0] is None else f"layer {places[0]!r}"
+    scale = " (uns['log1p']: its logarithm was taken)" if what == "X" and "log1p" in adata.uns else ""
+    others = [p for p in (None, *adata.layers, "raw") if p not in (*places, "do") and _flaw(_matrix(adata, p), simulated) is None]
+    found = f"; {'X' if others[0] is None else f'layer {others[0]!r}'} holds whole counts" if others else ""
+    raise ValueError(f"{name}: {what} {held[places[0]]}{scale}; must be {_WHOLE}{found}; {advice}")
+
+
+def _matrix(adata, place):
+    """X, a layer, or raw where `place` says so, in memory; None where there is none."""
+    if place is None:
+        return in_memory(adata.X)
+    if place == "raw" and adata.raw is not None:
+        here = adata.var_names.isin(adata.raw.var_names).all()
+        return in_memory(adata.raw[:, adata.var_names].X) if here else None
+    return in_memory(adata.layers[place]) if place in adata.layers else None
+
+
+def in_memory(matrix):
+    """A matrix of an AnnData as CSR or NumPy array, itself if it is one: read if it lies on disk."""
+    if matrix is None or isinstance(matrix, (np.ndarray, sparse.csr_matrix)):
+        return matrix
+    if hasattr(matrix, "to_memory"):
+        matrix = matrix.to_memory()
+    return sparse.csr_matrix(matrix) if sparse.issparse(matrix) else np.asarray(matrix[:])
+
+
+def _flaw(matrix, simulated=False) -> str | None:
+    """What makes a matrix no whole counts, if anything does."""
+    if matrix is None:
+        return "is missing"
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
+    for first in range(0, values.size, BLOCK):
+        block = values[first : first + BLOCK]
+        if block.min() >= 0 and block.max() < np.inf and (block == np.floor(block)).all():
+            continue
+        for wrong, what in ((~np.isfinite(block), "NaN or infinite"), (block < 0, "negative"), (block != np.floor(block), "fractional")):
+            if wrong.any():
+                return f"holds {what} values, the first {block[wrong][0]:g}"
+    return _multiplied(matrix) if simulated else None
+
+
+def _multiplied(matrix):
+    """Whether all counts of a cell have a common divisor, as after a normalisation that happened to double them."""
+    rows = sparse.csr_matrix(matrix)
+    sizes = np.diff(rows.indptr)
+    if sizes.max(initial=0) < _ENOUGH:
+        return None
+    filled = np.flatnonzero(sizes)
+    smallest = np.minimum.reduceat(rows.data, rows.indptr[filled])
+    for cell in filled[(smallest != 1) & (sizes[filled] >= _ENOUGH)]:
+        counts = rows.data[rows.indptr[cell] : rows.indptr[cell + 1]].astype(np.int64)
+        divisor = np.gcd.reduce(counts)
+        if divisor > 1 and np.count_nonzero(counts) >= _ENOUGH:
+            return f"holds nothing but multiples of {divisor} in cell {cell}"
+    return None
 
 
 def with_empty_column(matrix):

@@ -1,7 +1,8 @@
 """Interventions: set a gene, combine genes, give a drug.
 
 Each returns new cells in which the intervention's descendants are drawn afresh from their new
-laws, parents first, and of which `dataset.law` gives the exact new truth.
+laws, parents first, and of which `dataset.law` gives the exact new truth. Cells whose X isn't whole
+counts give those of `layers["counts"]`, and what is returned has raw counts in X alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib import checks, dataset
+from lib import checks
+from lib.counts import CONTROL, counts_of, dense, with_columns, with_counts, with_matrix
 from lib.laws import ZINB
 from lib.seeds import stream
+from lib.simulate import layout
+from lib.simulate.layout import descendants, with_true_counts
+from lib.simulate.truth import law_given
 
 _BLOCK = 500_000  # counts drawn at a time, to bound memory
 
@@ -37,7 +42,7 @@ def do(
     Returns a copy. Genes that aren't descendants keep their counts. Raises ValueError for an
     unknown gene, no gene at all, or a value that is no count.
     """
-    genes = checks.genes("interventions", list(interventions), list(adata.var_names))
+    genes, adata = checks.genes("interventions", list(interventions), list(adata.var_names)), with_true_counts(adata)
     values = {}
     for gene in genes:
         value = np.asarray(interventions[gene], dtype=float)
@@ -48,11 +53,11 @@ def do(
             raise ValueError(f"interventions[{gene!r}] = {value[wrong].flat[0]:g}: must be a whole number of at least 0")
         values[gene] = np.broadcast_to(value, adata.n_obs)
     if exogenous is not None:
-        _check_noise(adata, exogenous, dataset.descendants(adata, genes))
-    after = dataset.with_counts(adata, values)
+        _check_noise(adata, exogenous, descendants(adata, genes))
+    after = with_counts(adata, values)
     flags = {after.var_names.get_loc(g): 1 for g in genes}
-    after.layers["do"] = dataset.with_columns(after.layers["do"], flags, after.layers["do"].dtype)
-    return _redraw(after, dataset.descendants(adata, genes), exogenous, seed)
+    after.layers["do"] = with_columns(after.layers["do"], flags, after.layers["do"].dtype)
+    return _redraw(after, descendants(adata, genes), exogenous, seed)
 
 
 def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np.ndarray:
@@ -65,7 +70,8 @@ def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np
     Returns (n_cells, n_genes). `do(adata, {gene: count}, exogenous=exogenous_noise(adata))` is
     what those very cells would have been.
     """
-    truth, counts = dataset.law(adata), dataset.dense(adata.X)
+    adata = with_true_counts(adata)
+    truth, counts = law_given(adata, list(adata.var_names), adata.X), dense(adata.X)
     low, high = truth.cdf(counts - 1), truth.cdf(counts)
     noise = low + (high - low) * stream(seed, "exogenous noise").random(counts.shape)
     return np.minimum(noise, np.nextafter(high, 0))
@@ -89,7 +95,7 @@ def produce_perturbed_observations_1gene(
     cells : indices of the reference cells, by default the first
 
     Returns AnnData of len(cells) * len(doses) cells; `obs` has `reference` (the reference cell's
-    name), `perturbed` and `dose_<gene>`.
+    name) and `perturbed`; `dose_of` gives the doses.
     """
     gene = parent_to_perturb(adata, gene, mech_gene)
     return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
@@ -99,21 +105,21 @@ def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str |
     """The gene that "smallest", "largest" or a name stands for, as in the dose series above."""
     if gene not in ("smallest", "largest"):
         return checks.genes("gene", gene, list(adata.var_names))[0]
-    mechanistic = list(dataset.parents(adata))
+    mechanistic = list(layout.parents(adata))
     if mech_gene is None and not mechanistic:
         raise ValueError(f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb")
-    weights = dataset.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
+    weights = layout.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
     return str(weights.idxmin() if gene == "smallest" else weights.idxmax())
 
 
 def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
     """The parent of `mech_gene` to perturb together with `gene`: of the others, that with the
     smallest weight, or the first where the mechanism has no weights."""
-    others = [g for g in dataset.parents(adata)[mech_gene] if g != gene]
+    others = [g for g in layout.parents(adata)[mech_gene] if g != gene]
     if not others:
         raise ValueError(f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two")
     try:
-        return str(dataset.weights(adata, mech_gene)[others].idxmin())
+        return str(layout.weights(adata, mech_gene)[others].idxmin())
     except ValueError:
         return others[0]
 
@@ -127,7 +133,7 @@ def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile:
     Returns (doses, end): doses up to `end`, the 99th percentile, are interpolation.
     """
     checks.integer("n_doses", n_doses, low=2)
-    end, reached = (float(q) for q in np.percentile(dataset.dense(train[:, gene].X), [99, checks.number("percentile", percentile, 0, 100)]))
+    end, reached = (float(q) for q in np.percentile(dense(train[:, gene].X), [99, checks.number("percentile", percentile, 0, 100)]))
     return np.unique(np.round(np.linspace(0, max(n_doses - 1, np.ceil(2 * reached)), n_doses))), end
 
 
@@ -146,10 +152,14 @@ def dose_series(
         `adata`
 
     Returns AnnData of len(cells) * (number of combinations) cells, all combinations of a
-    reference cell together; `obs` has `reference`, `perturbed` and a `dose_<gene>` each.
+    reference cell together; `obs` has `reference` and `perturbed`, and `dose_of` gives the doses. Raises
+    ValueError for a bad dose or index, or two cells of one name, which `reference` couldn't tell apart.
     """
     genes = checks.genes("gene", list(doses), list(adata.var_names))
-    cells = np.atleast_1d([0] if cells is None else cells)
+    adata, cells = with_true_counts(adata), np.atleast_1d([0] if cells is None else cells)
+    if not adata.obs_names.is_unique:
+        twice = adata.obs_names[adata.obs_names.duplicated()][0]
+        raise ValueError(f"adata: cell {twice!r} is there twice; give each a name of its own by adata.obs_names_make_unique()")
     if cells.size == 0 or (cells < 0).any() or (cells >= adata.n_obs).any():
         raise ValueError(f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one")
     grid = np.array(list(itertools.product(*(checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes))))
@@ -158,13 +168,22 @@ def dose_series(
     obs = adata.obs.iloc[rows].assign(
         reference=pd.Categorical(adata.obs_names[rows]),
         perturbed="+".join(genes),
-        **{f"dose_{gene}": tiled[:, column] for column, gene in enumerate(genes)},
     )
     obs.index = [f"{r}_{i}" for r, i in zip(adata.obs_names[rows], np.tile(np.arange(len(grid)), len(cells)))]
     layers = {"do": adata.layers["do"][rows]}
-    repeated = ad.AnnData(adata.X[rows], obs=obs, var=adata.var.copy(), uns=adata.uns, layers=layers)
+    repeated = ad.AnnData(adata.X[rows], obs=obs, var=adata.var.copy(), varm=adata.varm, uns=adata.uns, layers=layers)
     noise = None if exogenous is None else exogenous[rows]
     return do(repeated, {g: tiled[:, i] for i, g in enumerate(genes)}, exogenous=noise, seed=seed)
+
+
+def dose_of(cells: ad.AnnData, gene: str) -> np.ndarray:
+    """The count that an intervention has set a gene to, (n_cells,). Raises ValueError where none has, in some cell."""
+    name = checks.genes("gene", gene, list(cells.var_names))[0]
+    place = [cells.var_names.get_loc(name)]
+    was_set = dense(cells.layers["do"][:, place])[:, 0] != 0 if "do" in cells.layers else np.zeros(cells.n_obs, dtype=bool)
+    if not was_set.all():
+        raise ValueError(f"gene = {name!r}: wasn't set in {(~was_set).sum()} of {cells.n_obs} cells; must be one that do() or a dose series has set")
+    return dense(counts_of(cells)[:, place])[:, 0].astype(float)
 
 
 def additive(adata: ad.AnnData, shift: float = 10.0, **options) -> ad.AnnData:
@@ -199,59 +218,71 @@ def treat(
     Every count is drawn anew, since no cell is measured twice. Raises ValueError for an unknown
     gene or cell type, a negative dose, cells that were treated before, or a mu below 0.
     """
+    adata = with_true_counts(adata)
+    entry, dose = _drug_entry(adata, kind, effect, name, genes, cell_type_factors), checks.number("dose", dose, low=0)
+    if (layout.labels(adata.obs, "drug") != CONTROL).any():
+        raise ValueError("adata: has treated cells; a drug is given to control cells")
+    after = with_matrix(adata, adata.X)
+    others = [other for other in layout.in_order(adata.uns.get("drugs", {})) if str(other["name"]) != entry["name"]]
+    after.uns["drugs"] = layout.numbered([*others, entry])
+    after.obs["drug"] = pd.Categorical([entry["name"]] * after.n_obs)
+    after.obs["dose"] = dose
+    mechanistic = list(layout.parents(after))
+    after.X = _base_genes_drawn(after, mechanistic, stream(seed, f"cells under {entry['name']}"))
+    return _redraw(after, mechanistic, None, seed)
+
+
+def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
+    """What `uns["drugs"]` has of a drug. Raises ValueError for one that can't be."""
     checks.choice("kind", kind, ("additive", "fold_change"))
-    effect, dose = checks.number("effect", effect, low=1e-6 if kind == "fold_change" else None), checks.number("dose", dose, low=0)
+    effect = checks.number("effect", effect, low=1e-6 if kind == "fold_change" else None)
     genes = checks.genes("genes", list(adata.var_names) if genes is None else genes, list(adata.var_names))
     factors = {}
     for cell_type, factor in (cell_type_factors or {}).items():
-        checks.choice("cell_type_factors", cell_type, dataset.cell_types(adata))
+        checks.choice("cell_type_factors", cell_type, layout.cell_types(adata))
         factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
-    if (adata.obs["drug"].astype(str) != dataset.CONTROL).any():
-        raise ValueError("adata: has treated cells; a drug is given to control cells")
-    name = kind if name is None else name
-    if name == dataset.CONTROL or "/" in name:
-        raise ValueError(f"name = {name!r}: must be other than {dataset.CONTROL!r} and without a slash")
-    after = dataset.with_matrix(adata, adata.X)
-    entry = {
+    if name == CONTROL:
+        raise ValueError(f"name = {name!r}: must be other than {CONTROL!r}, the name of no drug")
+    return {
+        "name": str(kind if name is None else name),
         "kind": kind,
         "effect": effect,
         "genes": np.array(genes),
         "cell_types": np.array(list(factors), dtype=object),
         "factors": np.array(list(factors.values()), dtype=float),
     }
-    after.uns["drugs"] = dict(adata.uns.get("drugs", {})) | {name: entry}
-    after.obs["drug"] = pd.Categorical([name] * after.n_obs)
-    after.obs["dose"] = dose
-    mechanistic = list(dataset.parents(after))
-    rng, blocks, step = stream(seed, f"cells under {name}"), [], max(1, _BLOCK // max(1, after.n_obs))
-    for first in range(0, after.n_vars, step):
-        here = after.var_names[first : first + step]
+
+
+def _base_genes_drawn(adata, mechanistic, rng):
+    """Counts in which base genes are drawn from their laws, some genes at a time; those that were set stay."""
+    blocks, step = [], max(1, _BLOCK // max(1, adata.n_obs))
+    for first in range(0, adata.n_vars, step):
+        here = adata.var_names[first : first + step]
         base = np.flatnonzero(~here.isin(mechanistic))
-        law = dataset.law(after, list(here[base])) if len(base) else None
+        law = law_given(adata, list(here[base]), None) if len(base) else None
         if law is None or len(base) < len(here) or np.isnan(law.mu).any():
-            counts = dataset.dense(adata.X[:, first : first + step]).T.copy()  # some of them stay
+            counts = dense(adata.X[:, first : first + step]).T.copy()  # some of them stay
         else:
-            counts = np.empty((len(here), after.n_obs), dtype=np.float32)
+            counts = np.empty((len(here), adata.n_obs), dtype=np.float32)
         for i, gene in enumerate(base):
             one = ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
             free = ~np.isnan(one.mu)
             counts[gene, free] = (one if free.all() else one[free]).sample(rng)
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
-    after.X = sparse.hstack(blocks, format="csr")
-    return _redraw(after, mechanistic, None, seed)
+    return sparse.hstack(blocks, format="csr")
 
 
 def _redraw(adata, genes, exogenous, seed):
     """Draw genes of `adata` from their present laws, one after the other, in place; counts that were set stay."""
     for gene in genes:
-        new, column = dataset.law(adata, [gene])[:, 0], adata.var_names.get_loc(gene)
-        counts = dataset.dense(adata.X[:, [column]])[:, 0]
+        new, column = law_given(adata, [gene], adata.X)[:, 0], adata.var_names.get_loc(gene)
+        counts = dense(adata.X[:, [column]])[:, 0]
         free = ~np.isnan(new.mu)
         if exogenous is None:
             counts[free] = new[free].sample(stream(seed, f"counts of {gene} after an intervention"))
         else:
             counts[free] = new[free].quantile(exogenous[free, column])
-        adata.X = dataset.with_columns(adata.X, {column: counts}, np.float32)
+        adata.X = with_columns(adata.X, {column: counts}, np.float32)
     return adata
 
 
@@ -259,7 +290,7 @@ def _check_noise(adata, exogenous, genes):
     if np.shape(exogenous) != adata.shape:
         raise ValueError(f"exogenous: shape {np.shape(exogenous)}; must be {adata.shape}")
     columns = adata.var_names.get_indexer(genes)
-    free = dataset.dense(adata.layers["do"][:, columns]) == 0
+    free = dense(adata.layers["do"][:, columns]) == 0
     noise = exogenous[:, columns][free]
     wrong = ~((noise >= 0) & (noise < 1))
     if wrong.any():

@@ -16,14 +16,15 @@ def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
     >>> stream(1, "cells").random() == stream(1, "cells").random()
     True
     """
-    entropy = key(seed)
-    if not entropy or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0 for s in entropy):
-        raise ValueError(f"seed = {seed!r}: must be a whole number of at least 0, or a tuple of them")
     # hashed, since SeedSequence takes 1 and (1, 0), or 2**32 and (0, 1), for the same entropy
-    text = repr(([int(s) for s in entropy], purpose)).encode()
+    text = repr(([int(s) for s in key(seed)], purpose)).encode()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(hashlib.sha256(text).digest())))
 
 
 def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
-    """A seed as a tuple, to which more whole numbers can be added for streams below it."""
-    return (seed,) if np.isscalar(seed) else tuple(seed)
+    """A seed as a tuple, to which more whole numbers can be added for streams below it. Raises ValueError."""
+    several = isinstance(seed, (tuple, list, range)) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
+    entropy = tuple(seed) if several else (seed,)
+    if not entropy or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0 for s in entropy):
+        raise ValueError(f"seed = {seed!r}: must be a whole number of at least 0, or a tuple of them")
+    return entropy

@@ -110,7 +110,7 @@ def test_law_after_do_is_that_of_many_draws(cells):
     after = perturb.dose_series(cells, {"gene_0": [12] * n}, cells=[4], seed=8)
     inputs = counts_of(cells)[4].copy()
     inputs[0] = 12
-    pmf = scipy_pmf(np.arange(400), linear_mu(inputs[None])[0], 40.0, cells.var.loc["child", "pi_A"])
+    pmf = scipy_pmf(np.arange(400), linear_mu(inputs[None])[0], 40.0, cells[:, "child"].varm["pi"][0, 0])
     observed, kept = np.bincount(counts_of(after, ["child"])[:, 0].astype(int), minlength=400), n * pmf >= 5
     rest = n - observed[kept].sum()
     assert scipy.stats.chisquare([*observed[kept], rest], [*n * pmf[kept], n * (1 - pmf[kept].sum())]).pvalue > 1e-3
@@ -177,7 +177,9 @@ def test_dose_series_is_every_combination_in_every_reference_cell(cells):
     doses = {"gene_4": [0, 3], "gene_0": [1, 5, 9]}
     after = perturb.dose_series(cells, doses, cells=[10, 2])
     expected = [(f"cell_{c}", *d) for c in (10, 2) for d in itertools.product(*doses.values())]
-    assert list(zip(after.obs["reference"], after.obs["dose_gene_4"], after.obs["dose_gene_0"])) == expected
+    doses_of = [perturb.dose_of(after, gene) for gene in ("gene_4", "gene_0")]
+    assert all(dose.dtype == np.float64 for dose in doses_of)
+    assert list(zip(after.obs["reference"], *doses_of)) == expected
     assert counts_of(after, ["gene_4", "gene_0"]).tolist() == [list(map(float, e[1:])) for e in expected]
     np.testing.assert_array_equal(counts_of(after)[:, 1:4], counts_of(cells)[np.repeat([10, 2], 6), 1:4])
     assert (after.obs["perturbed"] == "gene_4+gene_0").all() and after.obs_names.is_unique
@@ -186,14 +188,14 @@ def test_dose_series_is_every_combination_in_every_reference_cell(cells):
 def test_dose_series_keeps_the_cell_type_of_each_reference(cells):
     after = perturb.produce_perturbed_observations_1gene(cells, "gene_1", doses=[0, 1], cells=[0, 2999])
     assert list(after.obs["cell_type"]) == ["A", "A", "B", "B"]
-    np.testing.assert_array_equal(dataset.law(after, "gene_2").mu[:, 0], cells.var.loc["gene_2", ["mu_A", "mu_A", "mu_B", "mu_B"]].astype(float))
+    np.testing.assert_array_equal(dataset.law(after, "gene_2").mu[:, 0], cells[:, "gene_2"].varm["mu"][0, [0, 0, 1, 1]])
 
 
 def test_gene_at_index_0_can_be_perturbed():
     adata = dataset.get_mech_dataset(dataset.base_genes(50, 12, seed=1), seed=1)
     after = perturb.produce_perturbed_observations_1gene(adata, "gene_00", doses=[0, 4, 8])
     assert after.n_obs == 3 and (after.obs["perturbed"] == "gene_00").all()
-    assert counts_of(after, ["gene_00"])[:, 0].tolist() == [0, 4, 8] == after.obs["dose_gene_00"].tolist()
+    assert counts_of(after, ["gene_00"])[:, 0].tolist() == [0, 4, 8] == perturb.dose_of(after, "gene_00").tolist()
 
 
 @pytest.mark.parametrize(
@@ -206,9 +208,9 @@ def test_parent_with_the_extreme_weight_is_picked_at_any_index(weights, which, g
 
 
 def hand_treated(cells, kind, effect, genes, strength):
-    """mu, theta and pi of the base genes under the drug, from the parameters in var alone."""
+    """mu, theta and pi of the base genes under the drug, from the parameters in varm alone."""
     types = cells.obs["cell_type"].astype(str).to_numpy()
-    mu, theta, pi = (np.stack([cells.var[f"{p}_{t}"].to_numpy()[:5] for t in types]) for p in ("mu", "theta", "pi"))
+    mu, theta, pi = (np.stack([cells.varm[p][:5, "AB".index(t)] for t in types]) for p in ("mu", "theta", "pi"))
     s = np.array([strength[t] for t in types])
     for gene in genes:
         mu[:, gene] = mu[:, gene] + effect * s if kind == "additive" else mu[:, gene] * effect**s
@@ -333,7 +335,6 @@ def test_extreme_weight_without_weights_is_refused_in_one_line():
         ({"effect": -50.0}, ("effect = -50", "below 0")),
         ({"kind": "fold_change", "effect": -2.0, "dose": 0.5}, ("effect = -2",)),
         ({"name": "control"}, ("name = 'control'", "other than")),
-        ({"name": "a/b"}, ("name = 'a/b'", "slash")),
     ],
 )
 def test_bad_drug_is_refused_in_one_line(cells, options, parts):

@@ -14,7 +14,8 @@ from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_col
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
 from lib.simulate import mechanisms
-from lib.simulate.truth import inputs, law, law_columns, parents, value_of
+from lib.simulate.layout import PARAMETERS, in_order, labels, laid_out, numbered, parents, with_laws, with_true_counts
+from lib.simulate.truth import inputs, law_given, value_of
 
 _CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
 
@@ -61,13 +62,14 @@ def base_genes(
     var = pd.DataFrame(index=pd.Index([f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]))
     marker = rng.permutation(n_genes) < round(marker_fraction * n_genes)
     shared = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
+    laws = {}
     for name in types:
         own = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
         mu, theta = (np.where(marker, o, s) if n_cell_types > 1 else s for o, s in zip(own, shared))
         pi = np.zeros(n_genes) if target_zero_prob is None else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
-        var[f"mu_{name}"], var[f"theta_{name}"], var[f"pi_{name}"] = mu, theta, pi
+        laws[name] = mu, theta, pi
     var["mechanistic"] = False
-    return _cells_of(var, {}, np.repeat(types, n_cells), seed)
+    return _cells_of(var, *laid_out(laws), np.repeat(types, n_cells), seed)
 
 
 def base_genes_from_counts(
@@ -75,32 +77,35 @@ def base_genes_from_counts(
     n_cells: int | None = None,
     *,
     cell_type_key: str | None = None,
+    layer: str | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
 
-    counts : AnnData of raw counts, or the path of such an .h5ad; by default `pbmc_counts()`
+    counts : AnnData of raw counts, or the path of a file that `read_counts` takes; by default `pbmc_counts()`
+    layer : where they are, if not in X; "raw" for `adata.raw`
     n_cells : cells of each type; by default as many as the real ones
     cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all
         cells are one type
     """
-    real = pbmc_counts() if counts is None else counts if isinstance(counts, ad.AnnData) else read_counts(counts)
-    check_counts(real)
+    if counts is None:
+        counts = pbmc_counts()
+    elif not isinstance(counts, ad.AnnData):
+        counts, layer = read_counts(counts, layer), None
+    matrix = check_counts(counts, layer=layer)
     if n_cells is not None:
         checks.integer("n_cells", n_cells, low=1)
+    types = np.full(counts.n_obs, "A")
     if cell_type_key is not None:
-        checks.choice("cell_type_key", cell_type_key, list(real.obs.columns))
-        labels = real.obs[cell_type_key].astype(str).to_numpy()
-    else:
-        labels = np.full(real.n_obs, "A")
-    var = pd.DataFrame(index=real.var_names.astype(str))
-    cells = []
-    for name in pd.unique(labels):
-        fitted = maximum_likelihood.fit(real.X[labels == name])
-        var[f"mu_{name}"], var[f"theta_{name}"], var[f"pi_{name}"] = fitted.mu, fitted.theta, fitted.pi
-        cells += [name] * (n_cells or (labels == name).sum())
-    var["mechanistic"] = False
-    return _cells_of(var, {}, np.array(cells), seed)
+        checks.choice("cell_type_key", cell_type_key, list(counts.obs.columns))
+        types = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
+    laws, cells = {}, []
+    for name in pd.unique(types):
+        fitted = maximum_likelihood.fit(matrix[types == name])
+        laws[name] = fitted.mu, fitted.theta, fitted.pi
+        cells += [name] * (n_cells or (types == name).sum())
+    var = pd.DataFrame({"mechanistic": False}, index=counts.var_names.astype(str))
+    return _cells_of(var, *laid_out(laws), np.array(cells), seed)
 
 
 def get_mech_dataset(
@@ -129,23 +134,16 @@ def get_mech_dataset(
     Returns a new AnnData with one gene more, its counts drawn. Raises ValueError for a gene that
     isn't there, a mechanism that refers to itself, or one that returns NaN or less than 0.
     """
-    if gene is None:
-        gene = "mech_" + mechanism.replace(":", "_").replace(".", "_")
-    known = list(adata.var_names)
-    if parents is None:
-        parents = list(adata.var_names[~adata.var["mechanistic"]])
-    if gene in parents:
-        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
-    if gene in known:
-        raise ValueError(f"gene = {gene!r}: is in the data set already")
-    parents = checks.genes("parents", parents, known)
+    adata = with_true_counts(adata)
+    gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
+    parents = _checked_parents(adata, gene, parents)
     checks.number("theta", theta, low=1e-4)
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
     for name in filter(None, (mechanism, theta_mechanism)):
         mechanisms.resolve(name)
 
-    x, rng = inputs(adata, parents), stream(seed, f"mechanism of {gene}")
+    x, rng = inputs(adata.X, adata.var_names.get_indexer(parents)), stream(seed, f"mechanism of {gene}")
     for attempt in range(100):
         entry = {
             "gene": gene,
@@ -166,64 +164,55 @@ def get_mech_dataset(
                 f"alone has {zeros:.3f} zeros; allowed from there upwards"
             )
     pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
-    del x  # `law` needs as much again
-
-    var = adata.var.copy()
-    row = {c: np.nan if c.startswith("mu_") else pi if c.startswith("pi_") else theta for c in law_columns(var)}
-    if "theta" in entry:
-        row |= {c: np.nan for c in row if c.startswith("theta_")}
-    var.loc[gene] = row | {"mechanistic": True}
-    var["mechanistic"] = var["mechanistic"].astype(bool)
-    known_mechanisms = dict(adata.uns.get("mechanisms", {}))
-    known_mechanisms[f"{len(known_mechanisms):03d}"] = entry
-    counts = ad.AnnData(
-        with_empty_column(adata.X),
-        obs=adata.obs.copy(),
-        var=var,
-        uns=dict(adata.uns) | {"mechanisms": known_mechanisms},
-        layers={"do": with_empty_column(adata.layers["do"])},
-    )
-    draws = law(counts, [gene]).sample(stream(seed, f"counts of {gene}"))
-    return with_counts(counts, {gene: draws[:, 0]})
+    del x  # `law_given` needs as much again
+    return _with_gene(adata, entry, np.nan if "theta" in entry else theta, pi, seed)
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
     """New control cells of the same genes and mechanisms, `n_cells` of each cell type of `adata`."""
     checks.integer("n_cells", n_cells, low=1)
-    if "cell_type" not in adata.obs or not law_columns(adata.var):
-        raise ValueError("adata: has no laws (obs['cell_type'] and var['mu_...']); new cells can be drawn of simulated ones alone")
-    types = pd.unique(adata.obs["cell_type"].astype(str))
-    uns = {"mechanisms": adata.uns["mechanisms"]} if "mechanisms" in adata.uns else {}
-    return _cells_of(adata.var, uns, np.repeat(types, n_cells), seed, "fresh ")
+    adata = with_laws(adata)
+    types = pd.unique(labels(adata.obs, "cell_type"))
+    uns = {key: adata.uns[key] for key in ("cell_types", "mechanisms") if key in adata.uns}
+    return _cells_of(adata.var, {p: adata.varm[p] for p in PARAMETERS}, uns, np.repeat(types, n_cells), seed, "fresh ")
 
 
-def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
-    """Data sets one below the other, with all that `law` needs; cells are named anew."""
-    joined = ad.concat(adatas, merge="unique", index_unique="-")
-    for key in ("mechanisms", "drugs"):
-        together: dict = {}
-        for adata in adatas:
-            for name, entry in adata.uns.get(key, {}).items():
-                if not _same(together.setdefault(name, entry), entry):
-                    raise ValueError(f"adatas: {key} {name!r} differ between them; what is joined must agree on it")
-        if together:
-            joined.uns[key] = together
-    joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
-    joined.obs["cell_type"] = joined.obs["cell_type"].astype("category")
-    joined.obs["drug"] = joined.obs["drug"].astype("category")
-    return joined
+def _checked_parents(adata, gene, parents):
+    if parents is None:
+        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
+    if gene in parents:
+        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
+    if gene in adata.var_names:
+        raise ValueError(f"gene = {gene!r}: is in the data set already")
+    return checks.genes("parents", parents, list(adata.var_names))
 
 
-def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
+def _with_gene(adata, entry, theta, pi, seed):
+    """The data set with a mechanistic gene more, its counts drawn."""
+    gene = entry["gene"]
+    var = adata.var.reindex([*adata.var_names, gene])
+    var["mechanistic"] = [*adata.var["mechanistic"], True]
+    row = dict(zip(PARAMETERS, (np.nan, theta, pi)))
+    counts = ad.AnnData(
+        with_empty_column(adata.X),
+        obs=adata.obs.copy(),
+        var=var,
+        varm={p: np.vstack([adata.varm[p], np.full(adata.varm[p].shape[1], row[p])]) for p in PARAMETERS},
+        uns=dict(adata.uns) | {"mechanisms": numbered([*in_order(adata.uns.get("mechanisms", {})), entry])},
+        layers={"do": with_empty_column(adata.layers["do"])},
+    )
+    draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
+    return with_counts(counts, {gene: draws[:, 0]})
+
+
+def _cells_of(var: pd.DataFrame, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
     """Draw control cells: base genes first, then mechanistic ones, parents first.
 
     types : (n_cells,) the type of each, those of one type together
     """
     n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
-    laws = {
-        name: ZINB(*(var[f"{p}_{name}"].to_numpy(dtype=float)[base] for p in ("mu", "theta", "pi")))
-        for name in pd.unique(types)
-    }
+    columns = {str(name): column for column, name in enumerate(uns["cell_types"])}
+    laws = {name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)}
     step = max(1, _CHUNK // len(var))
     chunks = (types[start : start + step] for start in range(0, n_cells, step))
     blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
@@ -237,11 +226,12 @@ def _cells_of(var: pd.DataFrame, uns: dict, types: np.ndarray, seed, kind: str =
             index=[f"cell_{i}" for i in range(n_cells)],
         ),
         var=var.copy(),
+        varm={parameter: table.copy() for parameter, table in varm.items()},
         uns=dict(uns),
         layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
     )
     for gene in parents(adata):
-        drawn = law(adata, [gene]).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
+        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
 
@@ -251,9 +241,3 @@ def _kind_and_parameters(mechanism, parameters, rng, x):
         draw = mechanisms.MECHANISMS.get(mechanism, (None, None))[1]
         parameters = draw(rng, x) if draw else {}
     return {"mechanism": mechanism, "parameters": parameters}
-
-
-def _same(a, b):
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    return np.array_equal(a, b)

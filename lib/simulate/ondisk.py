@@ -30,7 +30,8 @@ from natsort import natsorted
 
 from lib import checks
 from lib.seeds import key, stream
-from lib.simulate.cells import concat, fresh_cells
+from lib.simulate.cells import fresh_cells
+from lib.simulate.layout import joined_entries, upgraded
 from lib.store import checked_path, is_zarr, opened, rows_of
 
 # Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast in
@@ -118,7 +119,8 @@ def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnDat
             index=_column(f["obs"][f["obs"].attrs["_index"]], start, stop),
         )
         layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
-        return ad.AnnData(rows_of(f["X"], start, stop), obs=obs, var=read_elem(f["var"]), uns=read_elem(f["uns"]), layers=layers)
+        genes = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
+        return ad.AnnData(rows_of(f["X"], start, stop), obs=obs, layers=layers, **genes)
 
 
 def _append_all(scratch, path, chunks, compressed):
@@ -129,18 +131,17 @@ def _append_all(scratch, path, chunks, compressed):
             options |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     elif not compressed:
         options["compressor"] = None
-    n_cells, first, known, codes = 0, None, None, {}
+    n_cells, first, uns, codes = 0, None, None, {}
     with _created(scratch, path) as f:
         for number, chunk in enumerate(chunks):
             chunk = _plain(f"chunk {number} of chunks", chunk)
             if chunk.n_obs == 0:
                 continue
             if first is None:
-                first, known = chunk[:0].copy(), chunk[:1].copy()
+                first, uns = chunk[:0].copy(), dict(chunk.uns)
                 codes = {c: {} for c, kind in first.obs.dtypes.items() if kind == "category"}  # column -> category -> code
             _check_fits(f"chunk {number} of chunks", chunk, first)
-            if {"mechanisms", "drugs"} & (known.uns.keys() | chunk.uns.keys()):
-                known = concat([known, chunk[:1]])[:1].copy()  # joins what law needs, and refuses what differs
+            uns |= joined_entries([uns, chunk.uns])
             with _one_line(path):
                 _reserve(f, chunk)
                 if n_cells == 0:
@@ -157,7 +158,7 @@ def _append_all(scratch, path, chunks, compressed):
         with _one_line(path):
             for column, coded in codes.items():
                 _sort_categories(f["obs"][column], list(coded))
-            write_elem(f, "uns", dict(first.uns) | dict(known.uns))
+            write_elem(f, "uns", uns)
             if path.suffix == ".zarr":
                 zarr.consolidate_metadata(f.store)
     return n_cells
@@ -167,10 +168,10 @@ def _plain(name, chunk):
     """A chunk with its matrices as CSR and its text as categories. Raises ValueError for what can't be written."""
     if not isinstance(chunk, ad.AnnData):
         raise ValueError(f"{name}: is a {type(chunk).__name__}; must be AnnData")
-    more = [part for part in ("obsm", "varm", "obsp", "varp") if len(getattr(chunk, part))] + ["raw"] * (chunk.raw is not None)
+    more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))] + ["raw"] * (chunk.raw is not None)
     if more or chunk.X is None:
-        raise ValueError(f"{name}: has {more[0] if more else 'no X'}; must have X, layers, obs, var and uns alone")
-    chunk = chunk.to_memory() if chunk.isbacked else chunk
+        raise ValueError(f"{name}: has {more[0] if more else 'no X'}; must have X, layers, obs, var, varm and uns alone")
+    chunk = upgraded(chunk.to_memory() if chunk.isbacked else chunk)
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
         categories = isinstance(kind, pd.CategoricalDtype)
@@ -180,11 +181,11 @@ def _plain(name, chunk):
             what = "of ordered categories" if categories else kind.name
             raise ValueError(f"{name}: obs[{column!r}] is {what}; must be text, unordered categories, numbers or booleans")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
-    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, var=chunk.var, uns=dict(chunk.uns), layers=layers)
+    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, var=chunk.var, varm=dict(chunk.varm), uns=dict(chunk.uns), layers=layers)
 
 
 def _check_fits(name, chunk, first):
-    if not chunk.var.equals(first.var):
+    if not (chunk.var.equals(first.var) and _varm(chunk) == _varm(first)):
         raise ValueError(f"{name}: var differs from that of the chunk before; must be the same genes with the same laws")
     for what, one, other in (
         ("X", {"X": chunk.X.dtype}, {"X": first.X.dtype}),
@@ -194,6 +195,11 @@ def _check_fits(name, chunk, first):
         if one != other:
             shown = (", ".join(f"{k} {v}" for k, v in d.items()) or "nothing" for d in (one, other))
             raise ValueError(f"{name}: {what} is {next(shown)}; must be as in the chunks before, {next(shown)}")
+
+
+def _varm(adata):
+    types = [str(t) for t in adata.uns.get("cell_types", ())]
+    return types, {name: (table.shape, np.asarray(table).tobytes()) for name, table in adata.varm.items()}
 
 
 def _begin(f, first, options, array_options):
@@ -206,7 +212,8 @@ def _begin(f, first, options, array_options):
         write_elem(f["layers"], name, layer, dataset_kwargs=options)
     write_elem(f, "obs", first.obs, dataset_kwargs=array_options)
     write_elem(f, "var", first.var)
-    for name in ("obsm", "varm", "obsp", "varp"):
+    write_elem(f, "varm", dict(first.varm))
+    for name in ("obsm", "obsp", "varp"):
         write_elem(f, name, {})
 
 

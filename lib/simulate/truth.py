@@ -5,11 +5,15 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sparse
 
 from lib import checks
-from lib.counts import BLOCK, CONTROL, dense
+from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
 from lib.simulate import mechanisms
+from lib.simulate.layout import PARAMETERS, entries_of, in_order, labels, with_laws
+
+_DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}  # anndata's own concat may drop some
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
@@ -17,110 +21,114 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
 
     genes : which ones, by default all
 
-    Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has
-    set the count. Raises ValueError where `adata` lacks what the law depends on.
+    The counts are X or, where that holds no whole counts, `layers["counts"]`; a base gene's law depends on no count, and is
+    given whatever X is. Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has set the
+    count. Raises ValueError where `adata` lacks what the law depends on.
     """
-    names = checks.genes("genes", list(adata.var_names) if genes is None else genes, list(adata.var_names))
-    var, types = adata.var.loc[names], adata.obs["cell_type"].astype(str).to_numpy()
-    missing = [t for t in pd.unique(types) if f"mu_{t}" not in var]
-    if missing:
-        raise ValueError(f"cell_type = {missing[0]!r}: adata.var has no column mu_{missing[0]}")
-    mu, theta, pi = (np.empty((adata.n_obs, len(names))) for _ in range(3))
-    for name in pd.unique(types):
-        for array, parameter in ((mu, "mu"), (theta, "theta"), (pi, "pi")):
-            array[types == name] = var[f"{parameter}_{name}"].to_numpy(dtype=float)
+    names = list(adata.var_names) if genes is None else checks.genes("genes", genes, list(adata.var_names))
+    adata = with_laws(adata)
+    mechanistic = _is_mechanistic(adata, names).any()
+    return law_given(adata, names, counts_of(adata, simulated=True) if mechanistic else None)
 
+
+def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
+    """`law` of cells that `with_laws` has seen, given their whole counts: nothing is checked twice in a loop over genes."""
+    types = labels(adata.obs, "cell_type")
+    mu, theta, pi = _parameters(adata, genes, types)
     entries = entries_of(adata)
-    for column in np.flatnonzero(var["mechanistic"].to_numpy(dtype=bool)):
-        gene = names[column]
+    for column in np.flatnonzero(_is_mechanistic(adata, genes)):
+        gene = genes[column]
         if gene not in entries:
             raise ValueError(f"gene = {gene!r}: mechanistic, but adata.uns['mechanisms'] hasn't got it (join with lib.dataset.concat)")
-        x = inputs(adata, checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names))
+        its_parents = checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names)
+        x = inputs(counts, adata.var_names.get_indexer(its_parents))
         mu[:, column] = value_of(entries[gene]["mu"], x)
         if "theta" in entries[gene]:
             theta[:, column] = np.maximum(value_of(entries[gene]["theta"], x), zinb.THETA_RANGE[0])
-
-    mu = _after_drugs(adata, names, types, mu)
-    if "do" in adata.layers and adata.layers["do"].nnz:
-        was_set = dense(adata[:, names].layers["do"]).astype(bool)
-        mu[was_set] = theta[was_set] = pi[was_set] = np.nan
-    return ZINB(mu, theta, pi)
-
-
-def cell_types(adata: ad.AnnData) -> list[str]:
-    """The cell types whose laws `adata.var` holds, whether or not `adata` has cells of them."""
-    return [c.removeprefix("mu_") for c in adata.var.columns if c.startswith("mu_")]
+    if "drug" in adata.obs:
+        given, doses = labels(adata.obs, "drug"), adata.obs["dose"].to_numpy(dtype=float)
+        for drug in (d for d in pd.unique(given) if d != CONTROL):
+            rows = np.flatnonzero(given == drug)
+            mu[rows] = _under_drug(mu[rows], genes, types[rows], doses[rows], _drug(adata.uns.get("drugs", {}), drug))
+    return _without_what_was_set(adata, genes, mu, theta, pi)
 
 
-def parents(adata: ad.AnnData) -> dict[str, list[str]]:
-    """The parents of each mechanistic gene, in an order in which parents come first."""
-    return {gene: [str(p) for p in entry["parents"]] for gene, entry in entries_of(adata).items()}
+def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0, genes=None) -> ZINB:
+    """The law that control cells would have under a drug, of which nothing is drawn.
+
+    drugs : `uns["drugs"]` of any cells, or a list of its entries; name : of one of them
+    dose : relative, at least 0; genes : base genes, by default all
+
+    Returns (n_cells, n_genes): what `law` says of the cells that `perturb.treat` draws. Raises ValueError for mechanistic
+    genes, whose law depends on counts that aren't drawn.
+    """
+    genes = checks.genes("genes", list(control.var_names) if genes is None else genes, list(control.var_names))
+    dose, control = checks.number("dose", dose, low=0), with_laws(control)
+    mechanistic = np.flatnonzero(_is_mechanistic(control, genes))
+    if len(mechanistic):
+        raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes, whose law depends on no count")
+    if "drug" in control.obs and (labels(control.obs, "drug", "control") != CONTROL).any():
+        raise ValueError("control: has treated cells; a drug is given to control cells")
+    types = labels(control.obs, "cell_type", "control")
+    mu, theta, pi = _parameters(control, genes, types)
+    mu = _under_drug(mu, genes, types, np.full(control.n_obs, dose), _drug(drugs, name))
+    return _without_what_was_set(control, genes, mu, theta, pi)
 
 
-def kinds(adata: ad.AnnData) -> dict[str, str]:
-    """The mechanism of each mechanistic gene's mu: a name, or an import string."""
-    return {gene: str(entry["mu"]["mechanism"]) for gene, entry in entries_of(adata).items()}
-
-
-def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
-    """The mechanistic genes that depend on any of `genes`, however indirectly, parents first."""
-    reached: list[str] = []
-    for gene, its_parents in parents(adata).items():
-        if gene not in genes and (set(its_parents) & (set(genes) | set(reached))):
-            reached.append(gene)
-    return reached
-
-
-def weights(adata: ad.AnnData, gene: str) -> pd.Series:
-    """The weight of each parent in a mechanistic gene's mu. Raises ValueError if it has none."""
-    entry = entries_of(adata).get(gene)
-    if entry is None:
-        raise ValueError(f"gene = {gene!r}: must be a mechanistic gene: {', '.join(parents(adata)) or 'there is none'}")
-    if "weights" not in entry["mu"]["parameters"]:
-        raise ValueError(f"gene = {gene!r}: its mechanism has no weights; name the parent to perturb")
-    return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), index=[str(p) for p in entry["parents"]])
-
-
-def inputs(adata, names):
-    """Counts of some genes as mechanisms take them, (n_cells, len(names)) float64, and never a second copy."""
-    counts, columns = adata.X, adata.var_names.get_indexer(names)
-    x, at_once = np.empty((adata.n_obs, len(columns))), max(1, 10 * BLOCK // adata.n_vars)
-    for first in range(0, adata.n_obs, at_once):
+def inputs(counts, columns) -> np.ndarray:
+    """Counts of some genes as mechanisms take them, (n_cells, len(columns)) float64, and never a second copy."""
+    x, at_once = np.empty((counts.shape[0], len(columns))), max(1, 10 * BLOCK // counts.shape[1])
+    for first in range(0, len(x), at_once):
         x[first : first + at_once] = dense(counts[first : first + at_once][:, columns])
     return x
 
 
-def entries_of(adata: ad.AnnData) -> dict[str, dict]:
-    """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
-    return {entry["gene"]: entry for _, entry in sorted(adata.uns.get("mechanisms", {}).items())}
-
-
-def _after_drugs(adata, names, types, mu):
-    """mu under the drugs of `obs["drug"]` at the doses of `obs["dose"]`: see `lib.perturb`."""
-    if "drug" not in adata.obs:
-        return mu
-    given = adata.obs["drug"].astype(str).to_numpy()
-    for drug in pd.unique(given):
-        if drug == CONTROL:
-            continue
-        if drug not in adata.uns.get("drugs", {}):
-            raise ValueError(f"drug = {drug!r}: adata.uns['drugs'] hasn't got it (join with lib.dataset.concat)")
-        entry, rows = adata.uns["drugs"][drug], np.flatnonzero(given == drug)
-        touched = np.flatnonzero(np.isin(names, entry["genes"]))
-        factors = dict(zip(entry["cell_types"], entry["factors"]))
-        factor = np.array([factors.get(t, 1.0) for t in types[rows]])
-        strength = (factor * adata.obs["dose"].to_numpy(dtype=float)[rows])[:, None]
-        block = mu[np.ix_(rows, touched)]
-        after = block + entry["effect"] * strength if entry["kind"] == "additive" else block * entry["effect"] ** strength
-        if (after < 0).any():
-            raise ValueError(f"effect = {entry['effect']:g}: drug {drug!r} would take mu below 0 at dose {strength.max():g}")
-        mu[np.ix_(rows, touched)] = after
-    return mu
-
-
-def value_of(entry, x):
+def value_of(entry: dict, x: np.ndarray) -> np.ndarray:
+    """A parameter's value in each cell, of its mechanism's entry and the parents' counts."""
     return mechanisms.evaluate(entry["mechanism"], x, entry["parameters"])
 
 
-def law_columns(var):
-    return [c for c in var.columns if c.startswith(("mu_", "theta_", "pi_"))]
+def _is_mechanistic(adata, genes):
+    return adata.var["mechanistic"].to_numpy(dtype=bool)[adata.var_names.get_indexer(genes)]
+
+
+def _parameters(adata, genes, types):
+    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes) each; NaN where a mechanism is to give them."""
+    known, varm, places = [str(t) for t in adata.uns["cell_types"]], adata.varm, adata.var_names.get_indexer(genes)
+    arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
+    for name in pd.unique(types):
+        if name not in known:
+            raise ValueError(f"cell_type = {str(name)!r}: adata.uns['cell_types'] hasn't got it; join populations with lib.dataset.concat")
+        rows = types == name
+        for array, parameter in zip(arrays, PARAMETERS):
+            array[rows] = varm[parameter][places, known.index(name)]
+    return arrays
+
+
+def _drug(drugs, name):
+    for entry in in_order(drugs) if isinstance(drugs, dict) else drugs:
+        if str(entry.get("name")) == name and _DRUG <= entry.keys():
+            return entry
+    raise ValueError(f"drug = {str(name)!r}: adata.uns['drugs'] hasn't got it (join with lib.dataset.concat)")
+
+
+def _under_drug(mu, genes, types, doses, entry):
+    """mu under a drug at the cells' doses: see `lib.perturb`."""
+    touched = np.flatnonzero(np.isin(genes, entry["genes"]))
+    factors = dict(zip(entry["cell_types"], entry["factors"]))
+    strength = (np.array([factors.get(t, 1.0) for t in types]) * doses)[:, None]
+    block = mu[:, touched]
+    after = block + entry["effect"] * strength if entry["kind"] == "additive" else block * entry["effect"] ** strength
+    if (after < 0).any():
+        raise ValueError(f"effect = {entry['effect']:g}: drug {str(entry['name'])!r} would take mu below 0 at dose {strength.max():g}")
+    mu[:, touched] = after
+    return mu
+
+
+def _without_what_was_set(adata, genes, mu, theta, pi):
+    """NaN where an intervention has set the count, and no law is left."""
+    done = adata.layers.get("do")
+    if done is not None and (done.nnz if sparse.issparse(done) else done.any()):
+        was_set = dense(done[:, adata.var_names.get_indexer(genes)]).astype(bool)
+        mu[was_set] = theta[was_set] = pi[was_set] = np.nan
+    return ZINB(mu, theta, pi)

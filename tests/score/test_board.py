@@ -108,7 +108,7 @@ def test_squared_error_of_mu_of_base_genes_is_that_by_hand(fitted, train, test, 
     result = board.base_laws(wanted, [conditional.question(test, gene, "base_genes") for gene in base])
     assert list(result["model"]) == ["oracle", "marginal", "ridge"] and set(result["metric"]) == {"mse_mu"}
     assert set(result["split"]) == {"base_genes"} and set(result["gene"]) == {""}
-    true = dataset.law(train, base).mu[0]
+    true = train[:, base].varm["mu"][:, 0]
     constant = np.mean([(maximum_likelihood.fit(train[:, g].X)[0].mu - m) ** 2 for g, m in zip(base, true)])
     varying = np.mean([np.mean((fitted["ridge"].law(test, g).mu - m) ** 2) for g, m in zip(base, true)])
     np.testing.assert_allclose(result["value"], [0, constant, varying], rtol=1e-9)

@@ -236,7 +236,9 @@ def test_room_that_was_reserved_is_given_back(tmp_path, genes):
     [
         (lambda a: "text", ["chunk 1", "str", "AnnData"]),
         (lambda a: a[:, :5].copy(), ["chunk 1", "var"]),
-        (lambda a: a.var.__setitem__("mu_A", 1.0), ["chunk 1", "var"]),
+        (lambda a: a.var.__setitem__("mechanistic", True), ["chunk 1", "var"]),
+        (lambda a: a.varm.__setitem__("mu", a.varm["mu"] + 1), ["chunk 1", "same laws"]),
+        (lambda a: a.uns.update(cell_types=["A", "C"]), ["chunk 1", "same laws"]),
         (lambda a: a.layers.pop("do"), ["chunk 1", "layers", "nothing", "do int8"]),
         (lambda a: a.obs.__setitem__("dose", 1), ["chunk 1", "obs", "dose int64", "dose float64"]),
         (lambda a: a.obs.__setitem__("more", 1.0), ["chunk 1", "obs", "more float64"]),
@@ -251,7 +253,7 @@ def test_room_that_was_reserved_is_given_back(tmp_path, genes):
 def test_chunks_that_do_not_fit_are_refused_in_one_line(tmp_path, genes, change, parts):
     cells = dataset.fresh_cells(genes, 20, seed=1)
     wrong = cells.copy()
-    wrong.uns = {"mechanisms": {"000": dict(cells.uns["mechanisms"]["000"])}}
+    wrong.uns["mechanisms"] = {"000": dict(cells.uns["mechanisms"]["000"])}
     result = change(wrong)
     wrong = result if isinstance(result, (ad.AnnData, str)) else wrong
     with pytest.raises(ValueError) as error:

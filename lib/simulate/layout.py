@@ -1,0 +1,183 @@
+"""Where an AnnData of simulated cells keeps what its truth depends on: see `lib.dataset`."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from lib.counts import counts_of, in_memory, with_matrix
+
+PARAMETERS = ("mu", "theta", "pi")
+
+
+def cell_types(adata: ad.AnnData) -> list[str]:
+    """The cell types whose laws `adata` holds, whether or not it has cells of them."""
+    return [str(t) for t in upgraded(adata).uns.get("cell_types", ())]
+
+
+def parents(adata: ad.AnnData) -> dict[str, list[str]]:
+    """The parents of each mechanistic gene, in an order in which parents come first."""
+    return {gene: [str(p) for p in entry["parents"]] for gene, entry in entries_of(adata).items()}
+
+
+def kinds(adata: ad.AnnData) -> dict[str, str]:
+    """The mechanism of each mechanistic gene's mu: a name, or an import string."""
+    return {gene: str(entry["mu"]["mechanism"]) for gene, entry in entries_of(adata).items()}
+
+
+def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
+    """The mechanistic genes that depend on any of `genes`, however indirectly, parents first."""
+    reached: list[str] = []
+    for gene, its_parents in parents(adata).items():
+        if gene not in genes and (set(its_parents) & (set(genes) | set(reached))):
+            reached.append(gene)
+    return reached
+
+
+def weights(adata: ad.AnnData, gene: str) -> pd.Series:
+    """The weight of each parent in a mechanistic gene's mu. Raises ValueError if it has none."""
+    entry = entries_of(adata).get(gene)
+    if entry is None:
+        raise ValueError(f"gene = {str(gene)!r}: must be a mechanistic gene: {', '.join(parents(adata)) or 'there is none'}")
+    if "weights" not in entry["mu"]["parameters"]:
+        raise ValueError(f"gene = {str(gene)!r}: its mechanism has no weights; name the parent to perturb")
+    return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), index=[str(p) for p in entry["parents"]])
+
+
+def entries_of(adata: ad.AnnData) -> dict[str, dict]:
+    """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
+    entries = in_order(adata.uns.get("mechanisms", {}))
+    return {str(entry["gene"]): entry for entry in entries if {"gene", "parents", "mu"} <= entry.keys()}
+
+
+def in_order(entries: dict[str, dict]) -> list[dict]:
+    """The entries of `uns["mechanisms"]` or `uns["drugs"]` as they were added; a file sorts them as text."""
+    return [entry for _, entry in sorted(entries.items(), key=lambda item: int(item[0]))]
+
+
+def numbered(entries: list[dict]) -> dict[str, dict]:
+    """Entries as uns holds them, under "000", "001", ...: names are values, since a slash in a key makes a group of a file."""
+    return {f"{i:03d}": entry for i, entry in enumerate(entries)}
+
+
+def labels(obs: pd.DataFrame, column: str, name: str = "adata") -> np.ndarray:
+    """A column of obs as text, (n_cells,). Raises ValueError where it is missing, in whole or in some cells."""
+    if column not in obs:
+        raise ValueError(f"{name}: has no obs[{column!r}]")
+    missing = obs[column].isna()
+    if missing.any():
+        raise ValueError(f"{name}: obs[{column!r}] is missing in {missing.sum()} of {len(obs)} cells; name it there, or leave these cells out")
+    return obs[column].astype(str).to_numpy()
+
+
+def laid_out(laws: dict[str, tuple]) -> tuple[dict, dict]:
+    """Cell type -> (mu, theta, pi) of the genes, as (varm, uns) have it."""
+    varm = {parameter: np.stack([law[i] for law in laws.values()], axis=1) for i, parameter in enumerate(PARAMETERS)}
+    return varm, {"cell_types": np.array(list(laws))}
+
+
+def upgraded(adata: ad.AnnData) -> ad.AnnData:
+    """`adata` itself, or, of a file of an earlier version, a copy in the present layout, which shares its counts.
+
+    Earlier, laws were columns `mu_<cell type>`, `theta_<cell type>`, `pi_<cell type>` of `var`, and drugs had their names as keys.
+    """
+    if "mu" in adata.varm or "mechanistic" not in adata.var:
+        return adata
+    types = [c.removeprefix("mu_") for c in adata.var.columns if c.startswith("mu_")]
+    columns = {parameter: [f"{parameter}_{t}" for t in types] for parameter in PARAMETERS}
+    if not types or not set(sum(columns.values(), [])) <= set(adata.var.columns):
+        return adata
+    new = with_matrix(adata, in_memory(adata.X))
+    for parameter, its_columns in columns.items():
+        new.varm[parameter] = new.var[its_columns].to_numpy(dtype=float)
+        new.var = new.var.drop(columns=its_columns)
+    new.uns["cell_types"] = np.array(types)
+    if "drugs" in new.uns:
+        new.uns["drugs"] = numbered([{"name": name} | entry for name, entry in new.uns["drugs"].items()])
+    return new
+
+
+def with_laws(adata: ad.AnnData) -> ad.AnnData:
+    """`upgraded`, of cells that have laws. Raises ValueError for others."""
+    adata = upgraded(adata)
+    varm = adata.varm  # which AnnData makes anew at each call
+    lacking = [f"varm[{p!r}]" for p in PARAMETERS if p not in varm]
+    lacking += ["uns['cell_types']"] * ("cell_types" not in adata.uns) + ["var['mechanistic']"] * ("mechanistic" not in adata.var)
+    if lacking:
+        raise ValueError(f"adata: has no laws ({lacking[0]} is missing); simulated cells have, joined by lib.dataset.concat, not by anndata's")
+    if len(adata.uns["cell_types"]) != varm["mu"].shape[1]:
+        raise ValueError("adata: uns['cell_types'] doesn't fit varm['mu']; join populations with lib.dataset.concat")
+    return adata
+
+
+def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
+    """`with_laws`, and X the whole counts in memory: `adata` itself where it is so, else a copy.
+
+    The copy has no `layers["counts"]`, no raw and no `uns["log1p"]`, which an intervention would leave stale.
+    """
+    adata = with_laws(adata)
+    counts = counts_of(adata, simulated=True)
+    if counts is adata.X and adata.raw is None and "counts" not in adata.layers and "log1p" not in adata.uns:
+        return adata
+    new = with_matrix(adata, counts)
+    new.layers.pop("counts", None)
+    new.uns.pop("log1p", None)
+    new.raw = None
+    return new
+
+
+def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
+    """Data sets one below the other, with all that `law` needs; cells are named anew.
+
+    Raises ValueError where they differ in a mechanism, a drug or the law of a cell type of the same name.
+    """
+    adatas = [with_true_counts(adata) for adata in adatas]
+    joined = ad.concat(adatas, merge="unique", index_unique="-")
+    if "mechanistic" not in joined.var:
+        raise ValueError("adatas: a gene is mechanistic in one of them and not in another; what is joined must agree on it")
+    laws = _joined_laws(adatas, joined.var_names)
+    varm, uns = laid_out(laws)
+    joined.varm.update(varm)
+    joined.uns.update(uns)
+    joined.uns.update(joined_entries([adata.uns for adata in adatas]))
+    joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
+    joined.obs["cell_type"] = joined.obs["cell_type"].astype("category")
+    joined.obs["drug"] = joined.obs["drug"].astype("category")
+    return joined
+
+
+def joined_entries(every_uns: list[dict]) -> dict[str, dict]:
+    """`mechanisms` and `drugs`, as far as there are any. Raises ValueError where one of them has two meanings."""
+    joined = {}
+    for key in ("mechanisms", "drugs"):
+        together: dict = {}
+        for uns in every_uns:
+            for number, entry in enumerate(in_order(uns.get(key, {}))):
+                name = str(entry.get("name", number))
+                if not _same(together.setdefault(name, entry), entry):
+                    raise ValueError(f"adatas: {key} {name!r} differ between them; what is joined must agree on it")
+        if together:
+            joined[key] = numbered(list(together.values()))
+    return joined
+
+
+def _joined_laws(adatas, genes):
+    """Cell type -> its mu, theta and pi, (3, n_genes)."""
+    laws: dict[str, np.ndarray] = {}
+    for number, adata in enumerate(adatas):
+        rows = adata.var_names.get_indexer(genes)
+        for column, name in enumerate(cell_types(adata)):
+            own = np.stack([adata.varm[p][rows, column] for p in PARAMETERS])
+            if not np.array_equal(laws.setdefault(name, own), own, equal_nan=True):
+                raise ValueError(
+                    f"adatas: cell type {name!r} has other laws in number {number} than before; "
+                    "give each call of base_genes a cell_type=... of its own"
+                )
+    return laws
+
+
+def _same(a, b):
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    return np.array_equal(a, b)
