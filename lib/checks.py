@@ -23,8 +23,10 @@ _LONGEST = 4096  # characters of a text, as of a path on Linux
 
 
 def shown(value) -> str:
-    """A value as messages have it: in one line, and shortened where it is long."""
+    """A value as messages have it: in one line, shortened where it is long, 'gene_1' and not np.str_('gene_1')."""
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, (list, tuple)):
+        value = type(value)(v.item() if isinstance(v, np.generic) else v for v in value)
     return _short.repr(value).replace("\n", " ")
 
 
@@ -39,31 +41,20 @@ def number(name: str, value, low: float | None = None, high: float | None = None
     """`value` as a finite float from low to high, both included. Raises ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} = {shown(value)}: must be a number{_limits(low, high)}")
-<<<<<<< HEAD
     if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
-=======
-    if not math.isfinite(value):
->>>>>>> h-truth
         raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(_within(name, value, low, high))
 
 
 def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
     """`value` as (smallest, largest), in that order. Raises ValueError."""
-<<<<<<< HEAD
     what = "two numbers, the smaller one first"
     first, second = (number(name, v, low, high) for v in _items(name, value, what, 2, 2))
-=======
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) != 2:
-        raise ValueError(f"{name} = {shown(value)}: must be two numbers, the smaller one first")
-    first, second = (number(name, v, low, high) for v in value)
->>>>>>> h-truth
     if first > second:
         raise ValueError(f"{name} = ({first:g}, {second:g}): must be {what}")
     return first, second
 
 
-<<<<<<< HEAD
 def numbers(
     name: str, value, low: float | None = None, high: float | None = None, most: int | None = None
 ) -> list[float]:
@@ -85,20 +76,6 @@ def listed(name: str, value, allowed=None, least: int = 1, most: int | None = No
         if item in items[:place]:
             raise ValueError(f"{name} = {shown(items)}: must not have {shown(item)} twice")
     return items
-=======
-def numbers(name: str, value, low: float | None = None, high: float | None = None) -> list[float]:
-    """`value` as a list of at least one number. Raises ValueError."""
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {shown(value)}: must be a list of at least one number{_limits(low, high)}")
-    return [number(name, v, low, high) for v in value]
-
-
-def listed(name: str, value, allowed=None) -> list:
-    """`value` as a list of at least one item, each in `allowed` if that is given. Raises ValueError."""
-    if isinstance(value, str) or np.ndim(value) != 1 or len(value) == 0:
-        raise ValueError(f"{name} = {shown(value)}: must be a list of at least one item")
-    return [choice(name, v, allowed) if allowed is not None else v for v in value]
->>>>>>> h-truth
 
 
 def choice(name: str, value, allowed):
@@ -148,11 +125,7 @@ def genes(name: str, value, known) -> list[str]:
         raise ValueError(f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}")
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"{name} = {shown(wanted)}: a gene is named twice")
-<<<<<<< HEAD
-    return wanted
-=======
     return [str(g) for g in wanted]
->>>>>>> h-truth
 
 
 def same_genes(name: str, value, fitted: list[str]) -> None:
@@ -186,52 +159,12 @@ def files(name: str, value, stems: list[str], advice: str) -> Path:
     return Path(value)
 
 
-<<<<<<< HEAD
 def _items(name, value, what, least=1, most=None):
     several = np.iterable(value) and not isinstance(value, (str, bytes, dict, set))
     items = list(value) if several else []
     if not several or len(items) < least or (most is not None and len(items) > most):
         raise ValueError(f"{name} = {shown(value)}: must be {what}")
     return items
-=======
-def parameters(namespace: dict, **rules) -> None:
-    """Check a notebook's parameters before it computes anything.
-
-    namespace : the notebook's `globals()`. Its parameters cell declares each one with a type
-        (`n_cells: int = 10_000`), so a name that papermill injected and that has no declared
-        type is unknown: papermill itself only warns, and runs with the default.
-    rules : name -> function(name, value), such as `partial(checks.integer, low=1)`; parameters
-        without a rule are checked for their type
-
-    Raises ValueError, one line for the first thing wrong.
-    """
-    declared = namespace.get("__annotations__", {})
-    shell = {"In", "Out", "get_ipython", "exit", "quit", "open"}
-    first_time = not namespace.get("_parameters_were_checked")  # later, all the notebook's names are there
-    for name, value in namespace.items() if first_time else ():
-        if name.startswith("_") or name in shell or name in declared or callable(value) or isinstance(value, ModuleType):
-            continue
-        raise ValueError(f"{name} = {shown(value)}: no such parameter; there are {', '.join(declared)}")
-    for name, kind in declared.items():
-        value = namespace[name]
-        if name in rules:
-            rules[name](name, value)
-        elif kind is float:
-            number(name, value)
-        elif kind is int:
-            integer(name, value)
-        elif kind in (bool, str) and not isinstance(value, kind):
-            raise ValueError(f"{name} = {shown(value)}: must be of type {kind.__name__}")
-    namespace["_parameters_were_checked"] = True
-
-
-def shown(value) -> str:
-    """A value as a message shows it: 'gene_1' or 1.5, never np.str_('gene_1') or np.float64(1.5)."""
-    plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    if isinstance(plain, (list, tuple)):
-        plain = type(plain)(v.item() if isinstance(v, np.generic) else v for v in plain)
-    return repr(plain)
->>>>>>> h-truth
 
 
 def _within(name, value, low, high):

@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import dataset
 from lib.laws import maximum_likelihood
 from lib.predict import guard, references, regressions
 from lib.score import board, distances, tables
