@@ -8,22 +8,9 @@ import scipy.sparse as sparse
 import torch
 
 from lib import checks, dataset, model
-from lib.laws import ZINB, Empirical, Law, Mixture, maximum_likelihood
+from lib.laws import ZINB, Cells, Law, Mixture, maximum_likelihood
 from lib.predict import neural
 from lib.seeds import stream
-
-
-class Cells(Empirical):
-    """The laws of the genes, (n_genes,), of a model that predicts cells: counts (n_cells, n_genes)."""
-
-    def __init__(self, counts: np.ndarray):
-        super().__init__(np.asarray(counts).T)
-        self.counts = np.asarray(counts)
-
-    def sample(self, rng: np.random.Generator, size=None):
-        """Whole cells, so that their genes vary together: of shape `size`, its last axis the genes."""
-        size = self.shape if size is None else size
-        return self.counts[rng.integers(len(self.counts), size=size[:-1])]
 
 
 def answer(predictor, control: ad.AnnData, name: str = "model") -> Law:
