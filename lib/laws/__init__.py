@@ -1,8 +1,9 @@
 """What a count can be: laws, their likelihood, and the law that counts came from."""
 
 from lib.laws.base import Law
-from lib.laws.empirical import Empirical
+from lib.laws.empirical import Cells, Empirical
 from lib.laws.mixture import Mixture
+from lib.laws.stacked import stack
 from lib.laws.zinb import ZINB
 
-__all__ = ["ZINB", "Empirical", "Law", "Mixture"]
+__all__ = ["ZINB", "Cells", "Empirical", "Law", "Mixture", "stack"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -10,14 +11,74 @@ BLOCK = 16  # counts at a time in `pmf_blocks`
 TINY = 1e-290  # below this a probability is at the end of what a float can be
 
 
-class Law:
-    """What every law can do, given ``log_prob`` and ``cdf``."""
+class Law(ABC):
+    """The law of a count, or an array of laws, one an entry.
+
+    A law of one's own must write
+
+        shape           tuple of int, an attribute: (n_cells,), (n_cells, n_genes), (n_genes,), ...
+        law[index]      the laws at a NumPy index, new axes included
+        log_prob(k)     natural log of the pmf; k broadcasts against the law's shape
+        cdf(k)          probability of a count of at most k
+        mean            mean count, a property
+        sample(rng, size=None)
+
+    and inherits, to be overridden where it knows better
+
+        pmf, pmf_blocks, pmf_table, zero_prob, quantile
+        parameters(), reach(tail), has_density, n_components
+        sample_cells(rng, n_cells)
+        as_components(), mixed_pmf_blocks(weights), sample_rows(rng, rows)      for mixtures
+    """
 
     shape: tuple[int, ...]
+    has_density = True  # False: a finite number of draws, whose KL is infinite at one undrawn count
+    n_components = 1  # laws that one entry is made of
+
+    @abstractmethod
+    def __getitem__(self, index) -> Law: ...
+
+    @abstractmethod
+    def log_prob(self, k): ...
+
+    @abstractmethod
+    def cdf(self, k): ...
+
+    @property
+    @abstractmethod
+    def mean(self): ...
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw counts of shape `size`, the law's own by default, whose axes are the last of it."""
+
+    def sample_cells(self, rng: np.random.Generator, n_cells: int):
+        """Draw cells, (n_cells, n_genes), from a law of shape (n_genes,).
+
+        They are whole cells, whose genes vary together, where the law knows how.
+        """
+        return self.sample(rng, (n_cells, *self.shape))
+
+    def parameters(self):
+        """The ZINB, of the law's shape, whose mu, theta and pi stand for it; None: it has none."""
+        return None
+
+    def reach(self, tail: float):
+        """About the count above which less than `tail` is left."""
+        return self.quantile(1 - tail)
+
+    def as_components(self):
+        """The law as a mixture: laws along a new first axis, and their weights (None: equal)."""
+        return self[None], None
 
     def pmf(self, k):
         """Probability of the count k. Broadcasts k against the law's shape."""
         return np.exp(self.log_prob(k))
+
+    @property
+    def zero_prob(self):
+        """Probability of a zero."""
+        return self.pmf(0)
 
     def pmf_blocks(self):
         """Probabilities of the counts 0, 1, ... without end, BLOCK of them at a time along a new first axis.
@@ -26,6 +87,23 @@ class Law:
         """
         for start in itertools.count(0, BLOCK):
             yield np.moveaxis(self[..., None].pmf(np.arange(start, start + BLOCK)), -1, 0)
+
+    def mixed_pmf_blocks(self, weights=None):
+        """`pmf_blocks` of the mixture of the laws along the first axis.
+
+        weights: array that broadcasts against the law's shape and sums to 1 over the first axis;
+            None: all equal
+        """
+        if weights is None:
+            return (block.mean(axis=1) for block in self.pmf_blocks())
+        return ((weights * block).sum(axis=1) for block in self.pmf_blocks())
+
+    def sample_rows(self, rng: np.random.Generator, rows):
+        """Draw a count for each of `rows`: of the law there along the first axis.
+
+        rows: whole numbers, whose last axes are those of the law but its first
+        """
+        return self[(rows, *np.indices(self.shape[1:], sparse=True))].sample(rng)
 
     def pmf_table(self, n_counts: int):
         """Probabilities of the counts 0 ... n_counts - 1, along a new last axis."""
@@ -37,7 +115,7 @@ class Law:
     def quantile(self, u):
         """Smallest count whose cdf is at least u, by bisection.
 
-        u : array that broadcasts with the law, in [0, 1)
+        u: array that broadcasts with the law, in [0, 1)
         """
         u = np.asarray(u, dtype=float)
         wrong = ~((u >= 0) & (u < 1))

@@ -12,8 +12,10 @@ from lib.laws.base import BLOCK, Law
 class Empirical(Law):
     """The law of draws: what a model that only samples is scored by.
 
-    draws : (..., n_draws) counts; the law's shape is that of the leading axes
+    draws: (..., n_draws) counts; the law's shape is that of the leading axes
     """
+
+    has_density = False
 
     def __init__(self, draws):
         self.draws = np.sort(np.asarray(draws), axis=-1)
@@ -52,7 +54,26 @@ class Empirical(Law):
         """Mean of the draws."""
         return self.draws.mean(-1)
 
-    def sample(self, rng: np.random.Generator):
-        """Draw one of the draws an entry."""
-        pick = rng.integers(self.draws.shape[-1], size=(*self.shape, 1))
-        return np.take_along_axis(self.draws, pick, axis=-1)[..., 0]
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw one of the draws an entry, counts of shape `size`, the law's own by default."""
+        size = self.shape if size is None else np.broadcast_shapes(size)
+        n_draws = self.draws.shape[-1]
+        pick = rng.integers(n_draws, size=(*size, 1))
+        draws = np.broadcast_to(self.draws, (*size, n_draws))
+        return np.take_along_axis(draws, pick, axis=-1)[..., 0]
+
+
+class Cells(Empirical):
+    """The laws of the genes, (n_genes,), in cells that a model predicts.
+
+    counts: (n_cells, n_genes)
+    """
+
+    def __init__(self, counts):
+        super().__init__(np.asarray(counts).T)
+        self.counts = np.asarray(counts)
+
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw whole cells, whose genes vary together: of shape `size`, its last axis the genes."""
+        size = self.shape if size is None else size
+        return self.counts[rng.integers(len(self.counts), size=size[:-1])]

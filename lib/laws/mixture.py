@@ -6,84 +6,168 @@ import numpy as np
 import scipy.special as special
 
 from lib.laws.base import Law
-from lib.laws.zinb import ZINB, _mean_pmf_blocks
+from lib.laws.zinb import ZINB
 
 
 class Mixture(Law):
-    """Equal mixture of the laws along the first axis of `components`.
+    """Mixture of the laws along the first axis of `components`.
 
-    components : Law of shape (n_components, ...), such as one law a posterior sample
+    components: law of shape (n_components, ...), such as one law a posterior sample
+    weights: (n_components,), or as many axes as the components, against whose shape they broadcast;
+        at least 0, summing to 1 over the first axis; None: the equal mixture
     """
 
-    def __init__(self, components: Law):
-        if len(components.shape) < 1 or components.shape[0] < 1:
-            raise ValueError(f"components of shape {components.shape}: need at least one along the first axis")
+    def __init__(self, components: Law, weights=None):
+        shape = components.shape
+        if len(shape) < 1 or shape[0] < 1:
+            raise ValueError(f"components of shape {shape}: need at least one along the first axis")
         self.components = components
-        self.shape = components.shape[1:]
+        self.weights = None if weights is None else _checked(weights, shape)
+        self.n_components = shape[0]
+        self.has_density = components.has_density
+        self.shape = shape[1:]
 
     @classmethod
-    def of(cls, laws: list[Law]) -> Mixture:
-        """The equal mixture of ZINB laws, or of mixtures of these with as many components each.
+    def of(cls, laws: list[Law], weights=None) -> Mixture:
+        """The mixture of ZINB laws, or of mixtures of these.
 
-        laws : all of one shape
+        laws: all of one shape
+        weights: (n_laws,), at least 0, summing to 1; None: all equal
         """
-        parts = [law.components if isinstance(law, Mixture) else law[None] for law in laws]
-        if len({part.shape for part in parts}) > 1:
-            raise ValueError(f"laws: of shapes {[law.shape for law in laws]}; must be of one shape, with as many components each")
-        full = [[np.broadcast_to(p, part.shape) for p in (part.mu, part.theta, part.pi)] for part in parts]
-        return cls(ZINB(*(np.concatenate(p) for p in zip(*full))))
+        parts, inner = zip(*(law.as_components() for law in laws))
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ValueError(f"laws: of shapes {[law.shape for law in laws]}; must be of one shape")
+        points = [part.parameters() if part.n_components == 1 else None for part in parts]
+        if any(point is None for point in points):
+            raise ValueError("laws: must be ZINB laws, or mixtures of these")
+        each = [[p.mu, p.theta, p.pi] for p in points]
+        joined = ZINB(*(np.concatenate(values) for values in zip(*each)))
+        alike = len({part.shape for part in parts}) == 1
+        if weights is None and alike and all(own is None for own in inner):
+            return cls(joined)
+        shape = (len(laws),)
+        shares = _equal(shape) if weights is None else _checked(weights, shape)
+        inner = [_equal(part.shape) if own is None else own for part, own in zip(parts, inner)]
+        trailing = np.broadcast_shapes(*(own.shape[1:] for own in inner))
+        inner = [np.broadcast_to(own, (len(own), *trailing)) for own in inner]
+        return cls(joined, np.concatenate([share * own for share, own in zip(shares, inner)]))
 
     def __getitem__(self, index):
-        index = index if isinstance(index, tuple) else (index,)
-        return Mixture(self.components[(slice(None), *index)])
+        index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
+        weights = self.weights
+        if weights is not None:
+            full = np.broadcast_to(weights, self.components.shape)
+            weights = weights.ravel() if self._is_shared else full[index]
+        return Mixture(self.components[index], weights)
+
+    @property
+    def _is_shared(self):
+        """Whether all entries have the same weights."""
+        return self.weights is None or self.weights.size == self.n_components
+
+    def as_components(self):
+        return self.components, self.weights
 
     def log_prob(self, k):
         """Natural log of the pmf."""
-        log_p = self._over_components(self.components.log_prob, k)
-        return special.logsumexp(log_p, axis=0) - np.log(len(log_p))
+        k, law = self._facing(k)
+        log_p = law.components.log_prob(k)
+        if law.weights is None:
+            return special.logsumexp(log_p, axis=0) - np.log(self.n_components)
+        with np.errstate(divide="ignore"):
+            return special.logsumexp(log_p + np.log(law.weights), axis=0)
 
     def pmf(self, k):
         """Probability of the count k."""
-        return self._over_components(self.components.pmf, k).mean(axis=0)
+        k, law = self._facing(k)
+        return law._average(law.components.pmf(k))
 
     def pmf_blocks(self):
-        if isinstance(self.components, ZINB):
-            return _mean_pmf_blocks(self.components)
-        return (block.mean(axis=1) for block in self.components.pmf_blocks())
+        return self.components.mixed_pmf_blocks(self.weights)
 
     def cdf(self, k):
         """Probability of a count of at most k."""
-        return self._over_components(self.components.cdf, k).mean(axis=0)
+        k, law = self._facing(k)
+        return law._average(law.components.cdf(k))
 
-    def _over_components(self, function, k):
+    def _facing(self, k):
+        """k, and the law with as many axes at least: the components' axis must stay in front."""
         k = np.asarray(k, dtype=float)
-        if k.ndim > len(self.shape):  # the components' axis must stay in front of k's
-            n_new = k.ndim - len(self.shape)
-            index = (slice(None), *(None,) * n_new)
-            function = getattr(self.components[index], function.__name__)
-        return function(k)
+        n_new = k.ndim - len(self.shape)
+        return k, self[(None,) * n_new] if n_new > 0 else self
+
+    def _average(self, values):
+        """The mean of `values` over the components, their first axis."""
+        return values.mean(axis=0) if self.weights is None else (self.weights * values).sum(axis=0)
 
     @property
     def mean(self):
         """Mean count."""
-        return self.components.mean.mean(axis=0)
+        return self._average(self.components.mean)
 
     @property
     def zero_prob(self):
         """Probability of a zero."""
-        return self.components.zero_prob.mean(axis=0)
+        return self._average(self.components.zero_prob)
 
-    def parameters(self) -> ZINB:
+    def parameters(self) -> ZINB | None:
         """The ZINB with the components' mean mu, geometric mean theta and mean pi.
 
         A mixture has no mu, theta and pi of its own; these are its point estimates of them.
         """
-        shape = self.components.shape
-        mu, theta, pi = (np.broadcast_to(a, shape) for a in (self.components.mu, self.components.theta, self.components.pi))
-        return ZINB(mu.mean(0), np.exp(np.log(theta).mean(0)), pi.mean(0))
+        point = self.components.parameters()
+        if point is None:
+            return None
+        theta = np.exp(self._average(np.log(point.theta)))
+        return ZINB(self._average(point.mu), theta, self._average(point.pi))
 
-    def sample(self, rng: np.random.Generator):
-        """Draw one count an entry: first the component, then the count."""
-        return np.take_along_axis(
-            self.components.sample(rng), rng.integers(self.components.shape[0], size=(1, *self.shape)), axis=0
-        )[0]
+    def reach(self, tail):
+        return self.components.reach(tail).max(0)
+
+    def sample(self, rng: np.random.Generator, size=None):
+        """Draw counts of shape `size`, the law's own by default: a component each, then a count."""
+        size = self.shape if size is None else np.broadcast_shapes(size)
+        if size == self.shape and self.weights is None:
+            # a count of every component, and then one of them: the stream behind committed figures
+            drawn = self.components.sample(rng)
+            return np.take_along_axis(drawn, self._pick(rng, (1, *size)), axis=0)[0]
+        return self.components.sample_rows(rng, self._pick(rng, size))
+
+    def sample_cells(self, rng: np.random.Generator, n_cells: int):
+        """Draw cells, (n_cells, n_genes), each from one component: its genes vary together."""
+        if not self._is_shared:  # a component of each gene's own
+            return super().sample_cells(rng, n_cells)
+        return self.components[self._pick(rng, n_cells)].sample(rng)
+
+    def _pick(self, rng, size):
+        """Components drawn by their weights."""
+        if self.weights is None:
+            return rng.integers(self.n_components, size=size)
+        u, rows = rng.random(size), np.zeros(size, dtype=np.int64)
+        for below in np.cumsum(self.weights, axis=0)[:-1]:
+            rows += u >= below
+        return rows
+
+
+def _equal(shape):
+    """Equal weights of the components of a law of this shape."""
+    return np.full((shape[0], *[1] * len(shape[1:])), 1 / shape[0])
+
+
+def _checked(weights, shape):
+    """Weights with as many axes as the components of this shape, if they are weights of these."""
+    weights = np.asarray(weights, dtype=float)
+    if weights.ndim == 1:
+        weights = weights.reshape(-1, *[1] * (len(shape) - 1))
+    fits = weights.ndim == len(shape) and len(weights) == shape[0]
+    if not fits or any(n not in (1, m) for n, m in zip(weights.shape, shape)):
+        raise ValueError(f"weights of shape {weights.shape}: must be ({shape[0]},) or fit {shape}")
+    wrong = ~(weights >= 0)
+    if wrong.any():
+        raise ValueError(f"weights = {weights[wrong][0]:g}: must be at least 0")
+    total = np.asarray(weights.sum(axis=0))
+    wrong = abs(total - 1) > 1e-10
+    if wrong.any():
+        total = total[wrong].flat[0]
+        raise ValueError(f"weights: sum to {total:.12g}; must sum to 1 over the first axis")
+    return weights

@@ -66,7 +66,51 @@ class ZINB(Law):
         return np.where(allowed, np.logaddexp(log_zero, log_nb), -np.inf)
 
     def pmf_blocks(self):
-        return _mean_pmf_blocks(self[None])
+        return self[None].mixed_pmf_blocks()
+
+    def mixed_pmf_blocks(self, weights=None):
+        """`pmf_blocks` of the mixture of the laws along the first axis, as `Law.mixed_pmf_blocks`.
+
+        By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). Its division
+        by k + 1 is the same for all laws and is made up for once a block, so that a count costs
+        three passes over the components.
+        """
+        n_components, shape = self.shape[0], self.shape[1:]
+
+        def flat(values):
+            full = np.broadcast_to(values, self.shape)
+            return np.ascontiguousarray(full).reshape(n_components, -1)
+
+        mu, theta, pi = (flat(a) for a in (self.mu, self.theta, self.pi))
+        weights = None if weights is None else flat(weights)
+        total = n_components if weights is None else 1
+        q, first = mu / (mu + theta), nb_zero_prob(mu, theta)
+        p, ratio = (1 - pi) * first, np.empty_like(q)
+        asleep = first < TINY  # they can't start from 0, but in the block where they begin to count
+        p[asleep] = 0
+        waking = _first_block(mu[asleep], theta[asleep])
+        table = np.empty((BLOCK, p.shape[1]))
+        for start in itertools.count(0, BLOCK):
+            if (now := waking == start).any():
+                those = tuple(i[now] for i in np.nonzero(asleep))
+                p[those] = (1 - pi[those]) * np.exp(_nb_log_prob(start, mu[those], theta[those]))
+            np.multiply(q, start + theta, out=ratio)
+            for row in table:
+                if weights is not None:
+                    np.einsum("ij,ij->j", weights, p, out=row)
+                elif n_components > 1:
+                    np.add.reduce(p, axis=0, out=row)
+                else:
+                    row[:] = p[0]
+                p *= ratio
+                ratio += q
+            left_out = np.cumprod(np.arange(start + 1.0, start + 1 + BLOCK))
+            table[0] /= total
+            table[1:] *= (1 / (total * left_out[:-1]))[:, None]
+            p *= 1 / left_out[-1]
+            if start == 0:
+                table[0] += pi.mean(axis=0) if weights is None else (weights * pi).sum(axis=0)
+            yield table.reshape(BLOCK, *shape)
 
     def cdf(self, k):
         """Probability of a count of at most k."""
@@ -91,8 +135,15 @@ class ZINB(Law):
         return self.pi + (1 - self.pi) * nb_zero_prob(self.mu, self.theta)
 
     def parameters(self) -> ZINB:
-        """The law itself, as a Mixture has it: its mu, theta and pi, each of the law's shape."""
+        """The law itself, its mu, theta and pi each of the law's shape."""
         return ZINB(*(np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi)))
+
+    def reach(self, tail):
+        # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in
+        # about mu / theta counts
+        folds, scale = -np.log(tail), self.mu / self.theta
+        spread = np.sqrt(2 * folds * self.mu * (1 + scale))
+        return np.broadcast_to(self.mu + spread + folds * scale, self.shape)
 
     def sample(self, rng: np.random.Generator, size=None):
         """Draw counts (int64) of shape `size`, the law's own by default.
@@ -111,42 +162,6 @@ class ZINB(Law):
 def nb_zero_prob(mu, theta):
     """Probability of a zero of the negative binomial part alone: (theta / (theta + mu))^theta."""
     return np.exp(-theta * np.log1p(np.asarray(mu) / theta))
-
-
-def _mean_pmf_blocks(components):
-    """`Law.pmf_blocks` of the equal mixture of the ZINB laws along the first axis of `components`.
-
-    By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). Its division by k + 1 is the same
-    for all laws and is made up for once a block, so that a count costs three passes over the components.
-    """
-    n_components, shape = components.shape[0], components.shape[1:]
-    full = (np.broadcast_to(a, components.shape) for a in (components.mu, components.theta, components.pi))
-    mu, theta, pi = (np.ascontiguousarray(a).reshape(n_components, -1) for a in full)
-    q, first = mu / (mu + theta), nb_zero_prob(mu, theta)
-    p, ratio = (1 - pi) * first, np.empty_like(q)
-    asleep = first < TINY  # where the recurrence can't start from 0: in the block where the law begins to count
-    p[asleep] = 0
-    waking = _first_block(mu[asleep], theta[asleep])
-    table = np.empty((BLOCK, p.shape[1]))
-    for start in itertools.count(0, BLOCK):
-        if (now := waking == start).any():
-            those = tuple(i[now] for i in np.nonzero(asleep))
-            p[those] = (1 - pi[those]) * np.exp(_nb_log_prob(start, mu[those], theta[those]))
-        np.multiply(q, start + theta, out=ratio)
-        for row in table:
-            if n_components > 1:
-                np.add.reduce(p, axis=0, out=row)
-            else:
-                row[:] = p[0]
-            p *= ratio
-            ratio += q
-        left_out = np.cumprod(np.arange(start + 1.0, start + 1 + BLOCK))
-        table[0] /= n_components
-        table[1:] *= (1 / (n_components * left_out[:-1]))[:, None]
-        p *= 1 / left_out[-1]
-        if start == 0:
-            table[0] += pi.mean(axis=0)
-        yield table.reshape(BLOCK, *shape)
 
 
 def _first_block(mu, theta):

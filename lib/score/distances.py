@@ -17,7 +17,7 @@ import pandas as pd
 import scipy.integrate
 import scipy.stats
 
-from lib.laws import ZINB, Empirical, Law, Mixture
+from lib.laws import ZINB, Law
 from lib.laws.base import BLOCK, TINY
 
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
@@ -32,9 +32,8 @@ def between(true: ZINB, predicted: Law) -> pd.DataFrame:
     true, predicted : laws of shape (n_cells,); `predicted` may be any Law
 
     Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
-    parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A Mixture is
-    given the parameters of `Mixture.parameters`. An Empirical has no kl_nats: one count that was never
-    drawn would make it infinite.
+    parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A law that has no
+    density has no kl_nats: one count that was never drawn would make it infinite.
 
     Raises ValueError for a law that isn't there (a count that an intervention has set) and for
     another shape.
@@ -45,41 +44,29 @@ def between(true: ZINB, predicted: Law) -> pd.DataFrame:
         raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
     n_cells = true.shape[0]
     kl, crps, apart = np.empty(n_cells), np.empty(n_cells), np.empty(n_cells)
-    has_kl = not isinstance(predicted, Empirical)
-    for rows in _groups(_reach(true, TAIL), predicted):
+    has_kl = predicted.has_density
+    for rows in _groups(true.reach(TAIL), predicted):
         kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
     long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
-    for rows in _groups(_reach(predicted[long], CRPS_TAIL), predicted):
+    for rows in _groups(predicted[long].reach(CRPS_TAIL), predicted):
         rows = long[rows]
         _, crps[rows], apart[rows], end = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
         for row in rows[apart[rows] > CRPS_TAIL]:
             crps[row] += _far_tail(predicted[row], end)
     frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
     if not has_kl:
-        return frame.drop(columns="kl_nats")
-    if isinstance(predicted, (ZINB, Mixture)):
-        point = predicted.parameters()
+        frame = frame.drop(columns="kl_nats")
+    point = predicted.parameters()
+    if point is not None:
         frame["mse_mu"] = (point.mu - true.mu) ** 2
         frame["mse_pi"] = (point.pi - true.pi) ** 2
         frame["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
     return frame
 
 
-def _reach(law, tail):
-    """About the count above which a law has less than `tail`, for putting laws together that end together."""
-    if isinstance(law, Mixture):
-        return _reach(law.components, tail).max(0)
-    if not isinstance(law, ZINB):
-        return law.quantile(1 - tail)
-    # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
-    folds, scale = -np.log(tail), law.mu / law.theta
-    return np.broadcast_to(law.mu + np.sqrt(2 * folds * law.mu * (1 + scale)) + folds * scale, law.shape)
-
-
 def _groups(reach, predicted):
-    """Indices of cells, those of like reach together and few enough for the cache."""
-    n_components = predicted.components.shape[0] if isinstance(predicted, Mixture) else 1
-    n_components = max(n_components, 8)  # of one law alone there is as much in other arrays
+    """Indices of cells: those that end together, by their reach, and few enough for the cache."""
+    n_components = max(predicted.n_components, 8)  # other arrays hold as much, for one law alone
     n_groups = -(-len(reach) * n_components // _CHUNK)
     return np.array_split(np.argsort(reach, kind="stable"), n_groups) if n_groups else []
 
