@@ -49,7 +49,8 @@ def test_cells_of_a_law_have_independent_genes_of_its_mean():
 
 def test_rows_are_drawn_each_from_its_own_law():
     rows = np.array([[0, 1], [2, 0], [1, 1]])
-    drawn = APoisson(np.array([[0.0, 1e4], [1e6, 1e8], [1e10, 1e12]])).sample_rows(np.random.default_rng(0), rows)
+    law = APoisson(np.array([[0.0, 1e4], [1e6, 1e8], [1e10, 1e12]]))
+    drawn = law.sample_rows(np.random.default_rng(0), rows)
     np.testing.assert_allclose(drawn, [[0, 1e8], [1e10, 1e4], [1e6, 1e8]], rtol=0.06)
 
 
@@ -71,7 +72,10 @@ def _asks_for_the_kind_of_a_law(tree):
     return False
 
 
-@pytest.mark.parametrize("path", [*sorted((LIB / "laws").glob("*.py")), LIB / "score/distances.py"], ids=lambda p: p.stem)
+PATHS = [*sorted((LIB / "laws").glob("*.py")), LIB / "score/distances.py"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_no_law_and_no_distance_asks_for_the_kind_of_a_law(path):
     assert _asks_for_the_kind_of_a_law(ast.parse("isinstance(law, (laws.ZINB, Mixture))"))
     assert not _asks_for_the_kind_of_a_law(ast.parse(path.read_text()))

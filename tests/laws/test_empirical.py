@@ -52,7 +52,8 @@ def test_empirical_refuses_what_are_no_draws(draws):
 
 
 def test_empirical_draws_of_any_size_come_from_each_entrys_own_draws():
-    counts = Empirical(np.array([[1, 1, 1, 6], [0, 2, 2, 2]])).sample(np.random.default_rng(0), (20_000, 2))
+    law = Empirical(np.array([[1, 1, 1, 6], [0, 2, 2, 2]]))
+    counts = law.sample(np.random.default_rng(0), (20_000, 2))
     assert counts.shape == (20_000, 2)
     for entry, (rare, often) in enumerate([(6, 1), (0, 2)]):
         assert set(counts[:, entry]) == {rare, often}

@@ -85,7 +85,11 @@ def test_mixture_of_one_law_is_that_law():
 
 @pytest.mark.parametrize(
     "others",
-    [[ZINB(np.ones(2), 1.0, 0.1)], [ZINB(1.0, 1.0, 0.1)], [Mixture(ZINB(np.ones((4, 2)), 1.0, 0.1))]],
+    [
+        [ZINB(np.ones(2), 1.0, 0.1)],
+        [ZINB(1.0, 1.0, 0.1)],
+        [Mixture(ZINB(np.ones((4, 2)), 1.0, 0.1))],
+    ],
     ids=["other cells", "no cells", "mixture of other cells"],
 )
 def test_mixture_of_laws_that_do_not_match_raises_one_line(others):
@@ -116,7 +120,8 @@ def test_mixture_of_weighted_mixtures_has_the_products_of_weights(by_gene):
 
 
 def test_mixture_of_laws_without_parameters_is_refused_in_one_line():
-    for law in (APoisson([1.0, 2.0]), Empirical(np.ones((2, 5))), Mixture(Mixture(ZINB(np.ones((2, 3, 2)), 1.0, 0.1)))):
+    nested = Mixture(Mixture(ZINB(np.ones((2, 3, 2)), 1.0, 0.1)))
+    for law in (APoisson([1.0, 2.0]), Empirical(np.ones((2, 5))), nested):
         with pytest.raises(ValueError) as error:
             Mixture.of([ZINB(np.ones(2), 1.0, 0.1), law])
         one_line(error, "laws", "must be ZINB laws, or mixtures")
@@ -131,23 +136,24 @@ def weighted(kind):
     mu, theta, pi = (np.broadcast_to(a, (3, 2)) for a in (MIXED.mu, MIXED.theta, MIXED.pi))
     k = np.arange(3000)
     if kind == "zinb":
-        pmfs = [np.array([scipy_pmf(k, *p) for p in zip(mu[:, g], theta[:, g], pi[:, g])]) for g in (0, 1)]
-        return MIXED, pmfs
+        each = [zip(mu[:, gene], theta[:, gene], pi[:, gene]) for gene in (0, 1)]
+        return MIXED, [np.array([scipy_pmf(k, *p) for p in of_gene]) for of_gene in each]
     return APoisson(mu), [scipy.stats.poisson.pmf(k, mu[:, [g]]) for g in (0, 1)]
 
 
-@pytest.mark.parametrize("weights", [SHARES, SHARES[:, None], OF_GENES], ids=["1 axis", "shared", "by gene"])
+@pytest.mark.parametrize("weights", [SHARES, SHARES[:, None], OF_GENES], ids=["1", "2", "by gene"])
 @pytest.mark.parametrize("kind", ["zinb", "own"])
 def test_weighted_mixture_is_the_weighted_sum_of_its_components(kind, weights):
     components, pmfs = weighted(kind)
     law, k = Mixture(components, weights), np.arange(3000)
+    close = {"rtol": 1e-8, "atol": 1e-280}
     for gene in (0, 1):
         own = np.broadcast_to(weights.reshape(3, -1), (3, 2))[:, gene]
         pmf = own @ pmfs[gene]
-        np.testing.assert_allclose(law[gene].pmf(k), pmf, rtol=1e-8, atol=1e-280)
-        np.testing.assert_allclose(law[..., None].pmf(k)[gene], pmf, rtol=1e-8, atol=1e-280)
-        np.testing.assert_allclose(law[[1, 0, 1]][:, None].pmf(k)[1 - gene], pmf, rtol=1e-8, atol=1e-280)
-        np.testing.assert_allclose(law.pmf(np.tile(k[:, None], 2))[:, gene], pmf, rtol=1e-8, atol=1e-280)
+        np.testing.assert_allclose(law[gene].pmf(k), pmf, **close)
+        np.testing.assert_allclose(law[..., None].pmf(k)[gene], pmf, **close)
+        np.testing.assert_allclose(law[[1, 0, 1]][:, None].pmf(k)[1 - gene], pmf, **close)
+        np.testing.assert_allclose(law.pmf(np.tile(k[:, None], 2))[:, gene], pmf, **close)
         np.testing.assert_allclose(law.pmf_table(3000)[gene], pmf, rtol=1e-6, atol=1e-240)
         np.testing.assert_allclose(np.exp(law[:, None].log_prob(k[:9])[gene]), pmf[:9])
         np.testing.assert_allclose(law[:, None].cdf(k)[gene], np.cumsum(pmf))
@@ -167,9 +173,9 @@ def test_parameters_of_a_weighted_mixture_are_weighted_means(weights):
 
 
 def test_weights_keep_the_digits_of_a_component_near_the_end_of_floats():
-    law = Mixture(ZINB(np.array([2.0, 600.0]), 1e6, 0.0), [1 - 1e-12, 1e-12])  # the second has 1e-261 zeros
-    expected = (1 - 1e-12) * scipy_pmf(np.arange(700), 2, 1e6, 0) + 1e-12 * scipy_pmf(np.arange(700), 600, 1e6, 0)
-    np.testing.assert_allclose(law.pmf_table(700), expected, rtol=1e-7)
+    law, k = Mixture(ZINB(np.array([2.0, 650.0]), 1e6, 0.0), [1.0, 1e-40]), np.arange(500, 800)
+    expected = 1e-40 * scipy_pmf(k, 650.0, 1e6, 0.0)  # whose zeros, 1e-282 times 1e-40, are no float
+    np.testing.assert_allclose(law.pmf_table(800)[500:], expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("weights", [None, SHARES, OF_GENES], ids=["equal", "shared", "by gene"])
@@ -184,7 +190,8 @@ def test_draws_of_a_mixture_come_in_the_shares_of_its_pmf(kind, weights, how):
         draws = law.sample(rng, (20_000, 2)) if how == "size" else law.sample_cells(rng, 20_000)
     assert draws.shape == (20_000, 2)
     for gene in (0, 1):
-        own = np.full(3, 1 / 3) if weights is None else np.broadcast_to(weights.reshape(3, -1), (3, 2))[:, gene]
+        own = np.full(3, 1 / 3) if weights is None else weights
+        own = np.broadcast_to(own.reshape(3, -1), (3, 2))[:, gene]
         expected = 20_000 * (own @ pmfs[gene])
         kept = expected >= 5
         observed = np.bincount(draws[:, gene], minlength=len(expected))[:3000]
@@ -203,8 +210,8 @@ def test_cells_of_a_mixture_are_whole_and_counts_of_a_sample_are_not():
 
 
 def test_equal_weights_and_none_are_the_same_law():
-    weights = np.full(3, 1 / 3)
-    np.testing.assert_allclose(Mixture(MIXED, weights).pmf_table(90), Mixture(MIXED).pmf_table(90), rtol=1e-12)
+    tables = [Mixture(MIXED, weights).pmf_table(90) for weights in (np.full(3, 1 / 3), None)]
+    np.testing.assert_allclose(*tables, rtol=1e-12)
     drawn = [Mixture(MIXED).sample(np.random.default_rng(1), size) for size in (None, (2,))]
     np.testing.assert_array_equal(*drawn)
 

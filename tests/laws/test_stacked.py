@@ -64,18 +64,20 @@ def test_probabilities_and_moments_of_a_stack_are_those_of_its_laws():
         np.testing.assert_array_equal(getattr(STACK, name)(counts), np.stack(each, axis=-1))
     np.testing.assert_array_equal(STACK.mean, np.stack([law.mean for law in LAWS], axis=-1))
     for u in (0.2, 0.99):
-        np.testing.assert_array_equal(STACK.quantile(u), np.stack([law.quantile(u) for law in LAWS], axis=-1))
-    np.testing.assert_array_equal(STACK.reach(0.01)[:, 2:], np.stack([law.reach(0.01) for law in LAWS[2:]], axis=-1))
+        each = [law.quantile(u) for law in LAWS]
+        np.testing.assert_array_equal(STACK.quantile(u), np.stack(each, axis=-1))
+        np.testing.assert_array_equal(STACK.reach(1 - u)[:, 2:], np.stack(each, axis=-1)[:, 2:])
 
 
 def test_tables_of_a_stack_are_those_of_its_laws():
-    table = STACK.pmf_table(40)
+    table, k = STACK.pmf_table(40), np.arange(40)
     for i, law in enumerate(LAWS):
         np.testing.assert_array_equal(table[:, i], law.pmf_table(40))
-        np.testing.assert_array_equal(STACK[..., None].pmf(np.arange(40))[:, i], law[:, None].pmf(np.arange(40)))
-        np.testing.assert_array_equal(STACK[:, :, None, None].cdf(np.arange(9))[:, i, 0], law[:, None].cdf(np.arange(9)))
-    for block, blocks in itertools.islice(zip(STACK[:, :, None].pmf_blocks(), STACK.pmf_blocks()), 3):
-        np.testing.assert_array_equal(block[..., 0], blocks)
+        np.testing.assert_array_equal(STACK[..., None].pmf(k)[:, i], law[:, None].pmf(k))
+        np.testing.assert_array_equal(STACK[:, :, None, None].cdf(k)[:, i, 0], law[:, None].cdf(k))
+    blocks = zip(STACK[:, :, None].pmf_blocks(), STACK.pmf_blocks())
+    for with_new_axis, without in itertools.islice(blocks, 3):
+        np.testing.assert_array_equal(with_new_axis[..., 0], without)
 
 
 def test_a_stack_of_one_law_can_face_many_counts():
@@ -84,7 +86,9 @@ def test_a_stack_of_one_law_can_face_many_counts():
 
 
 def test_draws_of_a_stack_follow_its_laws():
-    for draws in (STACK.sample(np.random.default_rng(0), (5000, N, len(LAWS))), [STACK.sample(np.random.default_rng(i)) for i in range(5000)]):
+    together = STACK.sample(np.random.default_rng(0), (5000, N, len(LAWS)))
+    one_by_one = [STACK.sample(np.random.default_rng(i)) for i in range(5000)]
+    for draws in (together, one_by_one):
         mean, error = np.mean(draws, axis=0), np.std(draws, axis=0) / np.sqrt(5000)
         assert mean.shape == STACK.shape and (np.abs(mean - STACK.mean) < 4.5 * error).all()
 

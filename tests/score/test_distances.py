@@ -238,13 +238,14 @@ def test_law_of_ones_own_is_scored_by_brute_force_sums_and_not_on_parameters():
     k = K[:1000]
     for i, law in enumerate(true):
         log_f, log_g = log_pmf(*law, k=k), scipy.stats.poisson.logpmf(k, rate[i])
-        np.testing.assert_allclose(frame["kl_nats"][i], np.sum(np.exp(log_f) * (log_f - log_g)), rtol=1e-6)
+        kl = np.sum(np.exp(log_f) * (log_f - log_g))
+        np.testing.assert_allclose(frame["kl_nats"][i], kl, rtol=1e-6)
         crps = np.sum((zinb_cdf(k, *law) - scipy.stats.poisson.cdf(k, rate[i])) ** 2)
         np.testing.assert_allclose(frame["excess_crps"][i], crps, rtol=1e-6)
 
 
 def test_mixture_of_draws_is_scored_as_all_these_draws():
-    true, draws = laws((5.0, 1.0, 0.3), (2.0, 3.0, 0.0)), np.random.default_rng(0).poisson(3.0, (3, 2, 20))
+    true, draws = laws((5.0, 1.0, 0.3), (2.0, 3.0, 0.0)), K[:120].reshape(3, 2, 20) % 11
     frame = distances.between(true, Mixture(Empirical(draws)))
     together = distances.between(true, Empirical(np.concatenate(draws, axis=-1)))
     pd.testing.assert_frame_equal(frame, together, rtol=1e-12)
