@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.laws import ZINB, Empirical, Mixture, zinb
+from lib.laws import ZINB, zinb
 from tests.agreement import exact_log_prob, one_line, scipy_pmf, zinb_cdf
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
@@ -107,13 +107,6 @@ def test_long_table_is_the_pmf_of_scipy(mu, theta, pi):
     np.testing.assert_allclose(table, scipy_pmf(np.arange(n_counts), mu, theta, pi), rtol=1e-8, atol=1e-240)
 
 
-def test_table_of_a_mixture_of_laws_far_apart_is_the_mean_of_their_pmfs():
-    mu, theta = np.array(EXTREME).T
-    table = Mixture(ZINB(np.stack([mu, mu[::-1]], axis=1), np.stack([theta, theta[::-1]], axis=1), 0.3)).pmf_table(6000)
-    expected = average_pmf(np.arange(6000), [(*p, 0.3) for p in EXTREME])
-    np.testing.assert_allclose(table, [expected, expected], rtol=1e-8, atol=1e-240)
-
-
 @quick
 @given(mus, thetas, pis, st.floats(0, 1, exclude_max=True))
 def test_quantile_inverts_the_cdf(mu, theta, pi, u):
@@ -173,132 +166,6 @@ def test_bad_parameters_are_named(parameters, named):
     with pytest.raises(ValueError) as error:
         ZINB(*parameters)
     one_line(error, named, "must be")
-
-
-MIXED = ZINB(np.array([[1.0, 20.0], [4.0, 2.0], [9.0, 0.5]]), np.array([1.0, 50.0]), np.array([[0.5], [0.1], [0.0]]))
-
-
-def mixed_pmf(k, column):
-    mu, theta, pi = (np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi))
-    return np.mean([scipy_pmf(k, *p) for p in zip(mu, theta, pi)], axis=0)
-
-
-@pytest.mark.parametrize("column", [0, 1])
-def test_mixture_is_the_mean_of_its_components(column):
-    law, k = Mixture(MIXED), np.arange(3000)
-    pmf = mixed_pmf(k, column)
-    np.testing.assert_allclose(law[column].pmf(k), pmf, rtol=1e-8, atol=1e-280)
-    np.testing.assert_allclose(law[:, None].pmf(k)[column], pmf, rtol=1e-8, atol=1e-280)
-    np.testing.assert_allclose(law.pmf_table(3000)[column], pmf, rtol=1e-6, atol=1e-240)
-    np.testing.assert_allclose(np.exp(law.log_prob(7)[column]), pmf[7])
-    np.testing.assert_allclose(law[:, None].cdf(k)[column], np.cumsum(pmf))
-    np.testing.assert_allclose(law.mean[column], pmf @ k)
-    np.testing.assert_allclose(law.zero_prob[column], pmf[0])
-    assert law.quantile(0.9)[column] == np.argmax(np.cumsum(pmf) >= 0.9)
-
-
-def test_mixture_samples_from_all_its_components():
-    many = Mixture(ZINB(np.full((1, 20_000), 1.0) * [[1.0], [30.0]], 10.0, 0.0))
-    draws = many.sample(np.random.default_rng(0))
-    expected = (scipy_pmf(np.arange(100), 1, 10, 0) + scipy_pmf(np.arange(100), 30, 10, 0)) / 2
-    kept = expected * len(draws) >= 5
-    observed = np.bincount(draws, minlength=100)[:100][kept]
-    rest = len(draws) * (1 - expected[kept].sum())
-    assert scipy.stats.chisquare([*observed, len(draws) - observed.sum()], [*(len(draws) * expected[kept]), rest]).pvalue > 1e-3
-
-
-def test_mixture_index_keeps_components_together():
-    law = Mixture(MIXED)
-    assert law.shape == (2,)
-    assert law[np.array([1, 0, 1])].shape == (3,)
-    np.testing.assert_allclose(law[np.array([1, 0])].pmf(2), law.pmf(2)[::-1])
-    np.testing.assert_allclose(law.parameters().mu, MIXED.mu.mean(axis=0))
-
-
-def average_pmf(k, laws):
-    """The mean of the pmfs of (mu, theta, pi) triples."""
-    return np.mean([scipy_pmf(k, *p) for p in laws], axis=0)
-
-
-def test_mixture_of_laws_has_the_average_of_their_pmfs():
-    laws = [ZINB(np.array([1.0, 20.0, 4.0]), 2.0, np.array([0.5, 0.0, 0.1])), ZINB(7.0, np.array([1.0, 3.0, 50.0]), 0.3)]
-    mixture, k = Mixture.of(laws), np.arange(2000)
-    by_hand = [[(1.0, 2.0, 0.5), (7.0, 1.0, 0.3)], [(20.0, 2.0, 0.0), (7.0, 3.0, 0.3)], [(4.0, 2.0, 0.1), (7.0, 50.0, 0.3)]]
-    assert mixture.shape == (3,)
-    for cell, parts in enumerate(by_hand):
-        pmf = average_pmf(k, parts)
-        np.testing.assert_allclose(mixture[:, None].pmf(k)[cell], pmf, rtol=1e-8, atol=1e-280)
-        np.testing.assert_allclose([mixture.mean[cell], mixture.zero_prob[cell]], [pmf @ k, pmf[0]])
-
-
-def test_mixture_of_mixtures_has_the_average_of_their_pmfs():
-    mu = np.array([[[1.0, 9.0], [3.0, 2.0]], [[30.0, 5.0], [8.0, 0.5]]])  # of law, component, cell
-    mixture, k = Mixture.of([Mixture(ZINB(m, t, p)) for m, t, p in zip(mu, (1.0, 6.0), (0.2, 0.4))]), np.arange(60)
-    for cell in range(2):
-        parts = [(mu[law, i, cell], (1.0, 6.0)[law], (0.2, 0.4)[law]) for law in range(2) for i in range(2)]
-        np.testing.assert_allclose(mixture.pmf_table(60)[cell], average_pmf(k, parts), rtol=1e-6)
-
-
-def test_mixture_of_one_law_is_that_law():
-    np.testing.assert_allclose(Mixture.of([MIXED]).pmf_table(50), MIXED.pmf_table(50), rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "others",
-    [[ZINB(np.ones(2), 1.0, 0.1)], [ZINB(1.0, 1.0, 0.1)], [Mixture(ZINB(np.ones((4, 3)), 1.0, 0.1))]],
-    ids=["other cells", "no cells", "other components"],
-)
-def test_mixture_of_laws_that_do_not_match_raises_one_line(others):
-    with pytest.raises(ValueError) as error:
-        Mixture.of([ZINB(np.ones(3), 1.0, 0.1), *others])
-    one_line(error, "laws: of shapes", "(3,)", "must be of one shape")
-
-
-DRAWS = np.random.default_rng(0).poisson([[2.0], [8.0], [0.3]], (3, 40))
-
-
-def test_empirical_counts_its_draws():
-    law = Empirical(DRAWS)
-    for cell in range(3):
-        for k in (0, 1, 5, 100):
-            share = np.mean([d == k for d in DRAWS[cell]])
-            np.testing.assert_allclose([law.pmf(k)[cell], law[cell].pmf(k)], share)
-            np.testing.assert_allclose(law.cdf(k)[cell], np.mean([d <= k for d in DRAWS[cell]]))
-        assert law.mean[cell] == pytest.approx(sum(DRAWS[cell]) / 40)
-        assert law.quantile(0.5)[cell] == sorted(DRAWS[cell])[19]
-
-
-def test_empirical_indexes_like_an_array():
-    law = Empirical(DRAWS)
-    assert law[:, None].shape == law[..., None].shape == (3, 1)
-    np.testing.assert_array_equal(law[np.array([2, 0])].pmf(1), law.pmf(1)[[2, 0]])
-    np.testing.assert_array_equal(law[np.array([True, False, True])].pmf(1), law.pmf(1)[[0, 2]])
-
-
-def test_empirical_pmf_table_is_a_histogram():
-    table = Empirical(DRAWS).pmf_table(30)
-    np.testing.assert_allclose(table, [np.bincount(d, minlength=30) / 40 for d in DRAWS])
-
-
-def test_empirical_pmf_table_counts_draws_beyond_a_block_and_no_fractions():
-    draws = [[0, 15, 16, 1000], [3.5, 16, 16, 2]]
-    table = Empirical(draws).pmf_table(40)
-    np.testing.assert_array_equal(table, [[(np.array(d) == k).mean() for k in range(40)] for d in draws])
-    np.testing.assert_array_equal(Mixture(Empirical(draws)).pmf_table(40), table.mean(0))
-
-
-def test_empirical_samples_only_its_draws():
-    law = Empirical(np.repeat([[1, 1, 1, 6]], 20_000, axis=0))
-    draws = law.sample(np.random.default_rng(0))
-    assert set(draws) == {1, 6}
-    assert abs((draws == 6).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 20_000)
-
-
-@pytest.mark.parametrize("draws", [np.empty((3, 0)), [[-1.0]], [[np.nan]]])
-def test_empirical_refuses_what_are_no_draws(draws):
-    with pytest.raises(ValueError, match="draws") as error:
-        Empirical(draws)
-    one_line(error)
 
 
 @quick

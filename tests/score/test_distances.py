@@ -12,6 +12,7 @@ from lib import dataset, perturb
 from lib.laws import ZINB, Empirical, Mixture, maximum_likelihood
 from lib.score import distances, tables
 from tests.agreement import one_line, zinb_cdf
+from tests.models_of_ones_own import APoisson
 
 K = np.arange(100_000)
 quick = settings(deadline=None, max_examples=40, derandomize=True)
@@ -216,6 +217,38 @@ def test_mixture_is_scored_as_the_mean_of_its_pmfs():
     np.testing.assert_allclose(row["mse_mu"], 0.25)
     np.testing.assert_allclose(row["mse_log_theta"], (np.log(4) - np.log(3)) ** 2)
     np.testing.assert_allclose(row["mse_mean"], ((2 + 7.2) / 2 - 3.6) ** 2)
+
+
+def test_weighted_mixture_is_scored_as_the_weighted_sum_of_its_pmfs():
+    true, parts, weights = (6.0, 3.0, 0.4), [(4.0, 2.0, 0.5), (90.0, 8.0, 0.2)], [0.97, 0.03]
+    mixture = Mixture(ZINB(*(np.array(p)[:, None] for p in zip(*parts))), weights)
+    row = distances.between(laws(true), mixture).iloc[0]
+    log_g = logsumexp([log_pmf(*p) for p in parts], axis=0, b=np.array(weights)[:, None])
+    log_f = log_pmf(*true)
+    np.testing.assert_allclose(row["kl_nats"], np.sum(np.exp(log_f) * (log_f - log_g)), rtol=1e-6)
+    crps = np.sum((np.cumsum(np.exp(log_f)) - np.cumsum(np.exp(log_g))) ** 2)
+    np.testing.assert_allclose(row["excess_crps"], crps, rtol=1e-6)
+    np.testing.assert_allclose(row["mse_mu"], (0.97 * 4 + 0.03 * 90 - 6) ** 2)
+
+
+def test_law_of_ones_own_is_scored_by_brute_force_sums_and_not_on_parameters():
+    rate, true = np.array([0.5, 9.0]), [(1.0, 2.0, 0.3), (7.0, 5.0, 0.1)]
+    frame = distances.between(laws(*true), APoisson(rate))
+    assert set(frame.columns) == {"kl_nats", "excess_crps", "mse_mean"}
+    k = K[:1000]
+    for i, law in enumerate(true):
+        log_f, log_g = log_pmf(*law, k=k), scipy.stats.poisson.logpmf(k, rate[i])
+        kl = np.sum(np.exp(log_f) * (log_f - log_g))
+        np.testing.assert_allclose(frame["kl_nats"][i], kl, rtol=1e-6)
+        crps = np.sum((zinb_cdf(k, *law) - scipy.stats.poisson.cdf(k, rate[i])) ** 2)
+        np.testing.assert_allclose(frame["excess_crps"][i], crps, rtol=1e-6)
+
+
+def test_mixture_of_draws_is_scored_as_all_these_draws():
+    true, draws = laws((5.0, 1.0, 0.3), (2.0, 3.0, 0.0)), K[:120].reshape(3, 2, 20) % 11
+    frame = distances.between(true, Mixture(Empirical(draws)))
+    together = distances.between(true, Empirical(np.concatenate(draws, axis=-1)))
+    pd.testing.assert_frame_equal(frame, together, rtol=1e-12)
 
 
 def test_squared_errors_are_those_of_the_parameters():
