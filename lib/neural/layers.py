@@ -7,11 +7,13 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws import ZINB, zinb
 from lib.neural.linear import Linear, linear
+
+Parameters = tuple[Tensor, Tensor, Tensor]  # mu, theta and the logit of pi, of any shape
 
 LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
 # In the basin in which zeros are explained by pi; from a small theta, no way leads out
@@ -102,7 +104,7 @@ def mean_and_zero_rate(counts):
     return mean.clamp(min=1e-2), rate
 
 
-def initialise(module: nn.Module, generator: torch.Generator | None) -> None:
+def initialise(module: nn.Module, generator: Generator | None) -> None:
     """Draw the weights of all linear layers from `generator` rather than the global one."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -110,13 +112,13 @@ def initialise(module: nn.Module, generator: torch.Generator | None) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def to_law(mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> ZINB:
+def to_law(mu: Tensor, theta: Tensor, logit_pi: Tensor) -> ZINB:
     """A network's parameters as a law."""
     parameters = mu, theta, torch.sigmoid(logit_pi.double())
     return ZINB(*(p.detach().double().cpu().numpy() for p in parameters))
 
 
-def to_tensor(counts, device: torch.device | str = "cpu") -> torch.Tensor:
+def to_tensor(counts, device: torch.device | str = "cpu") -> Tensor:
     """Counts, sparse or dense, as a float32 tensor (n_cells, n_genes)."""
     array = counts.toarray() if hasattr(counts, "toarray") else np.asarray(counts)
     return torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32), device=device)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
 from lib.neural.layers import (
+    Parameters,
     apply_to_visible,
     hidden_layers,
     initialise,
@@ -33,7 +34,7 @@ class ZINBMLP(nn.Module):
         inputs: list[int] | None = None,
         hide: float = 0.1,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ):
         super().__init__()
         n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -52,29 +53,27 @@ class ZINBMLP(nn.Module):
             self.heads = Linear(n_hidden, 3 * n_genes)  # raw mu, log theta, logit pi
         initialise(self, generator or torch.Generator().manual_seed(0))
 
-    def start_at(self, counts: torch.Tensor) -> None:
+    def start_at(self, counts: Tensor) -> None:
         """As `ZINBVAE.start_at`."""
         start_heads(self.heads, self.scale, counts)
 
-    def visible(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def visible(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """As `ZINBVAE.visible`."""
         return visible_mask(x, self.is_input, self.hide, generator)
 
-    def forward(
-        self, x: torch.Tensor, visible: torch.Tensor, genes=slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, x: Tensor, visible: Tensor, genes=slice(None)) -> Parameters:
         """mu, theta and the logit of pi of some genes, each (n_cells, n_genes)."""
         hidden = apply_to_visible(self.body, x, visible)
         return zinb_parameters(self.heads, self.scale, hidden, genes)
 
-    def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """Negative log-likelihood of the genes that it doesn't see in each cell, (n_cells,)."""
         return self.loss_given(x, *self.noise(x, generator))
 
-    def noise(self, x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor]:
+    def noise(self, x: Tensor, generator: Generator) -> tuple[Tensor]:
         """Which counts are visible."""
         return (self.visible(x, generator),)
 
-    def loss_given(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    def loss_given(self, x: Tensor, visible: Tensor) -> Tensor:
         """`loss` with what is random in it given."""
         return -(log_likelihood(x, *self.forward(x, visible)) * (1 - visible)).sum(-1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
 from lib.neural.layers import (
+    Parameters,
     apply_to_visible,
     hidden_layers,
     initialise,
@@ -26,7 +27,7 @@ class ZINBVAE(nn.Module):
         z ~ N(0, I),   x_g | z ~ ZINB(mu_g(z), theta_g(z), pi_g(z)),
         q(z | visible counts) Gaussian
 
-    after Kingma and Welling (arXiv 1312.6114), with scVI's likelihood of counts (Lopez et al. 2018).
+    after Kingma and Welling (arXiv 1312.6114), with scVI's likelihood (Lopez et al. 2018).
 
     n_genes : genes, all of which it generates
     n_latent, n_hidden : sizes of the latent space and of the hidden layers
@@ -54,7 +55,7 @@ class ZINBVAE(nn.Module):
         n_layers: int = 2,
         dispersion: str = "gene-cell",
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ):
         super().__init__()
         n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -86,16 +87,14 @@ class ZINBVAE(nn.Module):
         self.log_theta = nn.Parameter(torch.zeros(n_genes)) if dispersion == "gene" else None
         initialise(self, generator or torch.Generator().manual_seed(0))
 
-    def start_at(self, counts: torch.Tensor) -> None:
+    def start_at(self, counts: Tensor) -> None:
         """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest.
 
         counts : (n_cells, n_genes)
         """
         start_heads(self.heads, self.scale, counts, self.log_theta)
 
-    def inference(
-        self, x: torch.Tensor, visible: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def inference(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | visible counts), each (n_cells, n_latent).
 
         x : counts (n_cells, n_genes)
@@ -104,9 +103,7 @@ class ZINBVAE(nn.Module):
         mean, log_var = apply_to_visible(self.encoder, x, visible).chunk(2, dim=-1)
         return mean, log_var.clamp(-12, 6)
 
-    def generative(
-        self, z: torch.Tensor, genes=slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def generative(self, z: Tensor, genes=slice(None)) -> Parameters:
         """mu, theta and the logit of pi of some genes, (..., n_genes), from z (..., n_latent)."""
         mu, theta, logit_pi = self._decoded(z, genes)
         return mu, theta.expand_as(mu), logit_pi
@@ -114,27 +111,23 @@ class ZINBVAE(nn.Module):
     def _decoded(self, z, genes=slice(None)):
         return zinb_parameters(self.heads, self.scale, self.decoder(z), genes, self.log_theta)
 
-    def visible(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def visible(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Which counts the encoder may see: (n_cells, n_genes), or (1, n_genes) if all alike.
 
         generator : source of what is hidden at random; without it nothing is
         """
         return visible_mask(x, self.is_input, self.hide, generator)
 
-    def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """Negative ELBO of each cell in nats, (n_cells,): a sum over genes."""
         return self.loss_given(x, *self.noise(x, generator))
 
-    def noise(
-        self, x: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def noise(self, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Which counts are visible, and the deviations (n_cells, n_latent) of z from its mean."""
         visible = self.visible(x, generator)
         return visible, torch.randn(len(x), self.n_latent, generator=generator, device=x.device)
 
-    def loss_given(
-        self, x: torch.Tensor, visible: torch.Tensor, noise: torch.Tensor
-    ) -> torch.Tensor:
+    def loss_given(self, x: Tensor, visible: Tensor, noise: Tensor) -> Tensor:
         """`loss` with what is random in it given."""
         mean, log_var = self.inference(x, visible)
         log_p = log_likelihood(x, *self._decoded(mean + torch.exp(0.5 * log_var) * noise))
