@@ -10,13 +10,8 @@ from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
-from lib.neural.layers import (
-    LOG_THETA_RANGE,
-    START_THETA,
-    Parameters,
-    mean_and_zero_rate,
-    places_of,
-)
+from lib.neural.layers import LOG_THETA_RANGE, START_THETA, mean_and_zero_rate, places_of
+from lib.neural.masked import Parameters
 
 
 class DependencyNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""What the networks are made of: hidden layers, masks, heads with the parameters of a law."""
+"""What the networks are made of: inputs, hidden layers, where they start; their law."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws import ZINB, zinb
 from lib.neural.linear import Linear, linear
-
-Parameters = tuple[Tensor, Tensor, Tensor]  # mu, theta and the logit of pi, of any shape
 
 LOG_THETA_RANGE = tuple(math.log(t) for t in zinb.THETA_RANGE)
 # In the basin in which zeros are explained by pi; from a small theta, no way leads out
@@ -25,11 +22,6 @@ def places_of(inputs, n_genes):
     if inputs is None:
         return list(range(n_genes))
     return [checks.integer("inputs", i, 0, n_genes - 1) for i in inputs]
-
-
-def mask_of(inputs, n_genes):
-    """1 for the inputs and 0 for other genes, (n_genes,)."""
-    return torch.zeros(n_genes).index_fill_(0, torch.tensor(inputs), 1.0)
 
 
 def hidden_layers(n_inputs, n_hidden, n_layers, normalised=False):
@@ -53,47 +45,6 @@ def apply_to_visible(network, x, visible):
     for layer in list(network)[1:]:
         hidden = layer(hidden)
     return hidden
-
-
-def start_heads(heads, scale, counts, log_theta=None):
-    """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest."""
-    mean, rate = mean_and_zero_rate(counts)
-    one = torch.full_like(mean, math.log(math.expm1(1.0)))  # softplus of it is 1
-    theta = torch.full_like(mean, math.log(START_THETA))
-    of_cells = [theta] if log_theta is None else []
-    with torch.no_grad():
-        scale.copy_(mean)
-        heads.bias.copy_(torch.cat([one, *of_cells, torch.logit(rate)]))
-        heads.weight.mul_(0.1)
-        if log_theta is not None:
-            log_theta.copy_(theta)
-
-
-def zinb_parameters(heads, scale, hidden, genes, log_theta=None):
-    """mu, theta and the logit of pi of some genes from a hidden layer.
-
-    log_theta : logarithms of theta, (n_genes,), where they are constants of the genes and no heads
-    """
-    n_heads = 3 if log_theta is None else 2
-    parameters = heads.weight, heads.bias
-    weights, biases = (p.unflatten(0, (n_heads, -1))[:, genes].unbind() for p in parameters)
-    # one product each: parts of a common one would lie apart in memory, and slow down what follows
-    raw_mu, *of_cells, logit_pi = (linear(hidden, w, b) for w, b in zip(weights, biases))
-    log_theta = of_cells[0] if log_theta is None else log_theta[genes]
-    mu = scale[genes] * F.softplus(raw_mu) + 1e-6
-    return mu, torch.exp(log_theta.clamp(*LOG_THETA_RANGE)), F.hardtanh(logit_pi, -30, 30)
-
-
-def visible_mask(x, is_input, hide, generator):
-    """1 where a network may look.
-
-    Each cell's inputs are hidden at random, at a rate uniform in [0, hide].
-    """
-    mask = is_input[None]
-    if generator is None or hide == 0:
-        return mask
-    rate = hide * torch.rand(len(x), 1, generator=generator, device=x.device)
-    return mask * (torch.rand(x.shape, generator=generator, device=x.device) >= rate)
 
 
 def mean_and_zero_rate(counts):

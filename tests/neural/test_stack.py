@@ -9,7 +9,7 @@ from torch import nn
 from lib import model, training
 from lib.neural import minibatches
 from tests.agreement import one_line
-from tests.neural.small import base_counts, same_weights, several, vae, weights_of
+from tests.neural.small import base_counts, rng, same_weights, several, vae, weights_of
 
 torch.set_num_threads(1)
 
@@ -49,6 +49,15 @@ def test_models_trained_together_are_those_trained_alone(options, how):
         for name, w in weights_of(one).items():
             np.testing.assert_allclose(weights_of(module)[name], w, rtol=1e-3, atol=1e-3)
         assert not module.training
+
+
+def test_perceptrons_trained_together_are_those_trained_alone():
+    modules = [model.ZINBMLP(3, 16, hide=0.5, generator=rng(seed)) for seed in range(2)]
+    counts = [base_counts(400, seed=seed) for seed in range(2)]
+    alone, how = copy.deepcopy(modules), {"max_epochs": 4, "batch_size": 64}
+    histories = training.fit_together(modules, counts, seeds=[1, 2], **how)
+    for one, x, seed, history in zip(alone, counts, (1, 2), histories):
+        np.testing.assert_allclose(history, training.fit(one, x, seed=seed, **how), rtol=1e-4)
 
 
 def test_models_trained_together_that_are_exchanged_are_exchanged():
@@ -93,6 +102,7 @@ def test_divergence_of_one_of_several_models_is_told_by_its_number():
         (lambda m, x, s: ([*m[:2], vae(3, beta=0.5)], x, s), ["of one configuration"]),
         (lambda m, x, s: (m, [*x[:2], x[2][:100]], s), ["[95, 380] cells"]),
         (lambda m, x, s: ([model.DependencyNetwork(3) for _ in m], x, s), ["noise can be given"]),
+        (lambda m, x, s: ([nn.Linear(3, 3) for _ in m], x, s), ["noise can be given"]),
     ],
 )
 def test_what_cannot_be_trained_together_raises_one_line(change, parts):
