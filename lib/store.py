@@ -28,14 +28,18 @@ def is_zarr(path: Path) -> bool:
 
 @contextmanager
 def opened(path: str | Path):
-    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr. Raises ValueError for any other."""
+    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr.
+
+    Raises ValueError for any other.
+    """
     path = checked_path(path)
     try:
         f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
         if f["X"].attrs["encoding-type"] != "csr_matrix":
             raise ValueError("X isn't CSR")
     except Exception as error:  # h5py and zarr raise many kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0] if path.exists() else "no such file"
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason if path.exists() else "no such file"
         what = f"must be cells that `write` has written ({reason})"
         raise ValueError(f"path = {str(path)!r}: {what}") from None
     try:

@@ -48,12 +48,12 @@ class Options:
         best weights so far come back if they beat the present ones by more than a standard error
         over the validation cells: a smaller lead is chance, and weights trained for longer at a
         lower rate are then the better ones
-    warmup : epochs in which the module's `warmed` rises from 0 to 1: for the VAE, the share of the KL
-        term's weight, without which a latent variable may be lost before it is of use; for the
+    warmup : epochs in which the module's `warmed` rises from 0 to 1: for the VAE, the share of the
+        KL term's weight, without which a latent variable may be lost before it is of use; for the
         dependency network, the time before its index may have squares and products. The best
         weights are looked for after it
-    schedule : "plateau", as above; or "one_cycle": the learning rate rises to its own over the first
-        tenth of `max_epochs` and falls to 0 at their end (Smith and Topin, arXiv 1708.07120),
+    schedule : "plateau", as above; or "one_cycle": the learning rate rises to its own over the
+        first tenth of `max_epochs` and falls to 0 at their end (Smith and Topin, arXiv 1708.07120),
         without early stopping
     betas : memory of AdamW's averages of the gradient and of its square
     clip : largest norm of the gradient
@@ -87,15 +87,12 @@ class Options:
 
     def rates(self, n_steps: int) -> list[float]:
         """The learning rate of each of so many steps of "one_cycle"."""
-        n_steps_of_torch = max(3, n_steps)
-        rise = max(0.1, 2 / n_steps_of_torch)  # a step up at least: torch divides by 0 without one
-        scratch = torch.optim.SGD([torch.zeros(())], lr=self.learning_rate)
+        total = max(3, n_steps)
+        rise = max(0.1, 2 / total)  # a step up at least: torch divides by 0 without one
+        top = self.learning_rate
+        scratch = torch.optim.SGD([torch.zeros(())], lr=top)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            scratch,
-            self.learning_rate,
-            total_steps=n_steps_of_torch,
-            pct_start=rise,
-            cycle_momentum=False,
+            scratch, top, total_steps=total, pct_start=rise, cycle_momentum=False
         )
         rates = []
         for _ in range(n_steps):
@@ -110,8 +107,8 @@ def fit(
 ) -> pd.DataFrame:
     """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
 
-    counts : (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a sparse
-        matrix, or `minibatches.OnDisk`
+    counts : (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a
+        sparse matrix, or `minibatches.OnDisk`
     options : entries of `Options`
 
     Returns the history: epoch, train, validation (nats a cell), learning_rate. Raises
@@ -125,9 +122,9 @@ def fit_together(
 ) -> list[pd.DataFrame]:
     """As `fit`, of several modules of one kind and size at once, each with its own counts and seed.
 
-    Their weights are stacked (torch.func), so that a step of all costs about as many calls as a step
-    of one. Each ends where its own `fit` would have ended it, but for what rounding does to the last
-    digits, which can grow in training.
+    Their weights are stacked (torch.func), so that a step of all costs about as many calls as a
+    step of one. Each ends where its own `fit` would have ended it, but for what rounding does to
+    the last digits, which can grow in training.
 
     modules : networks of one configuration
     counts : counts of each, of as many cells each
@@ -189,7 +186,7 @@ def _courses(models, counts, seeds):
         courses.append(_Course(name, cells_of(counts[i]), seed, models.state(i), models))
     n_cells = sorted({len(course.cells) for course in courses})
     if len(n_cells) > 1 or len({len(course.held_out) for course in courses}) > 1:
-        raise ValueError(f"counts: {n_cells} cells to train on; must be as many for each module")
+        raise ValueError(f"counts: of {n_cells} cells to train on; must be as many for each module")
     return courses
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-import torch
+from torch import Generator, Tensor
 
 
 @runtime_checkable
@@ -12,17 +12,17 @@ class Trainable(Protocol):
     """A torch.nn.Module that `lib.training` can train, write and read.
 
     config : settings, plain values, from which `kind(**config)` makes the network again, untrained
-    warmed : share of the warm-up that is over, from 0 to 1, and 1 outside of training. It is set
-        before each epoch; what depends on it is the network's affair, and may be nothing
+    warmed : share of the warm-up that is over, from 0 to 1, and 1 at first. Training sets it before
+        each epoch; what depends on it is the network's affair, and may be nothing
     """
 
     config: dict[str, Any]
     warmed: float
 
-    def start_at(self, counts: torch.Tensor) -> None:
+    def start_at(self, counts: Tensor) -> None:
         """Choose constants that fit counts (n_cells, n_genes), for training to start from."""
 
-    def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """The loss of each cell in nats, (n_cells,), from counts (n_cells, n_genes).
 
         generator : source of all that is random in it, so that one state gives one loss
@@ -37,8 +37,8 @@ class Stackable(Trainable, Protocol):
     in the loss is drawn apart: `loss(x, generator)` is `loss_given(x, *noise(x, generator))`.
     """
 
-    def noise(self, x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def noise(self, x: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """What is random in the loss of counts (n_cells, n_genes)."""
 
-    def loss_given(self, x: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
+    def loss_given(self, x: Tensor, *noise: Tensor) -> Tensor:
         """The loss of each cell, (n_cells,), with what is random in it given."""

@@ -6,11 +6,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
 from lib.neural.layers import LOG_THETA_RANGE, START_THETA, mean_and_zero_rate, places_of
+from lib.neural.masked import Parameters
 
 
 class DependencyNetwork(nn.Module):
@@ -57,7 +58,7 @@ class DependencyNetwork(nn.Module):
         max_pairs: int = 400,
         n_draws: int = 16,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ):
         super().__init__()
         n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -102,7 +103,7 @@ class DependencyNetwork(nn.Module):
         self.register_buffer("draws", torch.zeros(n_draws, n_terms + 1, n_genes))  # the bias last
 
     @torch.no_grad()
-    def start_at(self, counts: torch.Tensor) -> None:
+    def start_at(self, counts: Tensor) -> None:
         """Choose products, set the units of all terms, and start where zeros are explained by pi.
 
         counts : (n_cells, n_genes)
@@ -135,7 +136,7 @@ class DependencyNetwork(nn.Module):
         for place in self.pairs:
             self.allowed[terms, self.inputs[place]] = 0
 
-    def by_order(self, linear: float, square: float, product: float) -> torch.Tensor:
+    def by_order(self, linear: float, square: float, product: float) -> Tensor:
         """A value for each term by its order, (n_terms, 1)."""
         values = torch.full((len(self.weight), 1), float(linear), device=self.weight.device)
         is_square = self.pairs[0] == self.pairs[1]
@@ -146,20 +147,18 @@ class DependencyNetwork(nn.Module):
         x = x[..., self.inputs]
         return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1)
 
-    def terms(self, x: torch.Tensor) -> torch.Tensor:
+    def terms(self, x: Tensor) -> Tensor:
         """The inputs' counts, squares and products in units of their spread, (..., n_terms)."""
         return self._raw_terms(x) / self.spread
 
-    def index(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def index(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """The index of each gene, (n_cells, n_genes), from counts (n_cells, n_genes).
 
         kept : 1 for the terms that count, (n_terms, n_genes), by default all that are allowed
         """
         return self.terms(x) @ (self.weight * (self.allowed if kept is None else kept)) + self.bias
 
-    def link(
-        self, index: torch.Tensor, genes=slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def link(self, index: Tensor, genes=slice(None)) -> Parameters:
         """mu (..., n_genes), theta and the logit of pi (n_genes,) of some genes.
 
         index : their index, (..., n_genes)
@@ -173,14 +172,14 @@ class DependencyNetwork(nn.Module):
         theta = self.log_theta[genes].clamp(*LOG_THETA_RANGE).exp()
         return mu, theta, self.logit_pi[genes].clamp(-30, 30)
 
-    def drawn(self, x: torch.Tensor, gene: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def drawn(self, x: Tensor, gene: int) -> Parameters:
         """mu, theta and the logit of pi of one gene under each draw, each (n_draws, n_cells)."""
         weights = self.draws[:, :, gene]
         index = weights[:, :-1] @ self.terms(x).T + weights[:, -1:]
         mu, theta, logit_pi = self.link(index[..., None], [gene])
         return mu[..., 0], theta.expand_as(mu)[..., 0], logit_pi.expand_as(mu)[..., 0]
 
-    def score(self, counts: torch.Tensor) -> torch.Tensor:
+    def score(self, counts: Tensor) -> Tensor:
         """Derivative of the log-likelihood with respect to the index, (n_cells, n_genes)."""
         with torch.no_grad():
             index = self.index(counts)
@@ -188,11 +187,11 @@ class DependencyNetwork(nn.Module):
         (score,) = torch.autograd.grad(log_likelihood(counts, *self.link(index)).sum(), index)
         return score
 
-    def penalty(self) -> torch.Tensor:
+    def penalty(self) -> Tensor:
         """The minimax concave penalty on each weight, (n_terms, n_genes), in nats a cell."""
         return self.penalty_of * _concave(self.weight, self.FREE)
 
-    def loss(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """Penalised negative log-likelihood of each cell, (n_cells,)."""
         allowed = self.allowed
         if self.warmed < 1:

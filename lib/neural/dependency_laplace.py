@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Generator, Tensor
 
 from lib.laws import maximum_likelihood
 from lib.laws.likelihood import log_likelihood
@@ -17,7 +18,7 @@ from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE
 
 
-def settle(network: DependencyNetwork, counts: torch.Tensor, generator: torch.Generator) -> None:
+def settle(network: DependencyNetwork, counts: Tensor, generator: Generator) -> None:
     """Prune the network, and draw the weights that remain.
 
     counts : (n_cells, n_genes) that it was trained on
@@ -27,7 +28,7 @@ def settle(network: DependencyNetwork, counts: torch.Tensor, generator: torch.Ge
 
 
 @torch.no_grad()
-def prune(network: DependencyNetwork, counts: torch.Tensor) -> None:
+def prune(network: DependencyNetwork, counts: Tensor) -> None:
     """Set small weights to zero, and give genes that follow no other the constant law.
 
     A gene whose index doesn't raise the likelihood by what its terms and link cost by the Bayesian
@@ -45,7 +46,7 @@ def prune(network: DependencyNetwork, counts: torch.Tensor) -> None:
     network.logit_pi[idle] = logit_pi[idle]
 
 
-def draw(network: DependencyNetwork, counts: torch.Tensor, generator: torch.Generator) -> None:
+def draw(network: DependencyNetwork, counts: Tensor, generator: Generator) -> None:
     """Draw the weights of each gene that follows others, by the empirical Fisher information."""
     device = counts.device
     terms = torch.cat([network.terms(counts), torch.ones(len(counts), 1, device=device)], dim=1)

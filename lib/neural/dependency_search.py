@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from lib.laws.likelihood import log_likelihood
 from lib.neural.dependency import DependencyNetwork
@@ -15,7 +16,7 @@ from lib.neural.dependency import DependencyNetwork
 STEPS = (0.25, 0.5, 1.0, 2.0)  # of the search, in units of the index, where the term is there
 
 
-def weigh(network: DependencyNetwork, counts: torch.Tensor) -> None:
+def weigh(network: DependencyNetwork, counts: Tensor) -> None:
     """Set the penalty on each weight in units of the standard error of its score, as now fitted.
 
     A term that few cells tell of is then not held to what many would tell (Belloni et al. 2012,
@@ -27,7 +28,7 @@ def weigh(network: DependencyNetwork, counts: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def criterion(network: DependencyNetwork, counts: torch.Tensor) -> torch.Tensor:
+def criterion(network: DependencyNetwork, counts: Tensor) -> Tensor:
     """Extended Bayesian information criterion of each gene's index, (n_genes,), in nats.
 
     Smaller is better. Negative log-likelihood, and for each term log(n_cells) / 2 and the logarithm
@@ -40,7 +41,7 @@ def criterion(network: DependencyNetwork, counts: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: torch.Tensor) -> None:
+def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: Tensor) -> None:
     """Take the parameters of some genes from a network that was fitted to the same counts.
 
     genes : booleans (n_genes,)
@@ -52,7 +53,7 @@ def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: torch.Ten
 
 
 @torch.no_grad()
-def search(network: DependencyNetwork, counts: torch.Tensor, n_steps: int = 20) -> int:
+def search(network: DependencyNetwork, counts: Tensor, n_steps: int = 20) -> int:
     """Out of local optima: change one weight of a gene, the one that raises its likelihood most.
 
     Where a term should make a gene silent and isn't there yet, the gene's zeros pass for dropout,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 try:
     _product = torch.ops.mkldnn._linear_pointwise
@@ -20,11 +20,11 @@ except AttributeError:  # a torch built without oneDNN
 class Linear(nn.Linear):
     """As `torch.nn.Linear`."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`, but differentiable once.
 
     x : (..., n_in); weight : (n_out, n_in); bias : (n_out,)

@@ -17,8 +17,8 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what is freed, for the rest of the process, and say whether it does.
 
     About 512 MiB are kept, in blocks of up to 32 MiB. Thresholds that the user has set in the
-    environment (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are; other C libraries
-    have none.
+    environment (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are; other C
+    libraries have none.
     """
     thresholds = ("trim_threshold", "mmap_threshold", "top_pad")
     tunables = os.environ.get("GLIBC_TUNABLES", "")

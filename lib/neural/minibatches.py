@@ -88,7 +88,7 @@ class OnDisk:
 
     block : rows that lie next to each other and are read together
     blocks : blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled.
-        A batch is thus drawn from `block * blocks` rows: small blocks mix better, and are read slower
+        A batch is thus drawn from `block * blocks` rows: small blocks mix better, read slower
 
     A thread reads the next buffer while the present one is used; with what is stacked on the way,
     about four buffers are all the memory that it takes, whatever the number of cells. `genes` has

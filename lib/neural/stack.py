@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.neural.base import Stackable, Trainable
 from lib.neural.device import torch_generator
@@ -42,7 +42,7 @@ class One:
         self.optimiser.param_groups[0]["lr"] = rates[0]
 
     def step(self, batches, noises):
-        """One step of each module on its batch; its loss before, its gradient's norm, (n_modules,)."""
+        """One step of each module: the loss of its batch and the gradient's norm, (n_modules,)."""
         loss = self.module.loss(batches[0], noises[0]).mean()
         self.optimiser.zero_grad()
         loss.backward()
@@ -109,6 +109,8 @@ class Stack:
     def _update(self, gradients, keep):
         """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), with a rate a model.
 
+        torch's has one rate a tensor, and with a group a model as many calls as models.
+
         keep : share of its gradient that each model's clipping leaves, (n_models,)
         """
         self.n_steps += 1
@@ -149,8 +151,8 @@ class Stack:
         kept = [i for i in range(len(self.modules)) if i not in places]
         self.modules = [self.modules[i] for i in kept]
         for stacked in (self.weights, self.buffers, self.first, self.second):
-            is_learned = stacked is self.weights
-            stacked.update({name: w[kept].requires_grad_(is_learned) for name, w in stacked.items()})
+            for name, w in stacked.items():
+                stacked[name] = w[kept].requires_grad_(stacked is self.weights)
 
     def finish(self):
         self.drop(list(range(len(self.modules))))
@@ -178,7 +180,7 @@ class _Given(nn.Module):
 
 
 @torch.no_grad()
-def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> torch.Tensor:
+def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> Tensor:
     """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call.
 
     counts : (n_cells, n_genes), as in `training.fit`
@@ -191,10 +193,10 @@ def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> tor
 
 
 def _in_order(device, cells):
-    """All cells in order, so many at a time that their loss takes no more memory than a minibatch's."""
+    """All cells in order, so many at a time that their loss takes the memory of a minibatch."""
     return on_device(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
 
 
-def on_device(device: torch.device, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+def on_device(device: torch.device, batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """Batches on a device; those that are there already as they are."""
     return (batch.to(device, non_blocking=True) for batch in batches)

@@ -7,6 +7,7 @@ import torch
 
 from lib import dataset, perturb, training
 from lib.laws import Mixture
+from lib.neural import dependency_search
 from lib.predict import neural, references
 from lib.score import distances
 from tests.agreement import one_line
@@ -414,11 +415,11 @@ def test_each_gene_keeps_the_network_that_the_criterion_prefers(train):
     options = network.training_options | {"max_epochs": 60}
     first, _ = network.trained(counts, (3, 0), options | {"warmup": 20})
     weighed = copy.deepcopy(first)
-    weighed.weigh(counts)
-    weighed.search(counts)
+    dependency_search.weigh(weighed, counts)
+    dependency_search.search(weighed, counts)
     training.fit(weighed, counts, seed=(3, 1), **(options | {"max_epochs": 24, "learning_rate": 1e-2}))
     second, _ = network.trained(counts, (3, 2), options)
-    a, b, c = (module.criterion(counts) for module in (first, weighed, second))
+    a, b, c = (dependency_search.criterion(module, counts) for module in (first, weighed, second))
     network.MARGIN = float((torch.minimum(a, b) - c).median()) - 1e-3  # so that some genes take the second
     network.fit(train)
     kept = torch.where(torch.minimum(a, b) - c > network.MARGIN, 2, torch.where(b < a, 1, 0)).tolist()
