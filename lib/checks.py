@@ -21,9 +21,12 @@ _LONGEST = 4096  # characters of a text, as of a path on Linux
 
 
 def shown(value) -> str:
-    """A value as messages have it: in one line, and shortened where it is long."""
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return _short.repr(value).replace("\n", " ")
+    """A value in a message: one line, shortened if long, 'gene_1' and never np.str_('gene_1')."""
+    plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(plain, (list, tuple)):
+        first = plain[: _short.maxlist + 1]
+        plain = type(first)(v.item() if isinstance(v, np.generic) else v for v in first)
+    return _short.repr(plain).replace("\n", " ")
 
 
 def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:
@@ -106,7 +109,7 @@ def genes(name: str, value, known) -> list[str]:
         raise ValueError(f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}")
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"{name} = {shown(wanted)}: a gene is named twice")
-    return wanted
+    return [str(g) for g in wanted]
 
 
 def same_genes(name: str, value, fitted: list[str]) -> None:
