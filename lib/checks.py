@@ -23,11 +23,12 @@ _LONGEST = 4096  # characters of a text, as of a path on Linux
 
 
 def shown(value) -> str:
-    """A value as messages have it: in one line, shortened where it is long, 'gene_1' and not np.str_('gene_1')."""
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    if isinstance(value, (list, tuple)):
-        value = type(value)(v.item() if isinstance(v, np.generic) else v for v in value)
-    return _short.repr(value).replace("\n", " ")
+    """A value in a message: one line, shortened if long, 'gene_1' and never np.str_('gene_1')."""
+    plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(plain, (list, tuple)):
+        first = plain[: _short.maxlist + 1]
+        plain = type(first)(v.item() if isinstance(v, np.generic) else v for v in first)
+    return _short.repr(plain).replace("\n", " ")
 
 
 def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:

@@ -84,7 +84,10 @@ def test_bad_value_is_named_in_one_line(check, value, limits, allowed):
 @pytest.mark.parametrize("value", [[0.5] * 10**6, np.arange(10**6), "x" * 10**6, {"a": "y" * 10**6}, 10**4000])
 def test_a_long_value_is_shown_shortened(value):
     assert len(checks.shown(value)) < 400
-    assert checks.shown([1, "a"]) == "[1, 'a']" and checks.shown(np.float64(0.5)) == "0.5"
+
+
+def test_a_value_is_shown_as_it_would_be_written():
+    assert checks.shown([1, np.str_("a")]) == "[1, 'a']" and checks.shown(np.float64(0.5)) == "0.5"
 
 
 def test_a_value_of_several_lines_is_shown_in_one():

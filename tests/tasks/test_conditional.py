@@ -200,5 +200,5 @@ def test_this_version_asks_what_it_asked(asked):
     digest = hashlib.sha256()
     for question in asked:
         digest.update(dense(question.cells.X).astype("<f4").tobytes())
-        digest.update(np.round(np.log(params(question.true) + 1), 9).astype("<f8").tobytes())
-    assert (max(conditional.VERSIONS), digest.hexdigest()[:16]) == (1, "DIGEST")
+        digest.update(np.round(np.log(params(question.true) + 1), 6).astype("<f8").tobytes())
+    assert (max(conditional.VERSIONS), digest.hexdigest()[:16]) == (1, "bad72ab4dd5d045d")
