@@ -196,12 +196,13 @@ def _with_gene(adata, entry, theta, pi, seed):
     var["mechanistic"] = [*adata.var["mechanistic"], True]
     row = np.ones(len(adata.uns["cell_types"]))
     new = dict(zip(PARAMETERS, (np.nan * row, theta * row, pi * row)))
+    mechanisms_now = layout.numbered([*layout.entries_of(adata).values(), entry])
     counts = ad.AnnData(
         with_empty_column(adata.X),
         obs=adata.obs.copy(),
         var=var,
         varm={p: np.vstack([adata.varm[p], new[p]]) for p in PARAMETERS},
-        uns=dict(adata.uns) | {"mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])},
+        uns=dict(adata.uns) | {"mechanisms": mechanisms_now},
         layers={"do": with_empty_column(adata.layers["do"])},
     )
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))

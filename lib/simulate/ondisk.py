@@ -6,7 +6,7 @@
     neural.VAE().fit(minibatches.OnDisk("cells.h5ad"))
 
 What `write` makes is what `concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
-`read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `cells.law` of what was read.
+`read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _plain(name, chunk):
     more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))]
     more += ["raw"] * (chunk.raw is not None) + ["no X"] * (chunk.X is None)
     if more:
-        raise ValueError(f"{name}: has {more[0]}; must have X, layers, obs, var, varm and uns alone")
+        raise ValueError(f"{name}: has {more[0]}; must be X, layers, obs, var, varm and uns")
     chunk = upgraded(chunk.to_memory() if chunk.isbacked else chunk)
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():

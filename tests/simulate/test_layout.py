@@ -206,6 +206,14 @@ def test_missing_cell_types_are_refused_in_one_line():
     one_line(error, "has no obs['cell_type']")
 
 
+def test_genes_of_one_name_are_refused_in_one_line():
+    cells = dataset.base_genes(5, 3, seed=1)
+    cells.var_names = ["a", "b", "a"]
+    with pytest.raises(ValueError) as error:
+        dataset.law(cells, "b")
+    one_line(error, "gene 'a' is there twice")
+
+
 def test_cells_without_laws_are_told_apart_in_one_line():
     for use in (dataset.law, lambda a: dataset.fresh_cells(a, 3, seed=1), lambda a: perturb.do(a, {"0": 1}), dataset.get_mech_dataset):
         with pytest.raises(ValueError) as error:
