@@ -13,7 +13,7 @@ import scipy.sparse as sparse
 
 CONTROL = "control"  # obs["drug"] of an untreated cell
 BLOCK = 100_000  # counts moved at a time: what fits a cache
-_ENOUGH = 40  # nonzero counts of a cell, of which an NB has fewer than half even: all are in one of 2**40 cells
+_ENOUGH = 40  # nonzero counts: an NB's is even with a chance of at most 1/2, all with 2**-40
 _WHOLE = "raw counts, whole numbers of at least 0"
 
 
@@ -152,15 +152,21 @@ def _first_whole(adata, places, name, simulated, advice):
         held[place] = _flaw(matrix, simulated)
         if held[place] is None:
             return matrix
-    what = "X" if places[0] is None else f"layer {places[0]!r}"
-    scale = " (uns['log1p']: its logarithm was taken)" if what == "X" and "log1p" in adata.uns else ""
-    others = [p for p in (None, *adata.layers, "raw") if p not in (*places, "do") and _flaw(_matrix(adata, p), simulated) is None]
-    found = f"; {'X' if others[0] is None else f'layer {others[0]!r}'} holds whole counts" if others else ""
-    raise ValueError(f"{name}: {what} {held[places[0]]}{scale}; must be {_WHOLE}{found}; {advice}")
+    what = f"{_shown(places[0])} {held[places[0]]}"
+    if places[0] is None and "log1p" in adata.uns:
+        what += " (uns['log1p']: its logarithm was taken)"
+    others = {None, *adata.layers, "raw"} - {*places, "do"}
+    whole = sorted(_shown(p) for p in others if _flaw(_matrix(adata, p), simulated) is None)
+    found = f"; {whole[0]} holds whole counts" if whole else ""
+    raise ValueError(f"{name}: {what}; must be {_WHOLE}{found}; {advice}")
+
+
+def _shown(place):
+    return "X" if place is None else f"layer {place!r}"
 
 
 def _matrix(adata, place):
-    """X, a layer, or raw where `place` says so, in memory; None where there is none."""
+    """X, or a layer, or raw, in memory; None where there is none."""
     if place is None:
         return in_memory(adata.X)
     if place == "raw" and adata.raw is not None:
@@ -170,7 +176,7 @@ def _matrix(adata, place):
 
 
 def in_memory(matrix):
-    """A matrix of an AnnData as CSR or NumPy array, itself if it is one: read if it lies on disk."""
+    """A matrix of an AnnData as CSR or NumPy array, itself if it is one, read if it is on disk."""
     if matrix is None or isinstance(matrix, (np.ndarray, sparse.csr_matrix)):
         return matrix
     if hasattr(matrix, "to_memory"):
@@ -187,14 +193,16 @@ def _flaw(matrix, simulated=False) -> str | None:
         block = values[first : first + BLOCK]
         if block.min() >= 0 and block.max() < np.inf and (block == np.floor(block)).all():
             continue
-        for wrong, what in ((~np.isfinite(block), "NaN or infinite"), (block < 0, "negative"), (block != np.floor(block), "fractional")):
-            if wrong.any():
-                return f"holds {what} values, the first {block[wrong][0]:g}"
+        whole = block == np.floor(block)
+        infinite = ~np.isfinite(block)
+        wrong = {"NaN or infinite": infinite, "negative": block < 0, "fractional": ~whole}
+        what = next(kind for kind, values in wrong.items() if values.any())
+        return f"holds {what} values, the first {block[wrong[what]][0]:g}"
     return _multiplied(matrix) if simulated else None
 
 
 def _multiplied(matrix):
-    """Whether all counts of a cell have a common divisor, as after a normalisation that happened to double them."""
+    """Whether all counts of a cell have a common divisor: a normalisation may have doubled them."""
     rows = sparse.csr_matrix(matrix)
     sizes = np.diff(rows.indptr)
     if sizes.max(initial=0) < _ENOUGH:

@@ -42,7 +42,8 @@ def do(
     Returns a copy. Genes that aren't descendants keep their counts. Raises ValueError for an
     unknown gene, no gene at all, or a value that is no count.
     """
-    genes, adata = checks.genes("interventions", list(interventions), list(adata.var_names)), with_true_counts(adata)
+    genes = checks.genes("interventions", list(interventions), list(adata.var_names))
+    adata = with_true_counts(adata)
     values = {}
     for gene in genes:
         value = np.asarray(interventions[gene], dtype=float)
@@ -133,7 +134,8 @@ def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile:
     Returns (doses, end): doses up to `end`, the 99th percentile, are interpolation.
     """
     checks.integer("n_doses", n_doses, low=2)
-    end, reached = (float(q) for q in np.percentile(dense(train[:, gene].X), [99, checks.number("percentile", percentile, 0, 100)]))
+    percentiles = [99, checks.number("percentile", percentile, 0, 100)]
+    end, reached = (float(q) for q in np.percentile(dense(train[:, gene].X), percentiles))
     return np.unique(np.round(np.linspace(0, max(n_doses - 1, np.ceil(2 * reached)), n_doses))), end
 
 
@@ -152,14 +154,14 @@ def dose_series(
         `adata`
 
     Returns AnnData of len(cells) * (number of combinations) cells, all combinations of a
-    reference cell together; `obs` has `reference` and `perturbed`, and `dose_of` gives the doses. Raises
-    ValueError for a bad dose or index, or two cells of one name, which `reference` couldn't tell apart.
+    reference cell together; `obs` has `reference` and `perturbed`, `dose_of` gives the doses.
+    Raises ValueError for a bad dose or index, and for cells of one name, which can't be told apart.
     """
     genes = checks.genes("gene", list(doses), list(adata.var_names))
     adata, cells = with_true_counts(adata), np.atleast_1d([0] if cells is None else cells)
     if not adata.obs_names.is_unique:
         twice = adata.obs_names[adata.obs_names.duplicated()][0]
-        raise ValueError(f"adata: cell {twice!r} is there twice; give each a name of its own by adata.obs_names_make_unique()")
+        raise ValueError(f"adata: cell {twice!r} is there twice; adata.obs_names_make_unique()")
     if cells.size == 0 or (cells < 0).any() or (cells >= adata.n_obs).any():
         raise ValueError(f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one")
     grid = np.array(list(itertools.product(*(checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes))))
@@ -171,18 +173,21 @@ def dose_series(
     )
     obs.index = [f"{r}_{i}" for r, i in zip(adata.obs_names[rows], np.tile(np.arange(len(grid)), len(cells)))]
     layers = {"do": adata.layers["do"][rows]}
-    repeated = ad.AnnData(adata.X[rows], obs=obs, var=adata.var.copy(), varm=adata.varm, uns=adata.uns, layers=layers)
+    same = {"var": adata.var.copy(), "varm": dict(adata.varm), "uns": adata.uns}
+    repeated = ad.AnnData(adata.X[rows], obs=obs, layers=layers, **same)
     noise = None if exogenous is None else exogenous[rows]
     return do(repeated, {g: tiled[:, i] for i, g in enumerate(genes)}, exogenous=noise, seed=seed)
 
 
 def dose_of(cells: ad.AnnData, gene: str) -> np.ndarray:
-    """The count that an intervention has set a gene to, (n_cells,). Raises ValueError where none has, in some cell."""
+    """The count that an intervention has set a gene to, (n_cells,). ValueError if none has."""
     name = checks.genes("gene", gene, list(cells.var_names))[0]
     place = [cells.var_names.get_loc(name)]
-    was_set = dense(cells.layers["do"][:, place])[:, 0] != 0 if "do" in cells.layers else np.zeros(cells.n_obs, dtype=bool)
-    if not was_set.all():
-        raise ValueError(f"gene = {name!r}: wasn't set in {(~was_set).sum()} of {cells.n_obs} cells; must be one that do() or a dose series has set")
+    was_set = "do" in cells.layers and dense(cells.layers["do"][:, place])[:, 0] != 0
+    n_free = cells.n_obs - np.count_nonzero(was_set)
+    if n_free:
+        missed = f"wasn't set in {n_free} of {cells.n_obs} cells"
+        raise ValueError(f"gene = {name!r}: {missed}; must be in all")
     return dense(counts_of(cells)[:, place])[:, 0].astype(float)
 
 
@@ -219,11 +224,13 @@ def treat(
     gene or cell type, a negative dose, cells that were treated before, or a mu below 0.
     """
     adata = with_true_counts(adata)
-    entry, dose = _drug_entry(adata, kind, effect, name, genes, cell_type_factors), checks.number("dose", dose, low=0)
+    entry = _drug_entry(adata, kind, effect, name, genes, cell_type_factors)
+    dose = checks.number("dose", dose, low=0)
     if (layout.labels(adata.obs, "drug") != CONTROL).any():
         raise ValueError("adata: has treated cells; a drug is given to control cells")
     after = with_matrix(adata, adata.X)
-    others = [other for other in layout.in_order(adata.uns.get("drugs", {})) if str(other["name"]) != entry["name"]]
+    known = layout.in_order(adata.uns.get("drugs", {}))
+    others = [drug for drug in known if str(drug["name"]) != entry["name"]]
     after.uns["drugs"] = layout.numbered([*others, entry])
     after.obs["drug"] = pd.Categorical([entry["name"]] * after.n_obs)
     after.obs["dose"] = dose
@@ -254,7 +261,7 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
 
 
 def _base_genes_drawn(adata, mechanistic, rng):
-    """Counts in which base genes are drawn from their laws, some genes at a time; those that were set stay."""
+    """Counts in which base genes are drawn from their laws, some genes at a time, but where set."""
     blocks, step = [], max(1, _BLOCK // max(1, adata.n_obs))
     for first in range(0, adata.n_vars, step):
         here = adata.var_names[first : first + step]

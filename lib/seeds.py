@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 
+from lib import checks
+
 
 def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
     """The generator for one purpose under one seed.
@@ -22,9 +24,11 @@ def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
 
 
 def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
-    """A seed as a tuple, to which more whole numbers can be added for streams below it. Raises ValueError."""
-    several = isinstance(seed, (tuple, list, range)) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
+    """A seed as a tuple, to which more whole numbers can be added for streams below it."""
+    several = isinstance(seed, (tuple, list, range, np.ndarray)) and np.iterable(seed)
     entropy = tuple(seed) if several else (seed,)
-    if not entropy or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0 for s in entropy):
-        raise ValueError(f"seed = {seed!r}: must be a whole number of at least 0, or a tuple of them")
+    for s in entropy or (None,):
+        if not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0:
+            allowed = "must be a whole number of at least 0, or a tuple of them"
+            raise ValueError(f"seed = {checks.shown(seed)}: {allowed}")
     return entropy

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import checks
-from lib.seeds import stream
+from lib.seeds import key, stream
 from tests.agreement import one_line
 
 
@@ -148,3 +148,47 @@ def test_bad_seed_is_named_in_one_line(seed):
     with pytest.raises(ValueError) as error:
         stream(seed, "cells")
     one_line(error, f"seed = {seed!r}", "whole number of at least 0")
+
+
+@pytest.mark.parametrize("seed", [None, "a", 1.5, True, -1, (), (1, None), (1, (2, 3)), {1}, np.array(1), np.random.default_rng(1)], ids=repr)
+def test_seed_that_is_none_is_refused_in_one_line(seed):
+    for use in (lambda: stream(seed, "cells"), lambda: key(seed)):
+        with pytest.raises(ValueError) as error:
+            use()
+        one_line(error, "seed = ", "a whole number of at least 0, or a tuple of them")
+
+
+def test_seeds_are_keys_of_whole_numbers():
+    assert key(3) == (3,) and key([1, 2]) == key(np.array([1, 2])) == key((1, 2)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.str_("gene_1"), "'gene_1'"),
+        ([np.str_("a"), "b"], "['a', 'b']"),
+        ((np.float64(1.5), 2), "(1.5, 2)"),
+        (np.array(["a", "b"]), "['a', 'b']"),
+        (np.int64(3), "3"),
+        (None, "None"),
+    ],
+)
+def test_values_are_shown_as_python_has_them(value, text):
+    assert checks.shown(value) == text
+
+
+def test_names_of_numpy_are_shown_as_text_by_every_check():
+    name = np.str_("gene_1")
+    for check, *rest in (
+        (checks.integer,),
+        (checks.number,),
+        (checks.interval,),
+        (checks.numbers,),
+        (checks.listed,),
+        (checks.choice, ("a", "b")),
+        (checks.genes, ["gene_0"]),
+    ):
+        with pytest.raises(ValueError) as error:
+            check("parameter", name, *rest)
+        one_line(error, "parameter = 'gene_1': ")
+    assert type(checks.genes("g", [name], ["gene_1"])[0]) is str

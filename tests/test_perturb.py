@@ -393,3 +393,41 @@ def test_the_second_parent_is_another_one():
 def test_a_drug_given_to_no_cells_has_no_cells():
     cells = dataset.base_genes(5, 4, seed=1)
     assert perturb.additive(cells[:0].copy(), 3.0).shape == (0, 4)
+
+
+def test_dose_is_read_where_it_was_set_and_nowhere_else(cells):
+    after = perturb.do(cells[:5].copy(), {"gene_1": [4, 0, 2, 7, 1]})
+    dose = perturb.dose_of(after, np.str_("gene_1"))
+    assert dose.dtype == np.float64 and dose.tolist() == [4, 0, 2, 7, 1]
+    assert not [column for column in after.obs if column.startswith("dose_")]
+    both = dataset.concat([after, cells[:3].copy()])
+    for gene, part in (("gene_1", "3 of 8 cells"), ("gene_0", "8 of 8 cells"), ("nope", "no such gene")):
+        with pytest.raises(ValueError) as error:
+            perturb.dose_of(both, gene)
+        one_line(error, f"gene = {gene!r}", part)
+
+
+def test_cells_of_one_name_are_refused_where_they_are_references_and_nowhere_else():
+    cells = dataset.get_mech_dataset(dataset.base_genes(20, 3, seed=1), seed=1)
+    same = cells.copy()
+    same.obs_names = ["cell"] * 20
+    with pytest.raises(ValueError) as error:
+        perturb.dose_series(same, {"gene_0": [1, 2]})
+    one_line(error, "'cell' is there twice", "obs_names_make_unique()")
+    for use in (
+        lambda a: perturb.do(a, {"gene_0": 3}, seed=2),
+        lambda a: perturb.additive(a, seed=2),
+        lambda a: dataset.concat([a, a]),
+        lambda a: dataset.get_mech_dataset(a, gene="more", seed=2),
+    ):
+        np.testing.assert_array_equal(counts_of(use(same)), counts_of(use(cells)))
+
+
+def test_a_drug_may_have_any_name_and_takes_the_place_of_one_of_its_name(cells):
+    treated = perturb.additive(cells, 2.0, name="TGF-b/IL-2")
+    assert set(treated.obs["drug"]) == {"TGF-b/IL-2"} and treated.uns["drugs"]["000"]["name"] == "TGF-b/IL-2"
+    control = cells.copy()
+    control.uns["drugs"] = treated.uns["drugs"]
+    again = perturb.additive(perturb.do(control, {"gene_4": 1}), 5.0, name="TGF-b/IL-2")
+    assert list(again.uns["drugs"]) == ["000"]
+    np.testing.assert_array_equal(dataset.law(again, "gene_0").mu, dataset.law(cells, "gene_0").mu + 5)

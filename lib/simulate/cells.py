@@ -13,8 +13,8 @@ from lib import checks
 from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_columns, with_counts, with_empty_column
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
-from lib.simulate import mechanisms
-from lib.simulate.layout import PARAMETERS, in_order, labels, laid_out, numbered, parents, with_laws, with_true_counts
+from lib.simulate import layout, mechanisms
+from lib.simulate.layout import PARAMETERS, labels
 from lib.simulate.truth import inputs, law_given, value_of
 
 _CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
@@ -69,7 +69,7 @@ def base_genes(
         pi = np.zeros(n_genes) if target_zero_prob is None else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
         laws[name] = mu, theta, pi
     var["mechanistic"] = False
-    return _cells_of(var, *laid_out(laws), np.repeat(types, n_cells), seed)
+    return _cells_of(var, *layout.laid_out(laws), np.repeat(types, n_cells), seed)
 
 
 def base_genes_from_counts(
@@ -82,7 +82,7 @@ def base_genes_from_counts(
 ) -> ad.AnnData:
     """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
 
-    counts : AnnData of raw counts, or the path of a file that `read_counts` takes; by default `pbmc_counts()`
+    counts : AnnData of raw counts, or a path as for `read_counts`; by default `pbmc_counts()`
     layer : where they are, if not in X; "raw" for `adata.raw`
     n_cells : cells of each type; by default as many as the real ones
     cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all
@@ -105,7 +105,7 @@ def base_genes_from_counts(
         laws[name] = fitted.mu, fitted.theta, fitted.pi
         cells += [name] * (n_cells or (types == name).sum())
     var = pd.DataFrame({"mechanistic": False}, index=counts.var_names.astype(str))
-    return _cells_of(var, *laid_out(laws), np.array(cells), seed)
+    return _cells_of(var, *layout.laid_out(laws), np.array(cells), seed)
 
 
 def get_mech_dataset(
@@ -134,7 +134,7 @@ def get_mech_dataset(
     Returns a new AnnData with one gene more, its counts drawn. Raises ValueError for a gene that
     isn't there, a mechanism that refers to itself, or one that returns NaN or less than 0.
     """
-    adata = with_true_counts(adata)
+    adata = layout.with_true_counts(adata)
     gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
     parents = _checked_parents(adata, gene, parents)
     checks.number("theta", theta, low=1e-4)
@@ -143,7 +143,8 @@ def get_mech_dataset(
     for name in filter(None, (mechanism, theta_mechanism)):
         mechanisms.resolve(name)
 
-    x, rng = inputs(adata.X, adata.var_names.get_indexer(parents)), stream(seed, f"mechanism of {gene}")
+    x = inputs(adata.X, adata.var_names.get_indexer(parents))
+    rng = stream(seed, f"mechanism of {gene}")
     for attempt in range(100):
         entry = {
             "gene": gene,
@@ -169,12 +170,13 @@ def get_mech_dataset(
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """New control cells of the same genes and mechanisms, `n_cells` of each cell type of `adata`."""
+    """New control cells of the same genes and mechanisms, `n_cells` of each cell type there."""
     checks.integer("n_cells", n_cells, low=1)
-    adata = with_laws(adata)
+    adata = layout.with_laws(adata)
     types = pd.unique(labels(adata.obs, "cell_type"))
+    varm = {p: adata.varm[p] for p in PARAMETERS}
     uns = {key: adata.uns[key] for key in ("cell_types", "mechanisms") if key in adata.uns}
-    return _cells_of(adata.var, {p: adata.varm[p] for p in PARAMETERS}, uns, np.repeat(types, n_cells), seed, "fresh ")
+    return _cells_of(adata.var, varm, uns, np.repeat(types, n_cells), seed, "fresh ")
 
 
 def _checked_parents(adata, gene, parents):
@@ -192,27 +194,31 @@ def _with_gene(adata, entry, theta, pi, seed):
     gene = entry["gene"]
     var = adata.var.reindex([*adata.var_names, gene])
     var["mechanistic"] = [*adata.var["mechanistic"], True]
-    row = dict(zip(PARAMETERS, (np.nan, theta, pi)))
+    row = np.ones(len(adata.uns["cell_types"]))
+    new = dict(zip(PARAMETERS, (np.nan * row, theta * row, pi * row)))
+    mechanisms_now = layout.numbered([*layout.entries_of(adata).values(), entry])
     counts = ad.AnnData(
         with_empty_column(adata.X),
         obs=adata.obs.copy(),
         var=var,
-        varm={p: np.vstack([adata.varm[p], np.full(adata.varm[p].shape[1], row[p])]) for p in PARAMETERS},
-        uns=dict(adata.uns) | {"mechanisms": numbered([*in_order(adata.uns.get("mechanisms", {})), entry])},
+        varm={p: np.vstack([adata.varm[p], new[p]]) for p in PARAMETERS},
+        uns=dict(adata.uns) | {"mechanisms": mechanisms_now},
         layers={"do": with_empty_column(adata.layers["do"])},
     )
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
 
 
-def _cells_of(var: pd.DataFrame, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
+def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
     """Draw control cells: base genes first, then mechanistic ones, parents first.
 
     types : (n_cells,) the type of each, those of one type together
     """
     n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
     columns = {str(name): column for column, name in enumerate(uns["cell_types"])}
-    laws = {name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)}
+    laws = {
+        name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)
+    }
     step = max(1, _CHUNK // len(var))
     chunks = (types[start : start + step] for start in range(0, n_cells, step))
     blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
@@ -230,8 +236,9 @@ def _cells_of(var: pd.DataFrame, varm: dict, uns: dict, types: np.ndarray, seed,
         uns=dict(uns),
         layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
     )
-    for gene in parents(adata):
-        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
+    for gene in layout.parents(adata):
+        rng = stream(seed, f"{kind}counts of {gene}")
+        drawn = law_given(adata, [gene], adata.X).sample(rng)[:, 0]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
 

@@ -39,48 +39,51 @@ def weights(adata: ad.AnnData, gene: str) -> pd.Series:
     """The weight of each parent in a mechanistic gene's mu. Raises ValueError if it has none."""
     entry = entries_of(adata).get(gene)
     if entry is None:
-        raise ValueError(f"gene = {str(gene)!r}: must be a mechanistic gene: {', '.join(parents(adata)) or 'there is none'}")
+        known = ", ".join(parents(adata)) or "there is none"
+        raise ValueError(f"gene = {str(gene)!r}: must be a mechanistic gene: {known}")
     if "weights" not in entry["mu"]["parameters"]:
-        raise ValueError(f"gene = {str(gene)!r}: its mechanism has no weights; name the parent to perturb")
-    return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), index=[str(p) for p in entry["parents"]])
+        raise ValueError(f"gene = {str(gene)!r}: its mechanism has no weights; name the parent")
+    return pd.Series(np.asarray(entry["mu"]["parameters"]["weights"]), parents(adata)[gene])
 
 
 def entries_of(adata: ad.AnnData) -> dict[str, dict]:
     """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
     entries = in_order(adata.uns.get("mechanisms", {}))
-    return {str(entry["gene"]): entry for entry in entries if {"gene", "parents", "mu"} <= entry.keys()}
+    return {str(e["gene"]): e for e in entries if {"gene", "parents", "mu"} <= e.keys()}
 
 
 def in_order(entries: dict[str, dict]) -> list[dict]:
-    """The entries of `uns["mechanisms"]` or `uns["drugs"]` as they were added; a file sorts them as text."""
+    """The entries of `uns["mechanisms"]` or `uns["drugs"]` as added; a file sorts keys as text."""
     return [entry for _, entry in sorted(entries.items(), key=lambda item: int(item[0]))]
 
 
 def numbered(entries: list[dict]) -> dict[str, dict]:
-    """Entries as uns holds them, under "000", "001", ...: names are values, since a slash in a key makes a group of a file."""
+    """Entries under "000", "001", ..., as uns has them; a slash in a key is a group of a file."""
     return {f"{i:03d}": entry for i, entry in enumerate(entries)}
 
 
 def labels(obs: pd.DataFrame, column: str, name: str = "adata") -> np.ndarray:
-    """A column of obs as text, (n_cells,). Raises ValueError where it is missing, in whole or in some cells."""
+    """A column of obs as text, (n_cells,). Raises ValueError where it is missing in any cell."""
     if column not in obs:
         raise ValueError(f"{name}: has no obs[{column!r}]")
     missing = obs[column].isna()
     if missing.any():
-        raise ValueError(f"{name}: obs[{column!r}] is missing in {missing.sum()} of {len(obs)} cells; name it there, or leave these cells out")
+        where = f"obs[{column!r}] is missing in {missing.sum()} of {len(obs)} cells"
+        raise ValueError(f"{name}: {where}; name it there, or leave these cells out")
     return obs[column].astype(str).to_numpy()
 
 
 def laid_out(laws: dict[str, tuple]) -> tuple[dict, dict]:
     """Cell type -> (mu, theta, pi) of the genes, as (varm, uns) have it."""
-    varm = {parameter: np.stack([law[i] for law in laws.values()], axis=1) for i, parameter in enumerate(PARAMETERS)}
+    varm = dict(zip(PARAMETERS, np.stack([np.stack(law) for law in laws.values()], axis=2)))
     return varm, {"cell_types": np.array(list(laws))}
 
 
 def upgraded(adata: ad.AnnData) -> ad.AnnData:
-    """`adata` itself, or, of a file of an earlier version, a copy in the present layout, which shares its counts.
+    """`adata` itself or, of an earlier version, a copy in the present layout that shares counts.
 
-    Earlier, laws were columns `mu_<cell type>`, `theta_<cell type>`, `pi_<cell type>` of `var`, and drugs had their names as keys.
+    Earlier, laws were columns `mu_<cell type>`, `theta_<cell type>`, `pi_<cell type>` of `var`, and
+    drugs had their names as keys.
     """
     if "mu" in adata.varm or "mechanistic" not in adata.var:
         return adata
@@ -94,7 +97,7 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
         new.var = new.var.drop(columns=its_columns)
     new.uns["cell_types"] = np.array(types)
     if "drugs" in new.uns:
-        new.uns["drugs"] = numbered([{"name": name} | entry for name, entry in new.uns["drugs"].items()])
+        new.uns["drugs"] = numbered([{"name": n} | entry for n, entry in new.uns["drugs"].items()])
     return new
 
 
@@ -102,23 +105,28 @@ def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded`, of cells that have laws. Raises ValueError for others."""
     adata = upgraded(adata)
     varm = adata.varm  # which AnnData makes anew at each call
-    lacking = [f"varm[{p!r}]" for p in PARAMETERS if p not in varm]
-    lacking += ["uns['cell_types']"] * ("cell_types" not in adata.uns) + ["var['mechanistic']"] * ("mechanistic" not in adata.var)
-    if lacking:
-        raise ValueError(f"adata: has no laws ({lacking[0]} is missing); simulated cells have, joined by lib.dataset.concat, not by anndata's")
-    if len(adata.uns["cell_types"]) != varm["mu"].shape[1]:
-        raise ValueError("adata: uns['cell_types'] doesn't fit varm['mu']; join populations with lib.dataset.concat")
+    there = {f"varm[{p!r}]": p in varm for p in PARAMETERS}
+    there["uns['cell_types']"] = "cell_types" in adata.uns
+    there["var['mechanistic']"] = "mechanistic" in adata.var
+    lacking = [part for part, is_there in there.items() if not is_there]
+    if lacking or len(adata.uns["cell_types"]) != varm["mu"].shape[1]:
+        what = f"{lacking[0]} is missing" if lacking else "uns['cell_types'] doesn't fit varm['mu']"
+        raise ValueError(f"adata: has no laws ({what}); join cells with lib.dataset.concat")
+    if not adata.var_names.is_unique:
+        twice = adata.var_names[adata.var_names.duplicated()][0]
+        raise ValueError(f"adata: gene {twice!r} is there twice; gene names must be unique")
     return adata
 
 
 def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
     """`with_laws`, and X the whole counts in memory: `adata` itself where it is so, else a copy.
 
-    The copy has no `layers["counts"]`, no raw and no `uns["log1p"]`, which an intervention would leave stale.
+    The copy has no `layers["counts"]`, raw and `uns["log1p"]`, which interventions leave stale.
     """
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True)
-    if counts is adata.X and adata.raw is None and "counts" not in adata.layers and "log1p" not in adata.uns:
+    stale = "counts" in adata.layers or adata.raw is not None or "log1p" in adata.uns
+    if counts is adata.X and not stale:
         return adata
     new = with_matrix(adata, counts)
     new.layers.pop("counts", None)
@@ -130,12 +138,12 @@ def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
 def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     """Data sets one below the other, with all that `law` needs; cells are named anew.
 
-    Raises ValueError where they differ in a mechanism, a drug or the law of a cell type of the same name.
+    Raises ValueError where they differ in a mechanism, a drug or a cell type of the same name.
     """
     adatas = [with_true_counts(adata) for adata in adatas]
     joined = ad.concat(adatas, merge="unique", index_unique="-")
     if "mechanistic" not in joined.var:
-        raise ValueError("adatas: a gene is mechanistic in one of them and not in another; what is joined must agree on it")
+        raise ValueError("adatas: a gene is mechanistic in one and not in another; must be in all")
     laws = _joined_laws(adatas, joined.var_names)
     varm, uns = laid_out(laws)
     joined.varm.update(varm)
@@ -148,7 +156,7 @@ def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
 
 
 def joined_entries(every_uns: list[dict]) -> dict[str, dict]:
-    """`mechanisms` and `drugs`, as far as there are any. Raises ValueError where one of them has two meanings."""
+    """`mechanisms` and `drugs` of all, if any. Raises ValueError where one has two meanings."""
     joined = {}
     for key in ("mechanisms", "drugs"):
         together: dict = {}
@@ -156,7 +164,7 @@ def joined_entries(every_uns: list[dict]) -> dict[str, dict]:
             for number, entry in enumerate(in_order(uns.get(key, {}))):
                 name = str(entry.get("name", number))
                 if not _same(together.setdefault(name, entry), entry):
-                    raise ValueError(f"adatas: {key} {name!r} differ between them; what is joined must agree on it")
+                    raise ValueError(f"adatas: {key} {name!r} differ in two; must be the same")
         if together:
             joined[key] = numbered(list(together.values()))
     return joined

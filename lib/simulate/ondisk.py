@@ -6,7 +6,7 @@
     neural.VAE().fit(minibatches.OnDisk("cells.h5ad"))
 
 What `write` makes is what `concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
-`read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `cells.law` of what was read.
+`read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
 """
 
 from __future__ import annotations
@@ -168,9 +168,10 @@ def _plain(name, chunk):
     """A chunk with its matrices as CSR and its text as categories. Raises ValueError for what can't be written."""
     if not isinstance(chunk, ad.AnnData):
         raise ValueError(f"{name}: is a {type(chunk).__name__}; must be AnnData")
-    more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))] + ["raw"] * (chunk.raw is not None)
-    if more or chunk.X is None:
-        raise ValueError(f"{name}: has {more[0] if more else 'no X'}; must have X, layers, obs, var, varm and uns alone")
+    more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))]
+    more += ["raw"] * (chunk.raw is not None) + ["no X"] * (chunk.X is None)
+    if more:
+        raise ValueError(f"{name}: has {more[0]}; must be X, layers, obs, var, varm and uns")
     chunk = upgraded(chunk.to_memory() if chunk.isbacked else chunk)
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
@@ -181,7 +182,8 @@ def _plain(name, chunk):
             what = "of ordered categories" if categories else kind.name
             raise ValueError(f"{name}: obs[{column!r}] is {what}; must be text, unordered categories, numbers or booleans")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
-    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, var=chunk.var, varm=dict(chunk.varm), uns=dict(chunk.uns), layers=layers)
+    genes = {"var": chunk.var, "varm": dict(chunk.varm), "uns": dict(chunk.uns)}
+    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, **genes)
 
 
 def _check_fits(name, chunk, first):
@@ -198,8 +200,8 @@ def _check_fits(name, chunk, first):
 
 
 def _varm(adata):
-    types = [str(t) for t in adata.uns.get("cell_types", ())]
-    return types, {name: (table.shape, np.asarray(table).tobytes()) for name, table in adata.varm.items()}
+    tables = {k: (table.shape, np.asarray(table).tobytes()) for k, table in adata.varm.items()}
+    return tables, [str(t) for t in adata.uns.get("cell_types", ())]
 
 
 def _begin(f, first, options, array_options):

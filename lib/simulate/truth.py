@@ -11,9 +11,11 @@ from lib import checks
 from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
 from lib.simulate import mechanisms
-from lib.simulate.layout import PARAMETERS, entries_of, in_order, labels, with_laws
+from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, labels, with_laws
 
-_DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}  # anndata's own concat may drop some
+_JOIN = "hasn't got it (join with lib.dataset.concat)"
+# what an entry of uns["drugs"] must have: anndata's own concat may drop some of it
+_DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
@@ -21,62 +23,75 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
 
     genes : which ones, by default all
 
-    The counts are X or, where that holds no whole counts, `layers["counts"]`; a base gene's law depends on no count, and is
-    given whatever X is. Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has set the
-    count. Raises ValueError where `adata` lacks what the law depends on.
+    The counts are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law
+    depends on no count, and is given whatever X is.
+
+    Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has
+    set the count. Raises ValueError where `adata` lacks what the law depends on.
     """
-    names = list(adata.var_names) if genes is None else checks.genes("genes", genes, list(adata.var_names))
+    names = list(adata.var_names)
+    names = names if genes is None else checks.genes("genes", genes, names)
     adata = with_laws(adata)
     mechanistic = _is_mechanistic(adata, names).any()
     return law_given(adata, names, counts_of(adata, simulated=True) if mechanistic else None)
 
 
 def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
-    """`law` of cells that `with_laws` has seen, given their whole counts: nothing is checked twice in a loop over genes."""
+    """`law` of cells that `with_laws` has checked, and their whole counts: for loops over genes."""
     types = labels(adata.obs, "cell_type")
     mu, theta, pi = _parameters(adata, genes, types)
     entries = entries_of(adata)
     for column in np.flatnonzero(_is_mechanistic(adata, genes)):
         gene = genes[column]
         if gene not in entries:
-            raise ValueError(f"gene = {gene!r}: mechanistic, but adata.uns['mechanisms'] hasn't got it (join with lib.dataset.concat)")
-        its_parents = checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names)
-        x = inputs(counts, adata.var_names.get_indexer(its_parents))
+            raise ValueError(f"gene = {gene!r}: mechanistic, but uns['mechanisms'] {_JOIN}")
+        known = checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names)
+        x = inputs(counts, adata.var_names.get_indexer(known))
         mu[:, column] = value_of(entries[gene]["mu"], x)
         if "theta" in entries[gene]:
             theta[:, column] = np.maximum(value_of(entries[gene]["theta"], x), zinb.THETA_RANGE[0])
     if "drug" in adata.obs:
         given, doses = labels(adata.obs, "drug"), adata.obs["dose"].to_numpy(dtype=float)
         for drug in (d for d in pd.unique(given) if d != CONTROL):
-            rows = np.flatnonzero(given == drug)
-            mu[rows] = _under_drug(mu[rows], genes, types[rows], doses[rows], _drug(adata.uns.get("drugs", {}), drug))
+            rows, entry = np.flatnonzero(given == drug), _drug(adata.uns.get("drugs", {}), drug)
+            mu[rows] = _under_drug(mu[rows], genes, types[rows], doses[rows], entry)
     return _without_what_was_set(adata, genes, mu, theta, pi)
 
 
-def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0, genes=None) -> ZINB:
+def treated_law(
+    control: ad.AnnData,
+    drugs: dict[str, dict] | list[dict],
+    name: str,
+    dose: float = 1.0,
+    genes: list[str] | str | None = None,
+) -> ZINB:
     """The law that control cells would have under a drug, of which nothing is drawn.
 
-    drugs : `uns["drugs"]` of any cells, or a list of its entries; name : of one of them
-    dose : relative, at least 0; genes : base genes, by default all
+    drugs : `uns["drugs"]` of any cells, or a list of its entries
+    name : the drug's
+    dose : relative, at least 0
+    genes : base genes, by default all genes
 
-    Returns (n_cells, n_genes): what `law` says of the cells that `perturb.treat` draws. Raises ValueError for mechanistic
-    genes, whose law depends on counts that aren't drawn.
+    Returns (n_cells, n_genes): what `law` says of the cells that `perturb.treat` draws. Raises
+    ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
     """
-    genes = checks.genes("genes", list(control.var_names) if genes is None else genes, list(control.var_names))
-    dose, control = checks.number("dose", dose, low=0), with_laws(control)
+    names = list(control.var_names)
+    genes = names if genes is None else checks.genes("genes", genes, names)
+    checks.number("dose", dose, low=0)
+    control = with_laws(control)
     mechanistic = np.flatnonzero(_is_mechanistic(control, genes))
     if len(mechanistic):
-        raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes, whose law depends on no count")
+        raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes")
     if "drug" in control.obs and (labels(control.obs, "drug", "control") != CONTROL).any():
         raise ValueError("control: has treated cells; a drug is given to control cells")
     types = labels(control.obs, "cell_type", "control")
     mu, theta, pi = _parameters(control, genes, types)
-    mu = _under_drug(mu, genes, types, np.full(control.n_obs, dose), _drug(drugs, name))
+    mu = _under_drug(mu, genes, types, np.full(control.n_obs, float(dose)), _drug(drugs, name))
     return _without_what_was_set(control, genes, mu, theta, pi)
 
 
 def inputs(counts, columns) -> np.ndarray:
-    """Counts of some genes as mechanisms take them, (n_cells, len(columns)) float64, and never a second copy."""
+    """Counts of some genes as mechanisms take them, (n_cells, n_genes) float64, copied once."""
     x, at_once = np.empty((counts.shape[0], len(columns))), max(1, 10 * BLOCK // counts.shape[1])
     for first in range(0, len(x), at_once):
         x[first : first + at_once] = dense(counts[first : first + at_once][:, columns])
@@ -93,12 +108,13 @@ def _is_mechanistic(adata, genes):
 
 
 def _parameters(adata, genes, types):
-    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes) each; NaN where a mechanism is to give them."""
-    known, varm, places = [str(t) for t in adata.uns["cell_types"]], adata.varm, adata.var_names.get_indexer(genes)
+    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes), mechanisms apart."""
+    known, varm = cell_types(adata), adata.varm
+    places = adata.var_names.get_indexer(genes)
     arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
     for name in pd.unique(types):
         if name not in known:
-            raise ValueError(f"cell_type = {str(name)!r}: adata.uns['cell_types'] hasn't got it; join populations with lib.dataset.concat")
+            raise ValueError(f"cell_type = {name!r}: adata.uns['cell_types'] {_JOIN}")
         rows = types == name
         for array, parameter in zip(arrays, PARAMETERS):
             array[rows] = varm[parameter][places, known.index(name)]
@@ -109,7 +125,7 @@ def _drug(drugs, name):
     for entry in in_order(drugs) if isinstance(drugs, dict) else drugs:
         if str(entry.get("name")) == name and _DRUG <= entry.keys():
             return entry
-    raise ValueError(f"drug = {str(name)!r}: adata.uns['drugs'] hasn't got it (join with lib.dataset.concat)")
+    raise ValueError(f"drug = {str(name)!r}: adata.uns['drugs'] {_JOIN}")
 
 
 def _under_drug(mu, genes, types, doses, entry):
@@ -118,9 +134,11 @@ def _under_drug(mu, genes, types, doses, entry):
     factors = dict(zip(entry["cell_types"], entry["factors"]))
     strength = (np.array([factors.get(t, 1.0) for t in types]) * doses)[:, None]
     block = mu[:, touched]
-    after = block + entry["effect"] * strength if entry["kind"] == "additive" else block * entry["effect"] ** strength
+    effect = entry["effect"]
+    after = block + effect * strength if entry["kind"] == "additive" else block * effect**strength
     if (after < 0).any():
-        raise ValueError(f"effect = {entry['effect']:g}: drug {str(entry['name'])!r} would take mu below 0 at dose {strength.max():g}")
+        would = f"drug {str(entry['name'])!r} would take mu below 0 at dose {strength.max():g}"
+        raise ValueError(f"effect = {effect:g}: {would}")
     mu[:, touched] = after
     return mu
 
