@@ -36,9 +36,10 @@ import pandas as pd
 import seaborn
 import torch
 
-from lib import dataset, parameters, training
+from lib import dataset, training
 from lib.score import tables
 from lib.simulate import mechanisms
+from workflow import parameters
 
 parameters.check("toy", globals())
 

@@ -50,12 +50,13 @@ import pandas as pd
 import scipy.special
 import torch
 
-from lib import dataset, parameters
+from lib import dataset
 from lib.laws import ZINB, maximum_likelihood
 from lib.predict import neural
 from lib.score import tables
 from lib.show import panels, style
 from lib.seeds import stream
+from workflow import parameters
 
 parameters.check("01_generative_modelling", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits

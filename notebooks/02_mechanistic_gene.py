@@ -45,10 +45,11 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import dataset, parameters
+from lib import dataset
 from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
+from workflow import parameters
 
 parameters.check("02_mechanistic_gene", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits

@@ -41,10 +41,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import dataset, parameters, perturb
+from lib import dataset, perturb
 from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
+from workflow import parameters
 
 parameters.check("03_perturb_and_predict", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits

@@ -58,13 +58,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import dataset, parameters
+from lib import dataset
 from lib.laws import maximum_likelihood
 from lib.predict import guard, registry
 from lib.score import distances, tables
 from lib.show import panels, style
 from lib.seeds import stream
 from lib.tasks import drug as drug_task
+from workflow import parameters
 
 parameters.check("04_drug_response", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits

@@ -56,11 +56,12 @@ sys.path.insert(0, os.getcwd())
 import pandas as pd
 import torch
 
-from lib import checks, dataset, parameters
+from lib import checks, dataset
 from lib.predict import guard, registry
 from lib.score import board, tables
 from lib.show import panels, style
 from lib.tasks import conditional
+from workflow import parameters
 
 parameters.check("05_leaderboard", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIB = sorted(p for p in (ROOT / "lib").rglob("*.py"))
 DOORS = {"dataset", "perturb", "model", "training"}
-ROOTS = {"seeds", "checks", "counts", "store", "parameters"}  # below or beside all rooms
+ROOTS = {"seeds", "checks", "counts", "store"}  # below or beside all rooms
 # room or door -> what of lib it may import, beside itself and seeds, checks, counts and store
 ARROWS = {
     "laws": set(),
@@ -52,7 +52,7 @@ def test_every_file_has_a_room():
 @pytest.mark.parametrize("path", [p for p in LIB if room_of(p) in ARROWS], ids=lambda p: str(p.relative_to(ROOT / "lib")))
 def test_arrows_run_one_way(path):
     room = room_of(path)
-    allowed = ARROWS[room] | {room, *(ROOTS - {"parameters"})}
+    allowed = ARROWS[room] | {room, *ROOTS}
     for name in imported(path):
         fits = any(name == a or name.startswith(f"{a}.") for a in allowed)
         told = path.relative_to(ROOT / "lib") == Path("predict/references.py") and name.startswith("simulate.")

@@ -9,8 +9,8 @@ import jupytext
 import pytest
 import yaml
 
-from lib import checks, parameters
-from workflow import plan
+from lib import checks
+from workflow import parameters, plan
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = """
@@ -24,7 +24,7 @@ limit: float | None = None  # may be none
 figures_dir: str = "figures"  # folder
 
 # %%
-from lib import parameters
+from workflow import parameters
 
 print("the notebook itself must not run")
 parameters.check("toy", globals())

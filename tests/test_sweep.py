@@ -35,9 +35,10 @@ sys.path.insert(0, os.getcwd())
 
 import pandas as pd
 
-from lib import dataset, parameters
+from lib import dataset
 from lib.laws import maximum_likelihood, zinb
 from lib.score import tables
+from workflow import parameters
 
 parameters.check("toy", globals())
 

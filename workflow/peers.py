@@ -18,9 +18,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import dataset, perturb
 from lib.predict import guard, registry
-from lib.score import board, celleval, distances, tables
+from lib.score import board, distances, tables
 from lib.simulate import mechanisms
 from lib.tasks import conditional
+from peers import celleval
 from workflow import notebooks
 
 SEED, REPLICATES, ARMS, CELLS = 2026, 3, 6, 300

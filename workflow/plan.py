@@ -26,7 +26,7 @@ from pathlib import Path
 import jupytext
 import yaml
 
-from lib import parameters as rules
+from workflow import parameters as rules
 
 MANY = 10_000  # runs, above which the user must say yes
 KEYS = {"notebook", "set", "grid", "runs", "figure", "table"}

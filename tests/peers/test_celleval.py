@@ -5,7 +5,7 @@ import scipy.sparse as sparse
 
 from lib import dataset, perturb
 from lib.predict import references
-from lib.score import celleval
+from peers import celleval
 from tests.agreement import one_line, pit_p_value
 
 PARENTS = [f"gene_{i}" for i in range(6)]
