@@ -234,7 +234,7 @@ def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     named = plan.own_modules({"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1})
     needed = plan.files("02_mechanistic_gene", named)
     assert {"notebooks/02_mechanistic_gene.py", "lib/laws/zinb.py", "lib/predict/neural.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
-    assert not {"lib/score/board.py", "lib/perturb.py", "lib/predict/drug.py"} & set(needed)
+    assert not {"lib/score/board.py", "lib/perturb.py", "lib/tasks/drug.py"} & set(needed)
     assert "lib/score/board.py" in plan.files("05_leaderboard")
 
 
