@@ -67,7 +67,7 @@ LEGAL = {  # of the above, what some parameters may be
     "fraction": REAL | {"fold"},
     "numbers, the larger first": {"betas"},  # no interval: in any order
     "empty text": {"counts", "mechanism", "model"},  # none of one's own
-    "empty list": {"models"},  # all
+    "empty list": {"models", "more_models"},  # all; none
     "text": MADE | READ_IF_THERE,  # as good a name of a folder as others
     "no such module": MADE | READ_IF_THERE,
     "relative module": MADE | READ_IF_THERE,

@@ -112,81 +112,60 @@ def _taken(made):
 def answer(model, query: Query, name: str = "model") -> Law:
     """A model's prediction as a law of shape `query.shape`, checked.
 
-    Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts
-    that has it. Raises ValueError in one line for what is none of these, or has NaN or negative values.
+    Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts that has it. Raises
+    ValueError in one line for what is none of these, is of another shape, or has NaN or negative values.
     """
-    if _takes_query(model.predict):
-        return _checked(model.predict(query), query, f"{name}: predicts", " and ".join(query.genes[:2]))
+    taken = list(inspect.signature(model.predict).parameters)
+    says = f"{name}: predicts"
+    if taken[:1] == ["query"]:
+        return _checked(model.predict(query), query, says)
     if query.perturbation is not None:
-        n_taken = len(inspect.signature(model.predict).parameters)
-        predicted = model.predict(*(query.cells, query.perturbation)[:n_taken])
-        return _checked(_law_of_arm(predicted, query, name), query, f"{name}: predicts", "the arm")
-    laws = []
-    for gene in query.genes:
-        predicted = model.predict(query.cells, gene)
-        one = query._replace(genes=[gene])
-        law = _law_of_cells(predicted, query.cells.n_obs, f"{name}: predicts", gene)
-        if law.shape != (query.cells.n_obs,):
-            raise ValueError(f"{name}: predicts laws of shape {law.shape} for {gene}; must be one law a cell, ({query.cells.n_obs},)")
-        laws.append(_checked(stack([law]), one, f"{name}: predicts", gene)[:, 0])
-    return stack(laws)
+        predicted = model.predict(*(query.cells, query.perturbation)[: len(taken)])
+        return _checked(_as_law(predicted, query, says), query, says)
+    single = [query._replace(genes=[gene]) for gene in query.genes]
+    laws = [_as_law(model.predict(one.cells, *one.genes), one, says) for one in single]
+    return stack([_checked(law, one, says, (query.cells.n_obs,)) for law, one in zip(laws, single)])
 
 
-def _takes_query(predict):
-    return next(iter(inspect.signature(predict).parameters), "") == "query"
-
-
-def _checked(law, query, says, what):
-    if not isinstance(law, Law):
-        raise ValueError(f"{says} a {type(law).__name__} for {what}; must be a law")
-    if law.shape != query.shape:
-        raise ValueError(f"{says} laws of shape {law.shape} for {what}; must be {query.shape}")
-    point = law.parameters()
-    if point is not None and any(np.isnan(p).any() for p in (point.mu, point.theta, point.pi)):
-        raise ValueError(f"{says} NaN parameters for {what}; must be numbers")
-    return law
-
-
-def _law_of_cells(predicted, n_cells, says, gene):
-    """A law, draws (n_cells, n_draws) or means (n_cells,) of one gene as a law."""
+def _as_law(predicted, query, says):
+    """A law as it is; of cells draws (n_cells, n_draws) or means (n_cells,), of an arm cells (n, n_genes), as a law."""
     predicted = getattr(predicted, "draws", predicted)  # of an empirical law, to be looked at as they are
     if isinstance(predicted, Law):
         return predicted
+    n_cells, of_arm, what = query.cells.n_obs, query.perturbation is not None, _asked(query)
+    allowed = f"a law a gene, or cells (n_cells, {len(query.genes)} genes)" if of_arm else f"a law, draws ({n_cells} cells, n_draws) or means ({n_cells},)"
     try:
         values = np.asarray(predicted, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{says} a {type(predicted).__name__} for {gene}; must be a law, draws or means") from None
-    if values.ndim not in (1, 2) or len(values) != n_cells or values.size == 0:
-        raise ValueError(f"{says} shape {values.shape} for {gene}; must be a law, draws ({n_cells} cells, n_draws) or means ({n_cells},)")
-    _refuse_bad(values, says, gene, whole=values.ndim == 2)
-    return Empirical(values) if values.ndim == 2 else around(values)
-
-
-def _law_of_arm(predicted, query, name):
-    """A law of each gene, or cells (n_cells, n_genes), as a law."""
-    n_genes = len(query.genes)
-    expected = f"must be a law a gene, or cells (n_cells, {n_genes} genes)"
-    if isinstance(predicted, Law):
-        if predicted.shape != (n_genes,):
-            raise ValueError(f"{name}: predicts laws of shape {predicted.shape}; must be one law a gene, ({n_genes},)")
-        return predicted
-    try:
-        values = np.asarray(predicted, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: predicts a {type(predicted).__name__}; {expected}") from None
-    if values.ndim != 2 or values.shape[1] != n_genes or len(values) == 0:
-        raise ValueError(f"{name}: predicts shape {values.shape}; {expected}")
-    _refuse_bad(values, f"{name}: predicts", "a cell", whole=True)
-    return Cells(values)
-
-
-def _refuse_bad(values, says, where, *, whole):
-    kinds = [(~np.isfinite(values), "NaN or infinite values", "finite"), (values < 0, "negative values", "at least 0")]
-    if whole:
-        kinds.append((values != np.floor(values), "fractional draws", "whole counts"))
-    for wrong, what, allowed in kinds:
+        raise ValueError(f"{says} a {type(predicted).__name__} for {what}; must be {allowed}") from None
+    fits = values.ndim == 2 and values.shape[1] == len(query.genes) if of_arm else values.ndim in (1, 2) and len(values) == n_cells
+    if not fits or values.size == 0:
+        raise ValueError(f"{says} shape {values.shape} for {what}; must be {allowed}")
+    for wrong, found, must in (
+        (~np.isfinite(values), "NaN or infinite values", "finite"),
+        (values < 0, "negative values", "at least 0"),
+        ((values != np.floor(values)) & (values.ndim == 2), "fractional draws", "whole counts"),
+    ):
         if wrong.any():
-            raise ValueError(f"{says} {what} for {where}, the first {values[wrong][0]:g}; must be {allowed}")
+            raise ValueError(f"{says} {found} for {what}, the first {values[wrong][0]:g}; must be {must}")
+    return Cells(values) if of_arm else Empirical(values) if values.ndim == 2 else around(values)
+
+
+def _checked(law, query, says, shape=None):
+    shape = query.shape if shape is None else shape
+    if not isinstance(law, Law):
+        raise ValueError(f"{says} a {type(law).__name__} for {_asked(query)}; must be a law")
+    if law.shape != shape:
+        raise ValueError(f"{says} laws of shape {law.shape} for {_asked(query)}; must be one law each, {shape}")
+    point = law.parameters()
+    if point is not None and any(np.isnan(p).any() for p in (point.mu, point.theta, point.pi)):
+        raise ValueError(f"{says} NaN parameters for {_asked(query)}; must be numbers")
+    return law
+
+
+def _asked(query):
+    """What a query asks about, in words."""
+    return f"{query.perturbation.name} in control cells" if query.perturbation else " and ".join(query.genes[:2])
 
 
 def check_leaks(model, query: Query, name: str = "model", *, n_cells: int = 300, seed: int | tuple[int, ...] = 0) -> None:
@@ -215,8 +194,8 @@ def check_leaks(model, query: Query, name: str = "model", *, n_cells: int = 300,
     if np.allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).mean()):
         return
     if all(_most_extreme([told(q) for _ in range(_AGAIN) for q in (query, other)]) for _ in range(2)):
-        what = " and ".join(query.genes[:2])
-        raise ValueError(f"{name}: leakage: what it predicts of {what} changes with what is hidden: the counts of {what}, names of cells, fields of the truth; they must not be used")
+        what = _asked(query)
+        raise ValueError(f"{name}: leakage: what it predicts of {what} changes with what is hidden (the counts of {what}, names of cells, the truth); it must not be used")
 
 
 def _otherwise_hidden(query, rng):

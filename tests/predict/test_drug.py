@@ -207,9 +207,9 @@ class Says:
     [
         (np.ones(3), "shape (3,)"),
         (np.ones((5, 4)), "shape (5, 4)"),
-        (np.full((5, 3), -1), "negative values for a cell, the first -1"),
-        (np.full((5, 3), np.nan), "NaN or infinite values for a cell"),
-        (np.full((5, 3), 0.5), "fractional draws for a cell, the first 0.5"),
+        (np.full((5, 3), -1), "negative values for x in control cells, the first -1"),
+        (np.full((5, 3), np.nan), "NaN or infinite values for x in control cells"),
+        (np.full((5, 3), 0.5), "fractional draws for x in control cells, the first 0.5"),
         ("much", "a str"),
         (ZINB(np.ones(4), 1.0, 0.1), "laws of shape (4,)"),
     ],
