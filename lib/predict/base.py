@@ -20,17 +20,13 @@ import numpy as np
 
 from lib import checks
 from lib.counts import dense
-from lib.laws import Empirical, Law, stack
+from lib.laws import ZINB, Empirical, Law, stack
 
 ONE_MEAN = 20  # draws in the law that stands for a mean
 
 
 class Perturbation(NamedTuple):
-    """What was done to the cells of an arm, as a model is told.
-
-    name: drug, gene, or genes joined by "+"
-    strength: relative dose, 1 by default
-    """
+    """What was done to the cells of an arm, as a model is told: a drug, a gene, or genes joined by "+", and how strongly."""
 
     name: str
     strength: float = 1.0
@@ -51,8 +47,7 @@ class Query(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the law that answers: (n_cells, n_genes), or (n_genes,) under a perturbation."""
-        n_genes = len(self.genes)
-        return (n_genes,) if self.perturbation else (self.cells.n_obs, n_genes)
+        return (len(self.genes),) if self.perturbation else (self.cells.n_obs, len(self.genes))
 
 
 @runtime_checkable
@@ -92,12 +87,8 @@ class Conditional(abc.ABC):
         return stack([self.law_of(query.cells, gene) for gene in query.genes])
 
     def features(self, cells: ad.AnnData, gene: str) -> np.ndarray:
-        """Counts of the inputs but `gene`, (n_cells, n_inputs), as ordered in training.
-
-        `fit` must have set `self.genes`.
-        """
-        wanted = self.genes if self.inputs is None else self.inputs
-        inputs = checks.genes("inputs", wanted, list(cells.var_names))
+        """Counts of the inputs but `gene`, (n_cells, n_inputs), in the order of `self.genes`, which `fit` has set."""
+        inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names))
         return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
 
 
@@ -109,6 +100,11 @@ def around(mean: np.ndarray) -> Empirical:
     mean = np.asarray(mean, dtype=float)
     above = np.arange(ONE_MEAN) < np.round(ONE_MEAN * (mean % 1))[..., None]
     return Empirical(np.floor(mean)[..., None] + above)
+
+
+def constant(law: ZINB, n_cells: int) -> ZINB:
+    """The same law, of shape (), in each cell."""
+    return ZINB(*(np.full(n_cells, p) for p in (law.mu, law.theta, law.pi)))
 
 
 def gene_counts(cells: ad.AnnData, gene: str) -> np.ndarray:

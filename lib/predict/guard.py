@@ -30,10 +30,9 @@ _AGAIN = 8  # calls with each side, where a model may draw at random
 class Guarded:
     """A model behind the contract: it is shown cells and nothing of the truth, and its answers are checked.
 
-    model: with `fit` and any of the forms of `predict`
-    name: in messages
+    model: anything with `fit` and one of the forms of `predict`
     told: is shown everything, as a reference is
-    not_asked: genes that it is not asked about
+    not_asked: genes that it has no answer to
     """
 
     def __init__(self, model, name: str = "model", *, told: bool = False, not_asked: list[str] = ()):
@@ -46,11 +45,9 @@ class Guarded:
 
     def predict(self, query: Query) -> Law:
         """The law of the genes asked about, of shape `query.shape`. Raises ValueError as `answer`."""
-        asked_too_much = [gene for gene in query.genes if gene in self.not_asked]
-        if asked_too_much:
-            raise NotImplementedError(f"gene = {asked_too_much[0]!r}: not asked of a model that sees its children")
-        # a copy, since some change in place what they are given
-        cells = query.cells.copy() if self.told else shown(query.cells)
+        if {*query.genes} & {*self.not_asked}:
+            raise NotImplementedError(f"genes = {query.genes}: not asked of a model that sees their children")
+        cells = query.cells.copy() if self.told else shown(query.cells)  # some change in place what they are given
         return answer(self.model, query._replace(cells=cells), self.name)
 
     def law(self, cells: ad.AnnData, gene: str) -> Law:
@@ -71,17 +68,14 @@ def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]
 
 
 def load(name: str, string: str) -> type:
-    """The class of a model of one's own from its import string, checked.
+    """The class of a model of one's own, that a parameter `name` gives by its import string.
 
-    name: parameter that the string comes from, for messages
-
-    Raises ValueError in one line for what has no `fit` and `predict`, has the name of a row of the
-    registry, or needs more than `inputs` and `seed` to be made.
+    Raises ValueError in one line for what has no `fit` and `predict`, has the name of a row of the registry, or needs
+    more than `inputs` and `seed` to be made.
     """
     made = checks.imported(name, string)
-    for method in ("fit", "predict"):
-        if not callable(getattr(made, method, None)):
-            raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
+    if not all(callable(getattr(made, method, None)) for method in ("fit", "predict")):
+        raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
     if string.rpartition(":")[2] in registry.BY_KEY:
         raise ValueError(f"{name} = {string!r}: its name is that of a model of the table; it must have another")
     try:
@@ -92,11 +86,10 @@ def load(name: str, string: str) -> type:
 
 
 def own(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0, name: str = "") -> Guarded:
-    """A model of one's own, unfitted, as an entry beside the others.
+    """A model of one's own, unfitted, as an entry beside the others, from its class.
 
-    made: its class. If the constructor takes `inputs` it is given the genes that it may see; if not, it
-        sees every gene, and isn't asked about these, whose law given their children is another one
-        than the truth; if it takes `seed`, it is given a whole number
+    If the constructor takes `seed` it is given a whole number, if `inputs` the genes that the model may see; if not, it
+    sees every gene, and isn't asked about these, whose law given their children is another one than the truth.
     """
     taken = _taken(made)
     values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
@@ -171,15 +164,12 @@ def _asked(query):
 def check_leaks(model, query: Query, name: str = "model", *, n_cells: int = 300, seed: int | tuple[int, ...] = 0) -> None:
     """Raise ValueError if what a model predicts changes where only what is hidden from it does.
 
-    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells,
-    and whatever else than counts and `SHOWN` the cells hold.
+    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever else
+    than counts and `SHOWN` the cells hold. At most `n_cells` of the query are taken, at random.
 
-    n_cells: cells of the query at most, taken at random
-
-    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is
-    called eight times with each, and how they differ must be the most extreme of all 6,435 ways to part
-    these calls, in two independent rounds, to be a leak. What the cells of one call have in common, such
-    as a mask drawn for it, is then none.
+    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is called eight times
+    with each, and how they differ must be the most extreme of all 6,435 ways to part these calls, in two independent
+    rounds, to be a leak. What the cells of one call have in common, such as a mask drawn for it, is then none.
     """
     rng = stream(seed, "other counts")
     rows = np.sort(rng.permutation(query.cells.n_obs)[:n_cells])
@@ -209,13 +199,10 @@ def _otherwise_hidden(query, rng):
     order = rng.permutation(cells.n_obs)
     for column in cells.obs.columns.difference(SHOWN):
         cells.obs[column] = cells.obs[column].to_numpy()[order]
-    for name, layer in cells.layers.items():
-        cells.layers[name] = layer[order]
-    for name, values in cells.obsm.items():
-        cells.obsm[name] = values[order]
     genes = rng.permutation(cells.n_vars)
-    for name, values in cells.varm.items():
-        cells.varm[name] = values[genes]
+    for mapping, rows in ((cells.layers, order), (cells.obsm, order), (cells.varm, genes)):
+        for name, values in mapping.items():
+            mapping[name] = values[rows]
     cells.var = cells.var.iloc[genes].set_axis(cells.var_names)
     cells.obs_names = [f"other_{i}" for i in range(cells.n_obs)]
     cells.uns = {}
@@ -236,12 +223,11 @@ def _most_extreme(calls):
 
 
 def enter(model, train: ad.AnnData, queries: list[Query], name: str = "model", *, more: list[Query] = (), seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
-    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check it for leaks.
+    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check it for leaks in all
+    `queries` and `more`.
 
-    queries, more: what it will be asked; of `more` it isn't asked here but for leaks
-
-    Returns the seconds that this took but for the check, by the clock and of all processor cores together.
-    Raises ValueError for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
+    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises ValueError
+    for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
     """
     guarded = model if isinstance(model, Guarded) else Guarded(model, name)
     start = time.perf_counter(), time.process_time()

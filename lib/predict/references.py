@@ -15,7 +15,7 @@ from lib import checks, model
 from lib.counts import dense
 from lib.laws import ZINB, Empirical, maximum_likelihood, zinb
 from lib.laws.likelihood import log_likelihood
-from lib.predict.base import Conditional, Query, gene_counts
+from lib.predict.base import Conditional, Query, constant, gene_counts
 from lib.predict.regressions import basin, least_squares, maximise
 from lib.seeds import stream
 from lib.simulate import mechanisms, truth
@@ -24,9 +24,8 @@ from lib.simulate import mechanisms, truth
 class Oracle(Conditional):
     """The true law: the floor of every distance.
 
-    n_draws: draws of each law by which alone it is known, 0 for the law itself: what the truth
-        scores where a model only draws samples, since the CRPS of n draws exceeds that of their law
-        by sum_k F(k) (1 - F(k)) / n
+    n_draws: draws by which alone each law is known, 0 for the law itself: what the truth scores where a model only draws
+        samples, since the CRPS of n draws exceeds that of their law by sum_k F(k) (1 - F(k)) / n
     """
 
     def __init__(self, n_draws: int = 0, *, seed: int | tuple[int, ...] = 0):
@@ -63,8 +62,7 @@ class Marginal(Conditional):
 
     def law_of(self, cells, gene):
         checks.genes("gene", gene, list(self.laws))
-        law = self.laws[gene]
-        return ZINB(*(np.full(cells.n_obs, p) for p in (law.mu, law.theta, law.pi)))
+        return constant(self.laws[gene], cells.n_obs)
 
 
 class NoChange(Conditional):
@@ -112,8 +110,7 @@ class TrueForm(Conditional):
 
     def fit(self, train):
         self.train, self.fitted, self.marginal = train.copy(), {}, Marginal().fit(train)
-        entries = train.uns.get("mechanisms", {}).values()
-        self.entries = {str(entry["gene"]): entry for entry in entries}
+        self.entries = {str(entry["gene"]): entry for entry in train.uns.get("mechanisms", {}).values()}
         return self
 
     def law_of(self, cells, gene):
@@ -125,8 +122,7 @@ class TrueForm(Conditional):
 
     def parents_of(self, cells: ad.AnnData, gene: str) -> torch.Tensor:
         """Counts of a gene's parents, (n_cells, n_parents)."""
-        parents = [str(p) for p in self.entries[gene]["parents"]]
-        names = checks.genes(f"parents of {gene}", parents, list(cells.var_names))
+        names = checks.genes(f"parents of {gene}", self.entries[gene]["parents"], list(cells.var_names))
         return torch.as_tensor(dense(cells[:, names].X).astype(float))
 
     def fit_gene(self, gene: str) -> Callable[[torch.Tensor], ZINB]:

@@ -65,44 +65,40 @@ def ridge(inputs: list[str] | None = None) -> MeanRegression:
 def ridge_log1p(inputs: list[str] | None = None) -> MeanRegression:
     """Ridge regression of the count on log1p counts, its penalty chosen by leave-one-out error."""
     from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
 
-    return MeanRegression(lambda: make_pipeline(FunctionTransformer(np.log1p), RidgeCV(np.logspace(-2, 4, 13))), inputs)
+    return MeanRegression(lambda: _of_log1p(RidgeCV(np.logspace(-2, 4, 13))), inputs)
 
 
 def neighbours(inputs: list[str] | None = None, n_neighbours: int = 50) -> MeanRegression:
     """Mean of the nearest training cells, by Euclidean distance of log1p counts."""
     from sklearn.neighbors import KNeighborsRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
 
-    def regressor():
-        return make_pipeline(FunctionTransformer(np.log1p), KNeighborsRegressor(n_neighbours, algorithm="brute"))
-
-    return MeanRegression(regressor, inputs)
+    return MeanRegression(lambda: _of_log1p(KNeighborsRegressor(n_neighbours, algorithm="brute")), inputs)
 
 
 def boosting(inputs: list[str] | None = None) -> MeanRegression:
     """Gradient-boosted trees with Poisson loss, stopped early on held-out cells."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    def regressor():
-        return HistGradientBoostingRegressor(
-            loss="poisson", learning_rate=0.1, max_iter=300, max_leaf_nodes=15, early_stopping=True,
-            n_iter_no_change=10, random_state=0,
-        )  # fmt: skip
+    options = {"loss": "poisson", "learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 15, "random_state": 0}
+    stopping = {"early_stopping": True, "n_iter_no_change": 10}
+    return MeanRegression(lambda: HistGradientBoostingRegressor(**options, **stopping), inputs)
 
-    return MeanRegression(regressor, inputs)
+
+def _of_log1p(regressor):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return make_pipeline(FunctionTransformer(np.log1p), regressor)
 
 
 class ZINBRegression(GeneByGene):
     """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
 
-    link : "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
+    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
         standard generalised linear model. At large counts the latter explodes on a truth that is
         linear. Both are cut at 1e6 counts, so that distances are finite
-    order : 2 for squares and products of the inputs beside them, without a penalty
+    order: 2 for squares and products of the inputs beside them, without a penalty
     """
 
     largest = 1e6  # counts
@@ -137,7 +133,7 @@ class ZINBRegression(GeneByGene):
 def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     """The most likely (floor, theta, pi) of counts ~ ZINB(max(mean, floor) / (1 - pi), theta, pi).
 
-    mean, counts : (n_cells,), the means predicted without having seen these counts
+    mean, counts: (n_cells,), the means predicted without having seen these counts
     """
     m, y = torch.as_tensor(np.asarray(mean, dtype=float)), torch.as_tensor(np.asarray(counts, dtype=float))
     start = basin(y)[1:]

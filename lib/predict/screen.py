@@ -11,8 +11,8 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import CONTROL, dense
-from lib.laws import ZINB, maximum_likelihood
-from lib.predict.base import Conditional, around
+from lib.laws import maximum_likelihood
+from lib.predict.base import Conditional, around, constant
 
 _SEPARATOR = "+"
 
@@ -50,15 +50,11 @@ class MeanOfPerturbed(Conditional):
         cells = train[rows]
         counts, drawn = dense(cells.X), ~was_set(cells)
         drawn[:, ~drawn.any(0)] = True  # set in every perturbed cell: what was set is all there is
-        self.laws = {
-            gene: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0]
-            for i, gene in enumerate(train.var_names)
-        }
+        self.laws = {g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
         return self
 
     def law_of(self, cells, gene):
-        law = self.laws[checks.genes("gene", gene, list(self.laws))[0]]
-        return ZINB(*(np.full(cells.n_obs, p) for p in (law.mu, law.theta, law.pi)))
+        return constant(self.laws[checks.genes("gene", gene, list(self.laws))[0]], cells.n_obs)
 
 
 class Bilinear(Conditional):
@@ -80,9 +76,9 @@ class Bilinear(Conditional):
     Neither dose nor the cell's own counts are known to it: one mean for all cells of an arm. expm1 of a
     mean of logs lies below the mean count (Jensen), with 80 % zeros several times below it.
 
-    n_components : K
-    penalty : l
-    smearing : multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of
+    n_components: K
+    penalty: l
+    smearing: multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of
         their mean logs, in the manner of Duan (1983, JASA 78, 605); the paper stays with logs and needs none
     """
 

@@ -14,7 +14,6 @@ from lib.predict.base import Query
 class Question(NamedTuple):
     """A query with its answer.
 
-    query: what the model is asked
     true: exact law, of shape `query.shape`
     split: kind of question, such as "held_out"
     mechanism: kind of the gene's mechanism, "" for a base gene or an arm

@@ -34,9 +34,8 @@ QUESTIONS = (
 def identity(**parameters) -> str:
     """What the questions of a leaderboard are known by: their version, and a hash of their parameters.
 
-    parameters: those of `QUESTIONS`; others say nothing of what is asked, and are left out. How many
-        replicates there are is one of these: each has questions of its own, and a mean over some of
-        them estimates what a mean over all does
+    parameters: of notebook 05; those that aren't in `QUESTIONS` say nothing of what is asked. How many replicates there are
+        is one of these: a mean over some of them estimates what a mean over all does
 
     >>> identity(seed=1, n_models=3) == identity(seed=1)
     True
@@ -67,22 +66,16 @@ def question(cells: ad.AnnData, gene: str, split: str, mechanism: str = "", dose
 
 
 def questions(
-    train: ad.AnnData,
-    test: ad.AnnData,
-    reference: ad.AnnData,
-    *,
-    n_doses: int = 30,
-    n_pair_doses: int = 5,
-    n_off_target: int = 2,
-    seed: int | tuple[int, ...],
+    train: ad.AnnData, test: ad.AnnData, reference: ad.AnnData, *, n_doses: int = 30, n_pair_doses: int = 5, n_off_target: int = 2, seed
 ) -> list[Question]:
     """What is asked about each mechanistic gene of a data set.
 
-    test : held-out cells; reference : cells on which interventions are performed
-    n_doses : of the parent with the largest weight (the first, where a mechanism has none), from 0 to twice
+    test: held-out cells
+    reference: cells on which interventions are performed
+    n_doses: of the parent with the largest weight (the first, where a mechanism has none), from 0 to twice
         the 99.9th percentile of its counts in `train`; inside are those up to the 99th
-    n_pair_doses : of each of that parent and a second one, inside
-    n_off_target : base genes that are asked about after do() of a parent of the first mechanistic gene
+    n_pair_doses: of each of that parent and a second one, inside
+    n_off_target: base genes that are asked about after do() of a parent of the first mechanistic gene
     """
     seed = key(seed)
     if not dataset.kinds(train):
@@ -125,19 +118,13 @@ def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int |
 
 
 def arms(
-    adata: ad.AnnData,
-    genes: list[str],
-    *,
-    n_cells: int = 500,
-    n_control: int | None = None,
-    dose_quantile: float = 0.9,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, genes: list[str], *, n_cells: int = 500, n_control: int | None = None, dose_quantile: float = 0.9, seed=0
 ) -> ad.AnnData:
     """A screen of single genes: control cells, and for each gene fresh cells under do(gene = dose).
 
-    genes : one arm each
-    n_cells, n_control : cells of each cell type in an arm and among the controls, by default as many
-    dose_quantile : the dose of a gene is this quantile of its non-zero counts in `adata`, rounded,
+    genes: one arm each
+    n_cells, n_control: cells of each cell type in an arm and among the controls, by default as many
+    dose_quantile: the dose of a gene is this quantile of its non-zero counts in `adata`, rounded,
         and 1 if it has none: a strong activation that is still inside the training range
 
     Returns AnnData with `obs["perturbed"]`, and the dose in `obs["dose_set"]` (NaN for controls),
@@ -158,6 +145,7 @@ def arms(
     return joined
 
 
-def _labelled(adata, name, dose):
-    adata.obs["perturbed"], adata.obs["dose_set"] = name, dose
-    return adata
+def _labelled(cells, name, dose):
+    cells.obs["perturbed"] = name
+    cells.obs["dose_set"] = dose
+    return cells
