@@ -102,6 +102,9 @@ def test_a_model_of_ones_own_gets_a_row(tmp_path):
     own = table.query("model == 'MyModel'")
     assert {"skill_crps", "slope_ratio"} <= set(own["metric"]) and "skill_kl" not in set(own["metric"])
     assert set(own["split"]) == {"held_out", "do_inside", "do_beyond", "pairs", "off_target"}
+    means = pd.read_csv(tmp_path / "figures" / "tables" / "summary.csv", keep_default_na=False)
+    assert {"marginal", "MyModel"} <= set(means["model"])  # of other questions than the committed ones, so that no other is there
+    assert means.loc[means["scenario"] == "leaderboard", "questions"].nunique() == 1 and "ridge" not in set(means["model"])
 
 
 def test_a_leaking_model_is_refused_in_one_line(tmp_path):

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.score import tables
-from workflow import notebooks
+from lib.predict import registry
+from lib.score import board, tables
+from lib.tasks import conditional
+from workflow import notebooks, plan
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
@@ -157,8 +159,20 @@ def test_every_requirement_is_pinned():
 def test_the_published_models_are_pinned_and_in_the_committed_table():
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["peers"]
     assert all(line.count("==") == 1 for line in extra)
-    table = pd.read_csv(ROOT / "figures" / "tables" / "05_leaderboard.csv", keep_default_na=False)
-    assert {"scvi", "scgen"} <= set(table["model"])
+    summary = pd.read_csv(ROOT / "figures" / "tables" / "summary.csv", keep_default_na=False)
+    assert {"scvi", "scgen"} <= set(summary["model"])
+
+
+def test_committed_means_are_of_the_questions_that_the_notebook_asks(monkeypatch):
+    """Else a model of one's own would stand alone in its figure."""
+    monkeypatch.chdir(ROOT)
+    asked = conditional.identity(**{name: default for name, (_, default) in plan.parameters("05_leaderboard").items()})
+    summary = tables.read(ROOT / "figures" / "tables" / "summary.csv")
+    assert set(summary.loc[summary["scenario"] == "leaderboard", "questions"]) == {asked}
+    assert set(summary.loc[summary["scenario"] != "leaderboard", "questions"]) == {""}
+    assert set(tables.read(ROOT / "figures" / "tables" / "05_peers.csv")["questions"]) == {asked, ""}
+    everyone = board.known(ROOT / "figures" / "tables" / "summary.csv", asked, [])["model"]
+    assert {*registry.keys("leaderboard"), *registry.keys("peers")} <= set(everyone)
 
 
 def test_satisfied_tells_a_missing_pin(tmp_path):
