@@ -8,13 +8,14 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import dense
+from lib.laws import Cells
 from lib.predict import drug
 from lib.seeds import stream
 from peers.environment import QUIET, apart, package
 
 
 class ScGen:
-    """scGen (Lotfollahi et al. 2019, Nature Methods 16), as in pertpy: `fit`, `predict` as in `lib.response`.
+    """scGen (Lotfollahi et al. 2019, Nature Methods 16), as in pertpy: a model of drugs as in `lib/predict/drug.py`.
 
     It predicts no law but cells, one for each control cell: log1p expression decoded at the latent
     position of the control cell plus the effect. Score it by `excess_crps` and the mean; a count
@@ -36,7 +37,7 @@ class ScGen:
         self.model_options, self.training_options, self.seed = model_options or {}, training_options or {}, seed
 
     def fit(self, adata):
-        drug._means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn
+        drug.means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn
         scgen = package("pertpy.tools").Scgen
         self.genes = list(adata.var_names)
         self.median_sum = float(np.median(dense(adata.X).sum(1)))
@@ -46,7 +47,7 @@ class ScGen:
             self.scgen = scgen(cells, **self.model_options)
             self.scgen.train(max_epochs=self.max_epochs, **(QUIET | self.training_options))
             self.history = pd.concat(self.scgen.history.values(), axis=1).astype(float)
-        self.effect = np.mean([after - before for before, after in drug._means(adata, self.latent(adata))], axis=0)
+        self.effect = np.mean([after - before for before, after in drug.means(adata, self.latent(adata))], axis=0)
         return self
 
     def latent(self, adata: ad.AnnData) -> np.ndarray:
@@ -55,13 +56,13 @@ class ScGen:
         with apart(self.seed, "scGen's own draws, not used"):
             return np.asarray(self.scgen.get_latent_representation(self._expression(adata)), dtype=float)
 
-    def predict(self, control):
-        z = (self.latent(control) + self.effect).astype(np.float32)
-        counts = np.expm1(np.asarray(self.scgen.module.as_bound().generative(z)["px"], dtype=float)) * self._scale(control)
+    def predict(self, query):
+        z = (self.latent(query.cells) + self.effect).astype(np.float32)
+        counts = np.expm1(np.asarray(self.scgen.module.as_bound().generative(z)["px"], dtype=float)) * self._scale(query.cells)
         counts = np.maximum(counts, 0)
         # laws are of whole counts: rounded up or down at random, which leaves the mean where it is
         up = stream(self.seed, "scGen's counts rounded").random(counts.shape) < counts % 1
-        return drug.Cells(np.floor(counts) + up)
+        return Cells((np.floor(counts) + up)[:, query.cells.var_names.get_indexer(query.genes)])
 
     def _expression(self, adata):
         """log1p expression, with the labels that scGen asks for."""

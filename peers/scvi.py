@@ -10,14 +10,14 @@ import torch
 from lib import checks, model, training
 from lib.counts import dense
 from lib.laws import ZINB, Mixture
-from lib.predict.base import Predictor
+from lib.predict.base import Conditional
 from lib.seeds import stream
 from peers.environment import QUIET, apart, package
 
 _CELLS = 1024  # cells at a time, to bound memory
 
 
-class ScVI(Predictor):
+class ScVI(Conditional):
     """scVI (Lopez et al. 2018, Nature Methods 15) with the ZINB likelihood, as in scvi-tools.
 
     Every cell has the size factor 1, as in the simulation, so that mu is in counts. scVI has no mask:
@@ -60,7 +60,7 @@ class ScVI(Predictor):
         return self
 
     @torch.no_grad()
-    def predict(self, adata, gene):
+    def law_of(self, adata, gene):
         checks.same_genes("adata", adata, self.genes)
         column = self.genes.index(*checks.genes("gene", gene, self.genes))
         hidden = [i for i, g in enumerate(self.genes) if i == column or (self.inputs is not None and g not in self.inputs)]

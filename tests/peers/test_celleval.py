@@ -4,7 +4,7 @@ import pytest
 import scipy.sparse as sparse
 
 from lib import dataset, perturb
-from lib.predict import references
+from lib.predict import guard, references
 from peers import celleval
 from tests.agreement import one_line, pit_p_value
 
@@ -32,7 +32,7 @@ def pair(train, predictor):
 
 @pytest.fixture(scope="module")
 def perfect(train, tmp_path_factory):
-    control, arms = pair(train, references.Oracle())
+    control, arms = pair(train, guard.Guarded(references.Oracle(), told=True))
     folder = tmp_path_factory.mktemp("perfect")
     return folder, control, arms, celleval.write_pair(folder, control, arms)
 
@@ -56,7 +56,7 @@ def test_the_pair_is_what_cell_eval_reads(perfect):
 
 def test_predicted_cells_have_the_predicted_law_and_all_else_as_it_was(train):
     cells = perturb.do(dataset.fresh_cells(train, 2000, seed=2), {"gene_0": 9}, seed=3)
-    drawn = celleval.predicted_cells(cells, references.Marginal().fit(train), ["mech_0"], seed=4)
+    drawn = celleval.predicted_cells(cells, guard.Guarded(references.Marginal()).fit(train), ["mech_0"], seed=4)
     law = references.Marginal().fit(train).laws["mech_0"]
     assert pit_p_value(dataset.dense(drawn[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) > 1e-3
     others = [g for g in cells.var_names if g != "mech_0"]
@@ -96,7 +96,7 @@ def test_without_cell_eval_run_says_how_to_get_it(perfect, monkeypatch):
 
 def test_cell_eval_prefers_a_perfect_prediction_to_the_marginal(train, perfect, tmp_path):
     pytest.importorskip("cell_eval", reason="cell_eval isn't installed: ./run_all.sh peers")
-    celleval.write_pair(tmp_path, *pair(train, references.Marginal()))
+    celleval.write_pair(tmp_path, *pair(train, guard.Guarded(references.Marginal())))
     good, bad = (celleval.run(folder).set_index("metric")["value"] for folder in (perfect[0], tmp_path))
     assert not set(celleval.SKIPPED) & set(good.index)
     for metric in ("mse", "mae", "mse_delta", "mae_delta"):
@@ -109,7 +109,7 @@ def test_cell_eval_prefers_a_perfect_prediction_to_the_marginal(train, perfect, 
 
 def test_a_metric_that_fails_is_nan(train, tmp_path):
     pytest.importorskip("cell_eval", reason="cell_eval isn't installed: ./run_all.sh peers")
-    control, arms = pair(train, references.Oracle())
+    control, arms = pair(train, guard.Guarded(references.Oracle(), told=True))
     celleval.write_pair(tmp_path, control, {"gene_0": arms["gene_0"]})
     scores = celleval.run(tmp_path, skip=[]).set_index("metric")["value"]
     assert np.isnan(scores["clustering_agreement"])  # there is one arm, and so no clusters of arms
