@@ -101,9 +101,8 @@ for replicate in range(replicates):
             shown[gene] = (true, predictions)
 
     train.write_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
-    for name in registry.keys("basic", "generative"):
-        if hasattr(models[name].model, "save"):
-            models[name].model.save(f"{data_dir}/02_{name}_{replicate}.pt")
+    for name in registry.keys("saved"):
+        models[name].model.save(f"{data_dir}/02_{name}_{replicate}.pt")
 
 table = tables.tidy(frames)
 summary = tables.summary(table)

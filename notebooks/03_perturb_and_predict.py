@@ -69,7 +69,7 @@ for replicate in range(replicates):
     setting = {"inputs": base, "device": device, "seed": (seed, replicate)}
     models = guard.models(registry.rows("basic"), "conditional", **setting)
     for name, model in models.items():
-        if hasattr(model.model, "load"):
+        if name in registry.keys("saved"):
             model.model.load(f"{data_dir}/02_{name}_{replicate}.pt", train.var_names)
         else:
             model.fit(train)

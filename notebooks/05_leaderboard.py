@@ -65,7 +65,7 @@ from workflow import parameters
 
 parameters.check("05_leaderboard", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
-if figures_dir == "figures" and (model or mechanism or models):
+if os.path.abspath(figures_dir) == os.path.abspath("figures") and (model or mechanism or models):
     figures_dir = checks.writable_folder("figures_dir", "build/own/figures")  # the tables of the full run stay as they are
 
 # %% [markdown]
@@ -246,7 +246,7 @@ pd.concat([tables.readable(scored, metric, columns="metric") for metric in board
 # predictors of that notebook. scGen predicts cells, no law.
 
 # %%
-tables.readable(summary.query("scenario == 'drug'"), "excess_crps")
+tables.readable(board.read_summary(f"{known_dir}/summary.csv").query("scenario == 'drug'"), "excess_crps")
 
 # %% [markdown]
 # Scores of cell-eval beside the exact skill of the same predictions:

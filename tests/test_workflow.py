@@ -14,7 +14,7 @@ import pytest
 
 from lib.predict import registry
 from lib.score import board, tables
-from lib.tasks import conditional
+from lib.tasks import conditional, drug
 from workflow import notebooks, plan
 
 ROOT = Path(__file__).parents[1]
@@ -166,13 +166,15 @@ def test_the_published_models_are_pinned_and_in_the_committed_table():
 def test_committed_means_are_of_the_questions_that_the_notebook_asks(monkeypatch):
     """Else a model of one's own would stand alone in its figure."""
     monkeypatch.chdir(ROOT)
-    asked = conditional.identity(**{name: default for name, (_, default) in plan.parameters("05_leaderboard").items()})
+    defaults = {name: {p: default for p, (_, default) in plan.parameters(name).items()} for name in ("04_drug_response", "05_leaderboard")}
+    of_drugs, of_board = drug.identity(**defaults["04_drug_response"]), conditional.identity(**defaults["05_leaderboard"])
     summary = tables.read(ROOT / "figures" / "tables" / "summary.csv")
-    assert set(summary.loc[summary["scenario"] == "leaderboard", "questions"]) == {asked}
-    assert set(summary.loc[summary["scenario"] != "leaderboard", "questions"]) == {""}
-    assert set(tables.read(ROOT / "figures" / "tables" / "05_peers.csv")["questions"]) == {asked, ""}
-    everyone = board.known(ROOT / "figures" / "tables" / "summary.csv", asked, [])["model"]
-    assert {*registry.keys("leaderboard"), *registry.keys("peers")} <= set(everyone)
+    assert set(summary.loc[summary["scenario"] == "leaderboard", "questions"]) == {of_board}
+    assert set(summary.loc[summary["scenario"].isin(["drug", "additive", "subset"]), "questions"]) == {of_drugs}
+    assert set(tables.read(ROOT / "figures" / "tables" / "05_peers.csv")["questions"]) == {of_board, of_drugs}
+    everyone = set(board.known(ROOT / "figures" / "tables" / "summary.csv", of_board)["model"])
+    assert everyone == {*registry.keys("leaderboard"), "scvi"}
+    assert "scgen" in set(board.known(ROOT / "figures" / "tables" / "summary.csv", of_drugs)["model"])
 
 
 def test_satisfied_tells_a_missing_pin(tmp_path):

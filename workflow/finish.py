@@ -20,7 +20,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.predict import registry
 from lib.score import tables
-from lib.tasks import conditional
+from lib.tasks import conditional, drug
 from workflow import notebooks
 
 SHOWN = {  # scenario, metric, split: what the printed table holds
@@ -37,10 +37,11 @@ def finish(mode: str) -> None:
     build = Path("build") / mode
     figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
     about = _run(executed)
-    identity = conditional.identity(**about["notebooks"]["05_leaderboard"]["parameters"])
+    of_drugs, of_board = (about["notebooks"][name]["parameters"] for name in ("04_drug_response", "05_leaderboard"))
+    questions = {"04_drug": drug.identity(**of_drugs), "05_leaderboard": conditional.identity(**of_board)}
     summaries = {name: tables.summary(tables.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
-    parts = [part.assign(questions=identity if name == "05_leaderboard" else "") for name, part in summaries.items()]
-    tables.write(pd.concat([*parts, _published(identity)], ignore_index=True), figures / "tables" / "summary.csv")
+    parts = [part.assign(questions=questions.get(name, "")) for name, part in summaries.items()]
+    tables.write(pd.concat([*parts, _published(questions.values())], ignore_index=True), figures / "tables" / "summary.csv")
     (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")
     if mode == "full":
         Path("figures/tables").mkdir(parents=True, exist_ok=True)
@@ -62,12 +63,12 @@ def finish(mode: str) -> None:
     print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
 
 
-def _published(identity: str) -> pd.DataFrame:
-    """Means of the published models, which another command scores, if these are of the same questions."""
+def _published(questions) -> pd.DataFrame:
+    """Means of the published models, which another command scores, on these questions."""
     path = Path("figures/tables/05_peers.csv")
     rows = tables.read(path) if path.is_file() else pd.DataFrame(columns=["questions"])
-    same = identity in set(rows["questions"])
-    return tables.summary(rows, ["questions"])[[*tables.SUMMARY, "questions"]] if same else pd.DataFrame()
+    rows = rows[rows["questions"].isin(questions)]
+    return tables.summary(rows, ["questions"])[[*tables.SUMMARY, "questions"]] if len(rows) else pd.DataFrame()
 
 
 def readme_summary(folder: Path) -> str:
@@ -94,10 +95,7 @@ def readme_summary(folder: Path) -> str:
         + inside.fillna("—").to_markdown()
         + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
         + tables.readable(drugs, "kl_nats", columns="scenario").to_markdown()
-        + "\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and "
-        + f"{n_replicates} replicates, "
-        + ", ".join(f"{key} {value:.3g}" for key, value in cells.items())
-        + "."
+        + (f"\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and {n_replicates} replicates, " + ", ".join(f"{key} {value:.3g}" for key, value in cells.items()) + "." if len(cells) else "")
         + "\n\n**Recovery of mu from counts of one cell type**, squared error in counts²: maximum likelihood "
         + f"{mu.loc['maximum_likelihood', 'mean']:.3g}, VAE {mu.loc['vae', 'mean']:.3g}, one constant {mu.loc['constant', 'mean']:.3g}.\n"
     )

@@ -84,8 +84,9 @@ def explain(*executed: str) -> str | None:
 def used_parameters(notebook) -> dict:
     """The parameters that an executed notebook has run with, but those that say where files are."""
     tagged = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
-    found = dict(re.findall(r"^(\w+)(?:: \w+)? = (.*?)(?:  #.*)?$", "\n".join(tagged), flags=re.M))
-    return {name: ast.literal_eval(value) for name, value in found.items() if not name.endswith("_dir")}
+    said = [statement for statement in ast.parse("\n".join(tagged)).body if isinstance(statement, ast.Assign | ast.AnnAssign)]
+    found = {(getattr(s, "target", None) or s.targets[0]).id: ast.literal_eval(s.value) for s in said}
+    return {name: value for name, value in found.items() if not name.endswith("_dir")}
 
 
 def made_with() -> dict:

@@ -89,7 +89,7 @@ def tables_of_sweeps(name, value, others):
 
 def data_of_02(name, value, others):
     checks.text(name, value, empty=False)
-    parts = ("train", "vae", "vae_copying", "vae_conditional")
+    parts = ("train", *import_module("lib.predict.registry").keys("saved"))
     stems = [f"02_{part}_{r}" for r in range(others["replicates"]) for part in parts]
     checks.files(name, value, stems, "run notebook 02 first")
 

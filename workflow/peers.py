@@ -20,7 +20,7 @@ from lib import dataset, perturb
 from lib.predict import guard, registry
 from lib.score import board, distances, tables
 from lib.simulate import mechanisms
-from lib.tasks import conditional
+from lib.tasks import conditional, drug
 from peers import celleval
 from workflow import notebooks
 
@@ -76,9 +76,9 @@ def publish(build: str) -> None:
     drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
     published = registry.keys("peers")
     both = pd.concat([scores[scores["model"].isin(published)], drugs], ignore_index=True)
-    executed = nbformat.read(Path(build) / "executed" / "05_leaderboard.ipynb", as_version=4)
-    identity = conditional.identity(**notebooks.used_parameters(executed))
-    both["questions"] = np.where(both["scenario"] == board.SCENARIO, identity, "")
+    executed = (nbformat.read(Path(build) / "executed" / f"{name}.ipynb", as_version=4) for name in ("05_leaderboard", "04_drug_response"))
+    of_board, of_drugs = (notebooks.used_parameters(notebook) for notebook in executed)
+    both["questions"] = np.where(both["scenario"] == board.SCENARIO, conditional.identity(**of_board), drug.identity(**of_drugs))
     tables.write(both, target / "05_peers.csv")
     before = tables.read(target / "summary.csv")
     before = before[~before["model"].isin(published) & (before["scenario"] != "drug")]

@@ -26,6 +26,7 @@ from pathlib import Path
 import jupytext
 import yaml
 
+from lib.predict import registry
 from workflow import parameters as rules
 
 MANY = 10_000  # runs, above which the user must say yes
@@ -159,13 +160,19 @@ def key(digest: str, values: dict) -> str:
 
 
 def own_modules(values: dict) -> frozenset[str]:
-    """The modules in parameters such as my_models:Ridge or a list of these."""
+    """The modules in parameters such as my_models:Ridge or a list of these, or behind keys of models such as scvi."""
     every = [v for value in values.values() for v in (value if isinstance(value, list) else [value])]
+    rows = [registry.BY_KEY[v] for v in every if isinstance(v, str) and v in registry.BY_KEY]
+    every += [made.string for row in rows for made in row.made.values()]
     return frozenset(v.partition(":")[0] for v in every if _is_import(v))
 
 
 def files(notebook: str, modules: typing.Iterable[str] = ()) -> list[str]:
-    """The files of this repository that a notebook needs: itself, what it imports of lib, and one's own modules."""
+    """The files of this repository that a notebook needs: itself, one's own modules, and what all these import.
+
+    Not the workflow's, which change no result. Models are imported by the strings in their rows of the registry, where
+    `lib.predict.guard` makes them.
+    """
     waiting = [source(notebook), *filter(None, map(_module_file, modules))]
     found: dict[Path, None] = {}
     while waiting:
@@ -173,7 +180,10 @@ def files(notebook: str, modules: typing.Iterable[str] = ()) -> list[str]:
         if path in found:
             continue
         found[path] = None
-        waiting += filter(None, (_module_file(m) for m in _imported(path) if m.partition(".")[0] == "lib"))
+        named = list(_imported(path))
+        if path == Path("lib/predict/guard.py"):
+            named += [made.string.partition(":")[0] for row in registry.rows() for made in row.made.values() if "peers" not in row.sets.split()]
+        waiting += filter(None, (_module_file(m) for m in named if m.partition(".")[0] != "workflow"))
     return sorted(map(str, found))
 
 
@@ -185,14 +195,14 @@ def load(notebook: str) -> None:
 
 
 def _imported(path):
-    """The modules that a file imports, or names by import strings, and what it takes from them, which may be modules too."""
+    """The modules that a file imports, and what it takes from them, which may be modules too."""
+    package = list(path.with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (node.module, *(f"{node.module}.{a.name}" for a in node.names))
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join([*(package[: -node.level] if node.level else []), *filter(None, [node.module])])
+            yield from (base, *(f"{base}.{a.name}" for a in node.names))
         elif isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
-        elif isinstance(node, ast.Constant) and _is_import(node.value):
-            yield node.value.partition(":")[0]
 
 
 def _definition(path):

@@ -66,7 +66,7 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
-    rows = [tables.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith("_seconds")]
+    rows = [tables.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith(("_seconds", "summary"))]
     for kept in own.values():
         if os.path.isdir(kept):
             os.replace(kept, folder / Path(kept).name)

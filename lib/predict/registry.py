@@ -51,6 +51,7 @@ SETS = {
     "leaderboard": "asked in notebook 05",
     "drug": "asked in notebook 04",
     "peers": "a published model, fitted in an environment of its own: ./run_all.sh peers",
+    "saved": "has weights, which notebook 02 leaves to 03",
     "generative": "has the laws of all genes, and is asked for those of the base genes",
     "compared": "stands in the panels of notebooks 02 to 04 beside the references",
     "curves": "stands in the dose-response curves of notebook 03",
@@ -98,9 +99,9 @@ ROWS = [
     Row("mean_of_perturbed", "mean of perturbed", "#BDBDBD", _arms("lib.predict.screen:MeanOfPerturbed"), "leaderboard"),
     Row("bilinear", "bilinear", "#6A51A3", _arms("lib.predict.screen:Bilinear", smearing=True), "leaderboard", NO_LAW),
     Row("mlp", "MLP", "#A65628", _cells("lib.predict.neural:MLP"), "leaderboard generative picked"),
-    Row("vae", "VAE", "#0072B2", _cells(_VAE) | _drug("lib.predict.drug:LatentArithmetic"), f"{_BASIC} drug generative curves scatter picked"),
-    Row("vae_copying", "VAE, copying", "#56B4E9", _cells(_VAE, beta=0.02), f"{_BASIC} generative"),
-    Row("vae_conditional", "VAE, conditional", "#D55E00", _cells(_VAE, beta=1.0, target="hidden"), f"{_BASIC} generative curves scatter dispersion picked judged"),
+    Row("vae", "VAE", "#0072B2", _cells(_VAE) | _drug("lib.predict.drug:LatentArithmetic"), f"{_BASIC} saved drug generative curves scatter picked"),
+    Row("vae_copying", "VAE, copying", "#56B4E9", _cells(_VAE, beta=0.02), f"{_BASIC} saved generative"),
+    Row("vae_conditional", "VAE, conditional", "#D55E00", _cells(_VAE, beta=1.0, target="hidden"), f"{_BASIC} saved generative curves scatter dispersion picked judged"),
     Row("vae_leaky", "VAE, leaky", "#CC79A7", _cells(_VAE, beta=0.02, leaky=True), "leaky"),
     Row("scvi", "scVI", "#17A2B8", _cells("peers.scvi:ScVI", n_steps=10, **_UNTRAINED), "peers picked", NOT_RUN),
     Row("scgen", "scGen", "#1B7837", _drug("peers.scgen:ScGen", **_UNTRAINED), "peers", DRUGS_ALONE),
@@ -124,8 +125,8 @@ def keys(*sets: str, task: str = "", trains_on: str = "") -> list[str]:
 
 
 def order(keys) -> list[str]:
-    """Keys in the order of the tables, those without a row at the end."""
-    return sorted(keys, key=lambda key: _PLACES.get(key, len(ROWS)))
+    """Keys in the order of the tables, those without a row at the end, by name."""
+    return sorted(keys, key=lambda key: (_PLACES.get(key, len(ROWS)), key))
 
 
 def in_order(column):
@@ -134,7 +135,11 @@ def in_order(column):
 
 
 def make(made: Made, **setting):
-    """A model, unfitted: its class or function is given what it takes of the setting (`inputs`, `seed`, `device`, ...)."""
+    """A model, unfitted: its class or function is given what it takes of the setting (`inputs`, `seed`, `device`, ...).
+
+    `reference`, cells with their truth, is given only to those that are told it.
+    """
     function = checks.imported("model", made.string)
     taken = inspect.signature(function).parameters
-    return function(**{name: value for name, value in (setting | made.options).items() if name in taken})
+    given = {name: value for name, value in setting.items() if name in taken and (made.told or name != "reference")}
+    return function(**given | made.options)

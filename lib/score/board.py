@@ -67,21 +67,19 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
     return pd.DataFrame(rows).assign(mechanism="", gene="", split="base_genes")
 
 
-def known(path: str | Path, identity: str, fitted: list[str]) -> pd.DataFrame:
-    """Means of models that were scored before on the same questions, of summary.csv.
+def known(path: str | Path, identity: str, fitted: list[str] = ()) -> pd.DataFrame:
+    """Means of models that were scored before on the questions of this identity, but those of models just fitted.
 
-    identity: of the questions (`conditional.identity`), which the rows of the leaderboard must have
-    fitted: models whose rows aren't wanted, since they have just been scored
-
-    Returns rows of a summary, those of published models about drugs too; none where there is no such file.
+    path: of a summary.csv, of which rows are returned
     """
-    if not Path(path).is_file():
-        return pd.DataFrame(columns=[*tables.SUMMARY, "questions"])
-    summary = tables.read(path)
-    if "questions" not in summary:
-        return summary.iloc[:0].assign(questions="")
-    wanted = (summary["questions"] == identity) & ~summary["model"].isin(fitted)
-    return summary[wanted | (summary["scenario"] == "drug")].reset_index(drop=True)
+    summary = read_summary(path)
+    return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(drop=True)
+
+
+def read_summary(path: str | Path) -> pd.DataFrame:
+    """A summary.csv; without a row where there is no such file, or it is of before there were identities."""
+    summary = tables.read(path) if Path(path).is_file() else pd.DataFrame(columns=tables.SUMMARY)
+    return summary if "questions" in summary else summary.iloc[:0].assign(questions="")
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:

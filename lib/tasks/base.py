@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 import anndata as ad
@@ -36,3 +40,26 @@ class Question(NamedTuple):
         """The one gene that is asked about."""
         (gene,) = self.query.genes
         return gene
+
+
+def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dict) -> str:
+    """What the questions of a task are known by: its version, and a hash of those parameters that make them.
+
+    versions: what each version of the task changed
+    names: parameters that make the questions; others say nothing of what is asked. How many replicates there are is one of
+        these: a mean over some of them estimates what a mean over all does
+
+    1000 and 1e3 are the same; of what an import string names, the file is hashed too.
+    """
+    text = json.dumps({name: _plain(parameters[name]) for name in names if name in parameters}, sort_keys=True)
+    return f"v{max(versions)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _plain(value):
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if not isinstance(value, str):
+        return float(value)
+    module, colon, _ = value.partition(":")
+    spec = importlib.util.find_spec(module) if colon else None
+    return [value, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()] if spec and spec.origin else value

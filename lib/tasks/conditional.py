@@ -7,9 +7,6 @@ intervention doesn't touch.
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -18,33 +15,17 @@ from lib import checks, dataset, perturb
 from lib.counts import CONTROL, dense
 from lib.predict.base import Query
 from lib.seeds import key, stream
-from lib.tasks.base import Question
+from lib.tasks.base import Question, identified
 
-# What a version of the questions changed. Scores of another version don't mix: where the same
-# parameters no longer give the same cells and laws, a new one is due.
+# What each version changed. Scores of two versions don't mix: where the same parameters give other cells or laws than
+# before, a new one is due.
 VERSIONS = {1: "six mechanisms of 20 base genes; held-out cells, do inside and beyond, pairs, off target"}
+QUESTIONS = ("seed", "n_cells", "n_test", "n_reference", "n_doses", "n_genes", "n_parents", "zero_rate", "mechanisms")
 
 
-QUESTIONS = (
-    "seed", "n_cells", "n_test", "n_reference", "n_doses", "n_genes", "n_parents", "zero_rate",
-    "mechanisms",
-)  # fmt: skip
-
-
-def identity(**parameters) -> str:
-    """What the questions of a leaderboard are known by: their version, and a hash of their parameters.
-
-    parameters: of notebook 05; those that aren't in `QUESTIONS` say nothing of what is asked. How many replicates there are
-        is one of these: a mean over some of them estimates what a mean over all does
-
-    >>> identity(seed=1, n_models=3) == identity(seed=1)
-    True
-    """
-    asked = {name: parameters[name] for name in QUESTIONS if name in parameters}
-    if parameters.get("mechanism"):  # instead of those listed
-        asked["mechanisms"] = [parameters["mechanism"]]
-    text = json.dumps(asked, sort_keys=True)
-    return f"v{max(VERSIONS)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+def identity(*, mechanism: str = "", **parameters) -> str:
+    """What the questions of notebook 05 are known by, from its parameters. `mechanism` stands before `mechanisms`."""
+    return identified(VERSIONS, QUESTIONS, parameters | ({"mechanisms": [mechanism]} if mechanism else {}))
 
 
 def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:

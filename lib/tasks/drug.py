@@ -10,7 +10,10 @@ import numpy as np
 from lib import dataset, perturb
 from lib.predict.base import Perturbation, Query
 from lib.seeds import key, stream
-from lib.tasks.base import Question
+from lib.tasks.base import Question, identified
+
+VERSIONS = {1: "four drugs; held-out cells of types seen treated, and of one that never was"}  # as in `conditional`
+QUESTIONS = ("seed", "n_cells", "n_test", "n_genes", "n_cell_types", "zero_rate", "dispersion_range", "shift", "fold", "dose")
 
 
 class Drug(NamedTuple):
@@ -24,6 +27,11 @@ class Drug(NamedTuple):
     def treat(self, control: ad.AnnData, *, seed: int | tuple[int, ...]) -> ad.AnnData:
         """Cells under the drug."""
         return perturb.treat(control, self.kind, self.effect, name=self.name, **self.options, seed=seed)
+
+
+def identity(**parameters) -> str:
+    """What the questions of notebook 04 are known by, from its parameters."""
+    return identified(VERSIONS, QUESTIONS, parameters)
 
 
 def drugs(control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: int | tuple[int, ...]) -> list[Drug]:

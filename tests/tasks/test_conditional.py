@@ -181,12 +181,23 @@ PARAMETERS = {
 def test_questions_are_known_by_their_parameters_and_by_no_other():
     known = conditional.identity(**PARAMETERS)
     assert known == conditional.identity(**dict(reversed(PARAMETERS.items())), replicates=3, beta=0.5, mechanism="")
+    assert known == conditional.identity(**PARAMETERS | {"n_cells": 1e4, "n_parents": 0.0})
+    assert conditional.identity(**PARAMETERS, mechanism="gate") == conditional.identity(**PARAMETERS | {"mechanisms": ["gate"]})
     others = [conditional.identity(**PARAMETERS | {name: value}) for name, value in {
         "seed": 2027, "n_cells": 9999, "n_test": 1, "n_reference": 2, "n_doses": 3, "n_genes": 4, "n_parents": 2, "zero_rate": 0.79,
         "mechanisms": ["gate", "linear"], "mechanism": "my_module:mine",
     }.items()]  # fmt: skip
     assert len({known, *others}) == 1 + len(others)
     assert set(conditional.QUESTIONS) == set(PARAMETERS)
+
+
+def test_another_mechanism_of_the_same_name_has_other_questions(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set()
+    for body in ("x", "2 * x"):
+        (tmp_path / "mechanism_that_changes.py").write_text(f"def mine(x):\n    return {body}\n")
+        known.add(conditional.identity(**PARAMETERS, mechanism="mechanism_that_changes:mine"))
+    assert len(known) == 2
 
 
 def test_another_version_has_other_questions(monkeypatch):
