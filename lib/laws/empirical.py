@@ -1,7 +1,5 @@
 """The law of draws."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

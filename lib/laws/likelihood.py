@@ -1,10 +1,8 @@
 """The ZINB log-likelihood for training, in torch: differentiable, and finite at the extremes.
 
 Value and gradient are computed together, in closed form, and zeros apart, which need no log-gamma: 5 times as fast as
-the plain formula with torch's own gradient (`benchmarks.references.plain_log_likelihood`), which tests it.
+the plain formula with torch's own gradient (`benchmarks.references.plain_log_likelihood`).
 """
-
-from __future__ import annotations
 
 import functools
 import math
@@ -19,9 +17,8 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
     """ZINB log-likelihood in nats, differentiable once in mu, theta and the logit of pi.
 
-    counts: whole numbers of at least 0
-    mu, theta, logit_pi: tensors that broadcast with the counts and each other, all float32 or all float64. Constants of
-        a gene as (n_genes,): what depends on them alone is then computed once a gene
+    counts, mu, theta, logit_pi: tensors that broadcast, the last three of one dtype, float32 or float64. Constants of a
+        gene are best (n_genes,): what depends on them alone is then computed once a gene
 
     Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80 and counts up to
     1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so that the large terms cancel on paper.
@@ -47,8 +44,8 @@ class _LogLikelihood(torch.autograd.Function):
             inverse = zero.reciprocal_()
             minus_share = (of_nb * inverse).neg_()  # of zeros that the negative binomial brings
             part = (odds + 1).reciprocal_()  # theta / (theta + mu)
-            full = (part * minus_share, torch.addcmul(ratio, odds, part, value=-1) * minus_share, (pi_not - of_nb) * pi * inverse)
-            gradient = tuple(g.expand(shape).contiguous() for g in full)
+            g_mu, g_theta = part * minus_share, torch.addcmul(ratio, odds, part, value=-1) * minus_share
+            gradient = tuple(g.expand(shape).contiguous() for g in (g_mu, g_theta, (pi_not - of_nb) * pi * inverse))
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts
 
@@ -67,7 +64,8 @@ class _LogLikelihood(torch.autograd.Function):
         logit_pi = at(logit_pi)
         value = put(value, log_nb - F.softplus(logit_pi, threshold=40))
         if with_gradient:
-            gradient = tuple(put(g, at_counts) for g, at_counts in zip(gradient, (g_mu, g_theta, -torch.sigmoid(logit_pi))))
+            of_counts = g_mu, g_theta, -torch.sigmoid(logit_pi)
+            gradient = tuple(put(*both) for both in zip(gradient, of_counts))
         return value, *gradient
 
     @staticmethod

@@ -1,7 +1,5 @@
 """Maximum likelihood: the ZINB law of each gene from its counts, all genes at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +19,7 @@ def fit(counts, zero_inflated: bool = True) -> ZINB:
 
     For a share P0 of zeros above what the negative binomial part has, the likelihood splits into that of P0 and that of
     the non-zeros under the zero-truncated negative binomial: two parameters on the histogram of the gene's counts.
-    Otherwise pi = 0 is on the boundary and the plain negative binomial is fitted. All genes go at once, each by steps of
-    its own, so that no gene's law depends on the others.
+    Otherwise pi = 0 is on the boundary and the plain negative binomial is fitted. No gene's law depends on the others.
     """
     genes = _Histograms.of(counts)
     n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
@@ -60,12 +57,11 @@ class _Histograms:
     weight: np.ndarray  # share of that count
 
     @classmethod
-    def of(cls, counts) -> _Histograms:
+    def of(cls, counts):
         """Of (n_cells, n_genes) counts, by one pass over the non-zeros."""
         rows = scipy.sparse.csr_matrix(counts)
-        if not rows.has_canonical_format:
-            rows = rows.copy()
-            rows.sum_duplicates()
+        rows = rows if rows.has_canonical_format else rows.copy()
+        rows.sum_duplicates()
         n_cells, n_genes = rows.shape
         if n_cells == 0:
             raise ValueError("counts has no cells")
@@ -91,7 +87,7 @@ class _Histograms:
         share, beyond = n_beyond[:, 0] / n_cells, n_beyond[:, :-1] / n_nonzero[:, None]
         return cls(share, total / n_nonzero, of_squares / n_nonzero, beyond, gene, count, n_each / n_nonzero[gene])
 
-    def take(self, index) -> _Histograms:
+    def take(self, index):
         """Those of the genes at `index`, which is sorted."""
         place = np.full(len(self.share), -1)
         place[index] = np.arange(len(index))
@@ -100,11 +96,10 @@ class _Histograms:
         return _Histograms(*of_gene, place[self.gene[kept]], self.count[kept], self.weight[kept])
 
     def rising(self, theta):
-        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta, and its derivatives.
+        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta, and 2 derivatives in log theta.
 
-        They are the first and second in log theta, (3, n_genes) with it. It is the sum over j < k of log(1 + j / theta),
-        which loses no digits where theta is large. Above _HEAD the sum is one over the counts seen, by the
-        Euler-Maclaurin formula, good to 1e-13 there.
+        It is the sum over j < k of log(1 + j / theta), which loses no digits where theta is large, and above _HEAD one
+        over the counts seen, by the Euler-Maclaurin formula, good to 1e-13 there.
         """
         j, t = np.arange(1.0, _HEAD), theta[:, None]
         s = t + j
@@ -173,8 +168,8 @@ def _truncated(genes, x):
 
 def _newton_step(now, radius, low, high):
     """Newton's step from `_truncated`, at most `radius` long and between low and high, (2, n_genes), and the fall it promises."""
-    _, g0, g1, h00, h01, h11 = now
-    g, (mean, half) = now[1:3], ((h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01))
+    g, (_, g0, g1, h00, h01, h11) = now[1:3], now
+    mean, half = (h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01)
     shift = np.maximum(0, 2 * (half - mean))  # of a negative eigenvalue to its opposite
     h00, h11 = (h + shift + 1e-12 * half for h in (h00, h11))
     step = np.array([h01 * g1 - h11 * g0, h01 * g0 - h00 * g1])

@@ -18,10 +18,11 @@ class Mixture(Law):
 
     def __init__(self, components: Law, weights=None):
         shape = components.shape
-        if len(shape) < 1 or shape[0] < 1:
+        if not shape or not shape[0]:
             raise ValueError(f"components of shape {shape}: need at least one along the first axis")
         self.components = components
         self.weights = None if weights is None else _checked(weights, shape)
+        self._is_shared = weights is None or self.weights.size == shape[0]  # all entries have the same weights
         self.n_components = shape[0]
         self.has_density = components.has_density
         self.shape = shape[1:]
@@ -50,11 +51,6 @@ class Mixture(Law):
             return Mixture(self.components[index], None if self.weights is None else self.weights.ravel())
         return Mixture(self.components[index], np.broadcast_to(self.weights, self.components.shape)[index])
 
-    @property
-    def _is_shared(self):
-        """Whether all entries have the same weights."""
-        return self.weights is None or self.weights.size == self.n_components
-
     def as_components(self):
         return self.components, self.weights
 
@@ -65,10 +61,6 @@ class Mixture(Law):
             return special.logsumexp(log_p, axis=0) - np.log(self.n_components)
         with np.errstate(divide="ignore"):
             return special.logsumexp(log_p + np.log(law.weights), axis=0)
-
-    def pmf(self, k):
-        k, law = self._facing(k)
-        return law._average(law.components.pmf(k))
 
     def pmf_blocks(self):
         return self.components.mixed_pmf_blocks(self.weights)
@@ -90,10 +82,6 @@ class Mixture(Law):
     @property
     def mean(self):
         return self._average(self.components.mean)
-
-    @property
-    def zero_prob(self):
-        return self._average(self.components.zero_prob)
 
     def parameters(self) -> ZINB | None:
         """Point estimates, since a mixture has no parameters: mean mu, geometric mean theta and mean pi of the components."""

@@ -1,7 +1,5 @@
 """Laws side by side, a gene each."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.laws.base import Law

@@ -1,7 +1,5 @@
 """Tables: tidy rows, their means with intervals, written and read."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -15,12 +13,9 @@ SUMMARY = [*(key for key in KEYS if key != "replicate"), "mean", "ci_low", "ci_h
 
 def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Rows of many frames as one tidy table: the KEYS, empty where they don't apply, and `value`."""
-    joined = pd.concat(frames, ignore_index=True)
-    for key in KEYS:
-        if key not in joined:
-            joined[key] = ""
+    joined = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, "value"])
     joined[KEYS] = joined[KEYS].astype(object).where(joined[KEYS].notna(), "")
-    return joined[[*KEYS, "value"]]
+    return joined
 
 
 def write(tidy: pd.DataFrame, path: str | Path) -> None:
