@@ -78,8 +78,8 @@ def log_likelihood(share: float) -> None:
     """Value and gradient of the ZINB log-likelihood, 512 cells x 2,000 genes."""
     import torch
 
+    from benchmarks.references import plain_log_likelihood as plain
     from lib.laws.likelihood import log_likelihood as ours
-    from lib.laws.likelihood import plain_log_likelihood as plain
 
     n_cells = max(32, int(512 * share))
     for zeros in (0.8, 0.95):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 
 import anndata as ad
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import dataset
-from lib.laws.likelihood import plain_log_likelihood
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:
@@ -24,6 +26,35 @@ def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:
     counts = rng.poisson(rng.gamma(theta, mu / theta, shape))
     counts[rng.random(shape) < pi] = 0
     return sparse.csr_matrix(counts.astype(np.float32))
+
+
+def plain_log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
+    """The ZINB log-likelihood by the one formula for zeros and counts alike, with torch's own gradient."""
+    a, b = torch.log1p(counts / theta), torch.log1p(mu / theta)
+    near = torch.log1p(((counts - mu) / (theta + mu)).clamp(min=-0.6))  # a - b, to more digits
+    k1 = counts + 1
+    log_nb = (
+        (counts + theta) * torch.where(2 * counts >= mu, near, a - b)
+        - 0.5 * a
+        + counts * (torch.log(mu) - torch.log(k1))
+        - 0.5 * torch.log(k1)
+        + (1 - _HALF_LOG_2PI)
+        + _rest(theta + counts)
+        - _rest(theta)
+        - _rest(k1)
+    )
+    log_pi, log_not_pi = -F.softplus(-logit_pi), -F.softplus(logit_pi)
+    return torch.where(counts == 0, torch.logaddexp(log_pi, log_not_pi + log_nb), log_not_pi + log_nb)
+
+
+def _rest(x: torch.Tensor) -> torch.Tensor:
+    """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2."""
+    small, large = x.clamp(max=8.0), x.clamp(min=8.0)
+    inverse = 1 / large
+    square = inverse * inverse
+    series = inverse * (1 / 12 - square * (1 / 360 - square / 1260))
+    direct = torch.lgamma(small) - (small - 0.5) * torch.log(small) + small - _HALF_LOG_2PI
+    return torch.where(x > 8.0, series, direct)
 
 
 class PlainVAE(nn.Module):

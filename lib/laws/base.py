@@ -23,12 +23,7 @@ class Law(ABC):
         mean            mean count, a property
         sample(rng, size=None)
 
-    and inherits, to be overridden where it knows better
-
-        pmf, pmf_blocks, pmf_table, zero_prob, quantile
-        parameters(), reach(tail), has_density, n_components
-        sample_cells(rng, n_cells)
-        as_components(), mixed_pmf_blocks(weights), sample_rows(rng, rows)      for mixtures
+    and inherits the rest, to be overridden where it knows better.
     """
 
     shape: tuple[int, ...]
@@ -50,13 +45,10 @@ class Law(ABC):
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, size=None):
-        """Draw counts of shape `size`, the law's own by default, whose axes are the last of it."""
+        """Draw counts of shape `size`, whose last axes are the law's; by default the law's own."""
 
     def sample_cells(self, rng: np.random.Generator, n_cells: int):
-        """Draw cells, (n_cells, n_genes), from a law of shape (n_genes,).
-
-        They are whole cells, whose genes vary together, where the law knows how.
-        """
+        """Draw cells from laws (n_genes,), whole ones whose genes vary together where the law knows how."""
         return self.sample(rng, (n_cells, *self.shape))
 
     def parameters(self):
@@ -66,10 +58,6 @@ class Law(ABC):
     def reach(self, tail: float):
         """About the count above which less than `tail` is left."""
         return self.quantile(1 - tail)
-
-    def as_components(self):
-        """The law as a mixture: laws along a new first axis, and their weights (None: equal)."""
-        return self[None], None
 
     def pmf(self, k):
         """Probability of the count k. Broadcasts k against the law's shape."""
@@ -81,29 +69,9 @@ class Law(ABC):
         return self.pmf(0)
 
     def pmf_blocks(self):
-        """Probabilities of the counts 0, 1, ... without end, BLOCK of them at a time along a new first axis.
-
-        What is yielded is overwritten by the next block.
-        """
+        """Probabilities of the counts 0, 1, ... without end, BLOCK at a time along a new first axis; each overwrites the last."""
         for start in itertools.count(0, BLOCK):
             yield np.moveaxis(self[..., None].pmf(np.arange(start, start + BLOCK)), -1, 0)
-
-    def mixed_pmf_blocks(self, weights=None):
-        """`pmf_blocks` of the mixture of the laws along the first axis.
-
-        weights: array that broadcasts against the law's shape and sums to 1 over the first axis;
-            None: all equal
-        """
-        if weights is None:
-            return (block.mean(axis=1) for block in self.pmf_blocks())
-        return ((weights * block).sum(axis=1) for block in self.pmf_blocks())
-
-    def sample_rows(self, rng: np.random.Generator, rows):
-        """Draw a count for each of `rows`: of the law there along the first axis.
-
-        rows: whole numbers, whose last axes are those of the law but its first
-        """
-        return self[(rows, *np.indices(self.shape[1:], sparse=True))].sample(rng)
 
     def pmf_table(self, n_counts: int):
         """Probabilities of the counts 0 ... n_counts - 1, along a new last axis."""
@@ -112,11 +80,22 @@ class Law(ABC):
             table[start : start + BLOCK] = block[: n_counts - start]
         return np.moveaxis(table, 0, -1)
 
-    def quantile(self, u):
-        """Smallest count whose cdf is at least u, by bisection.
+    def as_components(self):
+        """The law as a mixture: laws along a new first axis, and their weights (None: equal)."""
+        return self[None], None
 
-        u: array that broadcasts with the law, in [0, 1)
-        """
+    def mixed_pmf_blocks(self, weights=None):
+        """`pmf_blocks` of the mixture of the laws along the first axis, whose weights broadcast against them (None: equal)."""
+        if weights is None:
+            return (block.mean(axis=1) for block in self.pmf_blocks())
+        return ((weights * block).sum(axis=1) for block in self.pmf_blocks())
+
+    def sample_rows(self, rng: np.random.Generator, rows):
+        """Draw a count for each of `rows`, whose last axes are the law's but its first: of the law there along the first."""
+        return self[(rows, *np.indices(self.shape[1:], sparse=True))].sample(rng)
+
+    def quantile(self, u):
+        """Smallest count whose cdf is at least u, in [0, 1) and broadcast with the law, by bisection."""
         u = np.asarray(u, dtype=float)
         wrong = ~((u >= 0) & (u < 1))
         if wrong.any():
@@ -126,8 +105,13 @@ class Law(ABC):
         while (short := self.cdf(high) < u).any():
             low = np.where(short, high, low)
             high = np.where(short, 2 * high, high)
-        while ((high - low) > 1).any():
-            middle = np.floor((low + high) / 2)
-            enough = self.cdf(middle) >= u
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return high.astype(np.int64)
+        return bisect(low, high, lambda k: self.cdf(k) >= u).astype(np.int64)
+
+
+def bisect(low, high, enough):
+    """The smallest whole numbers above `low` for which `enough` is true, as it is for `high` and all between."""
+    while ((high - low) > 1).any():
+        middle = np.floor((low + high) / 2)
+        reached = enough(middle)
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return high

@@ -1,7 +1,5 @@
 """The law of draws."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -46,16 +44,13 @@ class Empirical(Law):
             yield np.bincount(place, minlength=BLOCK * n_laws).reshape(BLOCK, *self.shape) / n_draws
 
     def cdf(self, k):
-        """Share of draws of at most k."""
         return (self.draws <= np.asarray(k)[..., None]).mean(-1)
 
     @property
     def mean(self):
-        """Mean of the draws."""
         return self.draws.mean(-1)
 
     def sample(self, rng: np.random.Generator, size=None):
-        """Draw one of the draws an entry, counts of shape `size`, the law's own by default."""
         size = self.shape if size is None else np.broadcast_shapes(size)
         n_draws = self.draws.shape[-1]
         pick = rng.integers(n_draws, size=(*size, 1))
@@ -64,16 +59,12 @@ class Empirical(Law):
 
 
 class Cells(Empirical):
-    """The laws of the genes, (n_genes,), in cells that a model predicts.
-
-    counts: (n_cells, n_genes)
-    """
+    """The laws of the genes, (n_genes,), in predicted cells, (n_cells, n_genes) counts; draws are whole cells."""
 
     def __init__(self, counts):
-        super().__init__(np.asarray(counts).T)
         self.counts = np.asarray(counts)
+        super().__init__(self.counts.T)
 
     def sample(self, rng: np.random.Generator, size=None):
-        """Draw whole cells, whose genes vary together: of shape `size`, its last axis the genes."""
         size = self.shape if size is None else size
         return self.counts[rng.integers(len(self.counts), size=size[:-1])]

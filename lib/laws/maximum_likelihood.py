@@ -1,7 +1,5 @@
 """Maximum likelihood: the ZINB law of each gene from its counts, all genes at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +12,14 @@ _AT_ONCE = 100_000  # terms of as many genes as are taken at once: what fits a c
 
 
 def fit(counts, zero_inflated: bool = True) -> ZINB:
-    """Maximum-likelihood law of each gene.
+    """Maximum-likelihood law of each gene, (n_genes,); without a single count it has mu = 0.
 
-    counts : (n_cells, n_genes) whole numbers >= 0, dense or sparse
-    zero_inflated : False for a plain negative binomial, pi = 0
+    counts: (n_cells, n_genes) whole numbers >= 0, dense or sparse
+    zero_inflated: False for a plain negative binomial, pi = 0
 
-    Returns a ZINB of shape (n_genes,). A gene without a single count gets mu = 0.
-
-    For a share P0 of zeros above what the negative binomial part has, the likelihood splits
-    into that of P0 and that of the non-zeros under the zero-truncated negative binomial: two
-    parameters on the histogram of the gene's counts. Otherwise pi = 0 is on the boundary and
-    the plain negative binomial is fitted. All genes go at once, each by steps of its own, so
-    that no gene's law depends on the others.
+    For a share P0 of zeros above what the negative binomial part has, the likelihood splits into that of P0 and that of
+    the non-zeros under the zero-truncated negative binomial: two parameters on the histogram of the gene's counts.
+    Otherwise pi = 0 is on the boundary and the plain negative binomial is fitted. No gene's law depends on the others.
     """
     genes = _Histograms.of(counts)
     n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
@@ -35,7 +29,7 @@ def fit(counts, zero_inflated: bool = True) -> ZINB:
 
 def _fit(genes, zero_inflated):
     """ML mu, theta and pi of each gene, (3, n_genes)."""
-    mu, theta, pi = found = np.array([genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)])
+    found = np.array([genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)])
     plain = genes.share > 0
     if zero_inflated:
         above = np.flatnonzero((genes.share < 1) & (genes.mean > 1))
@@ -46,35 +40,28 @@ def _fit(genes, zero_inflated):
         found[:, above[more]] = np.array([*x, (p0 - nb0) / (1 - nb0)])[:, more]
         plain[above[more]] = False
     rest = np.flatnonzero(plain)
-    theta[rest] = np.exp(_fit_plain(genes.take(rest)))
+    found[1, rest] = np.exp(_fit_plain(genes.take(rest)))
     return found
 
 
 @dataclass
 class _Histograms:
-    """How often each gene has each count, for sums over its non-zeros at any theta.
+    """How often each gene has each count, for sums over its non-zeros at any theta."""
 
-    share : (n_genes,) of the cells that aren't zero
-    mean, mean_square : (n_genes,) over the cells that aren't zero, as all that follows
-    beyond : (n_genes, _HEAD) share of counts above 0 ... _HEAD - 1
-    gene, count, weight : each pair of a gene and a count above _HEAD, and the share of that count
-    """
-
-    share: np.ndarray
-    mean: np.ndarray
+    share: np.ndarray  # (n_genes,) of the cells that aren't zero
+    mean: np.ndarray  # (n_genes,) over the cells that aren't zero, as all that follows
     mean_square: np.ndarray
-    beyond: np.ndarray
-    gene: np.ndarray
+    beyond: np.ndarray  # (n_genes, _HEAD) share of counts above 0 ... _HEAD - 1
+    gene: np.ndarray  # of each pair of a gene and a count above _HEAD
     count: np.ndarray
-    weight: np.ndarray
+    weight: np.ndarray  # share of that count
 
     @classmethod
-    def of(cls, counts) -> _Histograms:
+    def of(cls, counts):
         """Of (n_cells, n_genes) counts, by one pass over the non-zeros."""
         rows = scipy.sparse.csr_matrix(counts)
-        if not rows.has_canonical_format:
-            rows = rows.copy()
-            rows.sum_duplicates()
+        rows = rows if rows.has_canonical_format else rows.copy()
+        rows.sum_duplicates()
         n_cells, n_genes = rows.shape
         if n_cells == 0:
             raise ValueError("counts has no cells")
@@ -82,50 +69,37 @@ class _Histograms:
         if wrong.any():
             raise ValueError(f"counts of gene {rows.indices[wrong].min()} must be whole numbers of at least 0")
         width = _HEAD + 2  # counts 0 ... _HEAD, and all above
-        head, high = np.zeros(n_genes * width), [(np.empty(0, rows.indices.dtype), np.empty(0))]
+        head, high = np.zeros(n_genes * width), [np.empty(0, complex)]
         block = max(250_000, len(head))
         for start in range(0, rows.nnz, block):
             gene, count = rows.indices[start : start + block], rows.data[start : start + block]
             place = width * gene.astype(np.intp) + np.minimum(count, width - 1).astype(np.intp)
             head += np.bincount(place, minlength=len(head))
             above = count > _HEAD
-            high.append((gene[above], count[above].astype(float)))
-        gene, count = (np.concatenate(parts) for parts in zip(*high))
-        distinct = None
-        if n_genes * (count.max(initial=0) + 1) > 2.0**62:  # gene and count in one integer: the count's rank then
-            distinct, count = np.unique(count, return_inverse=True)
-        step = int(count.max(initial=0)) + 1
-        pairs, n_each = np.unique(gene.astype(np.int64) * step + count.astype(np.int64), return_counts=True)
-        gene, count = np.divmod(pairs, step)
-        count = count.astype(float) if distinct is None else distinct[count]
+            high.append(gene[above] + 1j * count[above].astype(float))
+        pairs, n_each = np.unique(np.concatenate(high), return_counts=True)
+        gene, count = pairs.real.astype(np.int64), pairs.imag
 
         head = head.reshape(n_genes, width)[:, 1:]
         n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
         n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
-        mean, mean_square = (
-            (head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes)) / n_nonzero for p in (1, 2)
-        )
-        beyond = n_beyond[:, :-1] / n_nonzero[:, None]
-        return cls(n_beyond[:, 0] / n_cells, mean, mean_square, beyond, gene, count, n_each / n_nonzero[gene])
+        total, of_squares = (head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes) for p in (1, 2))
+        share, beyond = n_beyond[:, 0] / n_cells, n_beyond[:, :-1] / n_nonzero[:, None]
+        return cls(share, total / n_nonzero, of_squares / n_nonzero, beyond, gene, count, n_each / n_nonzero[gene])
 
-    def take(self, index) -> _Histograms:
+    def take(self, index):
         """Those of the genes at `index`, which is sorted."""
         place = np.full(len(self.share), -1)
         place[index] = np.arange(len(index))
+        of_gene = (a[index] for a in (self.share, self.mean, self.mean_square, self.beyond))
         kept = np.flatnonzero(place[self.gene] >= 0)
-        return _Histograms(
-            self.share[index], self.mean[index], self.mean_square[index], self.beyond[index],
-            place[self.gene[kept]], self.count[kept], self.weight[kept],
-        )  # fmt: skip
+        return _Histograms(*of_gene, place[self.gene[kept]], self.count[kept], self.weight[kept])
 
     def rising(self, theta):
-        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta.
+        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta, and 2 derivatives in log theta.
 
-        theta : (n_genes,)
-
-        Returns it with its first and second derivative in log theta, (3, n_genes). It is the sum
-        over j < k of log(1 + j / theta), which loses no digits where theta is large. Above _HEAD
-        the sum is one over the counts seen, by the Euler-Maclaurin formula, good to 1e-13 there.
+        It is the sum over j < k of log(1 + j / theta), which loses no digits where theta is large, and above _HEAD one
+        over the counts seen, by the Euler-Maclaurin formula, good to 1e-13 there.
         """
         j, t = np.arange(1.0, _HEAD), theta[:, None]
         s = t + j
@@ -158,10 +132,8 @@ def _fit_truncated(genes):
     low, high = np.log([[1e-8, 1e8], zinb.THETA_RANGE]).T[:, :, None]
     x = np.clip(np.log([genes.mean, np.full_like(genes.mean, 7.0)]), low, high)
     now, radius, active = _truncated(genes, x), np.ones(x.shape[1]), np.arange(x.shape[1])
-    found = np.empty((2, x.shape[1]))
+    found = np.empty_like(x)
     for _ in range(200):
-        if not len(active):
-            break
         step, gain = _newton_step(now, radius, low - x, high - x)
         there = _truncated(genes, x + step)
         rounding = 1e-14 * (np.abs(now[0]) + genes.mean)  # must not refuse the last steps
@@ -169,20 +141,17 @@ def _fit_truncated(genes):
         wider = np.where(fall > 0.75 * gain, np.maximum(radius, 2 * length), radius)
         radius = np.where(fall < gain / 4, length / 4, wider)
         x, now = np.where(fall >= 0, x + step, x), np.where(fall >= 0, there, now)
-        done = gain < 1e-12
-        if done.any():
-            found[:, active[done]] = x[:, done]
-            left = np.flatnonzero(~done)
+        found[:, active] = x
+        left = np.flatnonzero(~(gain < 1e-12))
+        if not len(left):
+            break
+        if len(left) < len(active):
             genes, x, now, radius, active = genes.take(left), x[:, left], now[:, left], radius[left], active[left]
-    found[:, active] = x
     return found
 
 
 def _truncated(genes, x):
-    """Negative log-likelihood a non-zero cell at x = (log mu, log theta), its gradient and its Hessian.
-
-    Returns (6, n_genes): value, d_mu, d_theta, d_mu_mu, d_mu_theta, d_theta_theta
-    """
+    """Negative log-likelihood a non-zero cell at x = (log mu, log theta), its gradient and the 3 of its Hessian, (6, n_genes)."""
     mu, theta = np.exp(x)
     m, (value, slope, bend) = genes.mean, genes.rising(theta)
     r, q = np.log1p(mu / theta), mu / (mu + theta)
@@ -190,25 +159,17 @@ def _truncated(genes, x):
     w = -1 / np.expm1(-a)
     a_mu, a_theta = theta * q, theta * (r - q)
     spread, w_a = m * q * (1 - q), -np.exp(-a) * w**2
-    return -np.array(
-        [
-            value + m * (x[0] - r) - a + np.log(w),
-            m * (1 - q) - w * a_mu,
-            slope + m * q - w * a_theta,
-            -spread - w_a * a_mu**2 - w * a_mu * (1 - q),
-            spread - w_a * a_mu * a_theta - w * a_mu * q,
-            bend - spread - w_a * a_theta**2 - w * (a_theta - a_mu * q),
-        ]
-    )
+    gradient = m * (1 - q) - w * a_mu, slope + m * q - w * a_theta
+    h00 = -spread - w_a * a_mu**2 - w * a_mu * (1 - q)
+    h01 = spread - w_a * a_mu * a_theta - w * a_mu * q
+    h11 = bend - spread - w_a * a_theta**2 - w * (a_theta - a_mu * q)
+    return -np.array([value + m * (x[0] - r) - a + np.log(w), *gradient, h00, h01, h11])
 
 
 def _newton_step(now, radius, low, high):
-    """Newton's step where it is at most `radius` long and between low and high, and the fall it promises.
-
-    now : (6, n_genes) of `_truncated`      low, high : (2, n_genes), at most and at least 0
-    """
-    _, g0, g1, h00, h01, h11 = now
-    g, (mean, half) = now[1:3], ((h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01))
+    """Newton's step from `_truncated`, at most `radius` long and between low and high, (2, n_genes), and the fall it promises."""
+    g, (_, g0, g1, h00, h01, h11) = now[1:3], now
+    mean, half = (h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01)
     shift = np.maximum(0, 2 * (half - mean))  # of a negative eigenvalue to its opposite
     h00, h11 = (h + shift + 1e-12 * half for h in (h00, h11))
     step = np.array([h01 * g1 - h11 * g0, h01 * g0 - h00 * g1])
@@ -228,22 +189,19 @@ def _newton_step(now, radius, low, high):
 def _fit_plain(genes):
     """ML log theta of the negative binomial, whose ML mean is the sample mean, whatever theta.
 
-    Newton's method between bounds that close in: there is one maximum where the variance is above
-    the mean (Levin and Reeds 1977, Annals of Statistics 5), and else the likelihood rises with theta.
+    Newton's method between bounds that close in: there is one maximum where the variance is above the mean (Levin and
+    Reeds 1977, Annals of Statistics 5), and else the likelihood rises with theta.
     """
     mu = genes.share * genes.mean
-
-    def slopes(log_theta):  # of the log-likelihood a non-zero cell, in log theta
-        theta = np.exp(log_theta)
-        u, (_, slope, bend) = mu / theta, genes.rising(theta)
-        log = np.log1p(u)
-        return slope + theta * (u - log) / genes.share, bend - theta * (log - u / (1 + u)) / genes.share
-
     low, high = np.log(zinb.THETA_RANGE)[:, None] + np.zeros_like(mu)
     excess = genes.share * genes.mean_square - mu**2 - mu
     x = np.clip(np.log(mu**2 / np.maximum(excess, mu**2 * 1e-7)), low, high)
     for _ in range(100):
-        slope, bend = slopes(x)
+        theta = np.exp(x)
+        u, (_, of_rising, its_slope) = mu / theta, genes.rising(theta)
+        log = np.log1p(u)
+        slope = of_rising + theta * (u - log) / genes.share  # of the log-likelihood a non-zero cell, in log theta
+        bend = its_slope - theta * (log - u / (1 + u)) / genes.share
         low, high = np.where(slope > 0, x, low), np.where(slope > 0, high, x)
         there = x - slope / np.minimum(bend, -1e-300)
         there = np.where((low <= there) & (there <= high), there, (low + high) / 2)

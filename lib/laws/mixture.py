@@ -13,63 +13,48 @@ class Mixture(Law):
     """Mixture of the laws along the first axis of `components`.
 
     components: law of shape (n_components, ...), such as one law a posterior sample
-    weights: (n_components,), or as many axes as the components, against whose shape they broadcast;
-        at least 0, summing to 1 over the first axis; None: the equal mixture
+    weights: (n_components,), or broadcasting against the components; sum to 1 over the first axis; None: all equal
     """
 
     def __init__(self, components: Law, weights=None):
         shape = components.shape
-        if len(shape) < 1 or shape[0] < 1:
+        if not shape or not shape[0]:
             raise ValueError(f"components of shape {shape}: need at least one along the first axis")
         self.components = components
         self.weights = None if weights is None else _checked(weights, shape)
+        self._is_shared = weights is None or self.weights.size == shape[0]  # all entries have the same weights
         self.n_components = shape[0]
         self.has_density = components.has_density
         self.shape = shape[1:]
 
     @classmethod
     def of(cls, laws: list[Law], weights=None) -> Mixture:
-        """The mixture of ZINB laws, or of mixtures of these.
-
-        laws: all of one shape
-        weights: (n_laws,), at least 0, summing to 1; None: all equal
-        """
+        """The mixture of ZINB laws, or of mixtures of these, all of one shape, by weights (n_laws,), by default equal."""
         parts, inner = zip(*(law.as_components() for law in laws))
         if len({part.shape[1:] for part in parts}) > 1:
             raise ValueError(f"laws: of shapes {[law.shape for law in laws]}; must be of one shape")
         points = [part.parameters() if part.n_components == 1 else None for part in parts]
         if any(point is None for point in points):
             raise ValueError("laws: must be ZINB laws, or mixtures of these")
-        each = [[p.mu, p.theta, p.pi] for p in points]
-        joined = ZINB(*(np.concatenate(values) for values in zip(*each)))
+        joined = ZINB(*(np.concatenate([getattr(p, name) for p in points]) for name in ("mu", "theta", "pi")))
         alike = len({part.shape for part in parts}) == 1
         if weights is None and alike and all(own is None for own in inner):
             return cls(joined)
-        shape = (len(laws),)
-        shares = _equal(shape) if weights is None else _checked(weights, shape)
-        inner = [_equal(part.shape) if own is None else own for part, own in zip(parts, inner)]
+        inner = [_checked(own, part.shape) for part, own in zip(parts, inner)]
         trailing = np.broadcast_shapes(*(own.shape[1:] for own in inner))
-        inner = [np.broadcast_to(own, (len(own), *trailing)) for own in inner]
-        return cls(joined, np.concatenate([share * own for share, own in zip(shares, inner)]))
+        each = zip(_checked(weights, (len(laws),)), inner)
+        return cls(joined, np.concatenate([share * np.broadcast_to(own, (len(own), *trailing)) for share, own in each]))
 
     def __getitem__(self, index):
         index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
-        weights = self.weights
-        if weights is not None:
-            full = np.broadcast_to(weights, self.components.shape)
-            weights = weights.ravel() if self._is_shared else full[index]
-        return Mixture(self.components[index], weights)
-
-    @property
-    def _is_shared(self):
-        """Whether all entries have the same weights."""
-        return self.weights is None or self.weights.size == self.n_components
+        if self._is_shared:
+            return Mixture(self.components[index], None if self.weights is None else self.weights.ravel())
+        return Mixture(self.components[index], np.broadcast_to(self.weights, self.components.shape)[index])
 
     def as_components(self):
         return self.components, self.weights
 
     def log_prob(self, k):
-        """Natural log of the pmf."""
         k, law = self._facing(k)
         log_p = law.components.log_prob(k)
         if law.weights is None:
@@ -77,16 +62,10 @@ class Mixture(Law):
         with np.errstate(divide="ignore"):
             return special.logsumexp(log_p + np.log(law.weights), axis=0)
 
-    def pmf(self, k):
-        """Probability of the count k."""
-        k, law = self._facing(k)
-        return law._average(law.components.pmf(k))
-
     def pmf_blocks(self):
         return self.components.mixed_pmf_blocks(self.weights)
 
     def cdf(self, k):
-        """Probability of a count of at most k."""
         k, law = self._facing(k)
         return law._average(law.components.cdf(k))
 
@@ -102,19 +81,10 @@ class Mixture(Law):
 
     @property
     def mean(self):
-        """Mean count."""
         return self._average(self.components.mean)
 
-    @property
-    def zero_prob(self):
-        """Probability of a zero."""
-        return self._average(self.components.zero_prob)
-
     def parameters(self) -> ZINB | None:
-        """The ZINB with the components' mean mu, geometric mean theta and mean pi.
-
-        A mixture has no mu, theta and pi of its own; these are its point estimates of them.
-        """
+        """Point estimates, since a mixture has no parameters: mean mu, geometric mean theta and mean pi of the components."""
         point = self.components.parameters()
         if point is None:
             return None
@@ -149,14 +119,9 @@ class Mixture(Law):
         return rows
 
 
-def _equal(shape):
-    """Equal weights of the components of a law of this shape."""
-    return np.full((shape[0], *[1] * len(shape[1:])), 1 / shape[0])
-
-
 def _checked(weights, shape):
-    """Weights with as many axes as the components of this shape, if they are weights of these."""
-    weights = np.asarray(weights, dtype=float)
+    """Weights (None: equal) with as many axes as the components of this shape, if they are weights of these."""
+    weights = np.full(shape[0], 1 / shape[0]) if weights is None else np.asarray(weights, dtype=float)
     if weights.ndim == 1:
         weights = weights.reshape(-1, *[1] * (len(shape) - 1))
     fits = weights.ndim == len(shape) and len(weights) == shape[0]
@@ -165,9 +130,7 @@ def _checked(weights, shape):
     wrong = ~(weights >= 0)
     if wrong.any():
         raise ValueError(f"weights = {weights[wrong][0]:g}: must be at least 0")
-    total = np.asarray(weights.sum(axis=0))
-    wrong = abs(total - 1) > 1e-10
-    if wrong.any():
-        total = total[wrong].flat[0]
-        raise ValueError(f"weights: sum to {total:.12g}; must sum to 1 over the first axis")
+    total = weights.sum(axis=0)
+    if (wrong := abs(total - 1) > 1e-10).any():
+        raise ValueError(f"weights: sum to {np.asarray(total)[wrong].flat[0]:.12g}; must sum to 1 over the first axis")
     return weights

@@ -4,38 +4,28 @@ A count k of one gene in one cell follows
 
     P(k) = pi * [k = 0] + (1 - pi) * NB(k; mu, theta)
 
-with mean ``mu`` of the negative binomial part, *inverse* dispersion ``theta``
-(Var = mu + mu^2 / theta, as in scvi-tools), and probability ``pi`` of a structural zero.
+with mean `mu` of the negative binomial part, *inverse* dispersion `theta` (Var = mu + mu^2 / theta, as in scvi-tools),
+and probability `pi` of a structural zero.
 """
-
-from __future__ import annotations
 
 import itertools
 import warnings
-from collections import deque
 
 import numpy as np
 import scipy.sparse
 import scipy.special as special
 
-from lib.laws.base import BLOCK, TINY, Law
+from lib.laws.base import BLOCK, TINY, Law, bisect
 
 THETA_RANGE = (1e-4, 1e8)  # in which theta is looked for: beyond 1e8 the law is a Poisson to 8 digits
 _AT_ONCE = 100_000  # numbers that `sample_csr` works on at once: what fits a cache
 
 
 class ZINB(Law):
-    """Zero-inflated negative binomial law over arrays that broadcast.
+    """Zero-inflated negative binomial law.
 
-    mu : array, mean of the negative binomial part, in counts, >= 0
-    theta : array, inverse dispersion, > 0
-    pi : array, probability of a structural zero, in [0, 1]
-
-    An entry whose three parameters are all NaN has no law: so `dataset.law` marks a count that
-    an intervention has set. Raises ValueError where a parameter is out of its range.
-
-    >>> float(ZINB(mu=3.0, theta=2.0, pi=0.5).zero_prob)
-    0.58
+    mu, theta, pi: arrays that broadcast, of at least 0, above 0 and in [0, 1], or ValueError is raised. NaN in all
+        three is an entry without a law: so `dataset.law` marks a count that an intervention has set
     """
 
     def __init__(self, mu, theta, pi):
@@ -52,9 +42,6 @@ class ZINB(Law):
     def __getitem__(self, index):
         return ZINB(*(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi)))
 
-    def __repr__(self):
-        return f"ZINB(shape={self.shape})"
-
     def log_prob(self, k):
         """Natural log of the pmf; -inf where k is negative or not a whole number."""
         k = np.asarray(k, dtype=float)
@@ -69,17 +56,15 @@ class ZINB(Law):
         return self[None].mixed_pmf_blocks()
 
     def mixed_pmf_blocks(self, weights=None):
-        """`pmf_blocks` of the mixture of the laws along the first axis, as `Law.mixed_pmf_blocks`.
+        """As `Law.mixed_pmf_blocks`, by the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta).
 
-        By the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). Its division
-        by k + 1 is the same for all laws and is made up for once a block, so that a count costs
-        three passes over the components.
+        Its division by k + 1 is the same for all laws and is made up for once a block, so that a count costs three
+        passes over the components.
         """
         n_components, shape = self.shape[0], self.shape[1:]
 
         def flat(values):
-            full = np.broadcast_to(values, self.shape)
-            return np.ascontiguousarray(full).reshape(n_components, -1)
+            return np.ascontiguousarray(np.broadcast_to(values, self.shape)).reshape(n_components, -1)
 
         mu, theta, pi = (flat(a) for a in (self.mu, self.theta, self.pi))
         weights = None if weights is None else flat(weights)
@@ -88,7 +73,9 @@ class ZINB(Law):
         p, ratio = (1 - pi) * first, np.empty_like(q)
         asleep = first < TINY  # they can't start from 0, but in the block where they begin to count
         p[asleep] = 0
-        waking = _first_block(mu[asleep], theta[asleep])
+        late = mu[asleep], theta[asleep]
+        blocks = np.zeros_like(late[0]), np.floor(late[0] / BLOCK)
+        waking = BLOCK * bisect(*blocks, lambda block: _nb_log_prob(BLOCK * block, *late) >= np.log(TINY))
         table = np.empty((BLOCK, p.shape[1]))
         for start in itertools.count(0, BLOCK):
             if (now := waking == start).any():
@@ -113,7 +100,6 @@ class ZINB(Law):
             yield table.reshape(BLOCK, *shape)
 
     def cdf(self, k):
-        """Probability of a count of at most k."""
         k = np.floor(np.asarray(k, dtype=float))
         # NB cdf as a regularised incomplete beta function of 1 - p = mu / (mu + theta)
         nb = special.betaincc(np.maximum(k, 0) + 1, self.theta, self.mu / (self.mu + self.theta))
@@ -121,7 +107,6 @@ class ZINB(Law):
 
     @property
     def mean(self):
-        """Mean count, dropout included: (1 - pi) mu."""
         return (1 - self.pi) * self.mu
 
     @property
@@ -129,28 +114,16 @@ class ZINB(Law):
         """Variance of the count, dropout included."""
         return (1 - self.pi) * self.mu * (1 + self.mu * (self.pi + 1 / self.theta))
 
-    @property
-    def zero_prob(self):
-        """Probability of a zero, structural or sampled."""
-        return self.pi + (1 - self.pi) * nb_zero_prob(self.mu, self.theta)
-
-    def parameters(self) -> ZINB:
-        """The law itself, its mu, theta and pi each of the law's shape."""
+    def parameters(self):
         return ZINB(*(np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi)))
 
     def reach(self, tail):
-        # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in
-        # about mu / theta counts
+        # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
         folds, scale = -np.log(tail), self.mu / self.theta
-        spread = np.sqrt(2 * folds * self.mu * (1 + scale))
-        return np.broadcast_to(self.mu + spread + folds * scale, self.shape)
+        return np.broadcast_to(self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale, self.shape)
 
     def sample(self, rng: np.random.Generator, size=None):
-        """Draw counts (int64) of shape `size`, the law's own by default.
-
-        Only the entries that survive dropout are drawn, which is three times faster where
-        most counts are zeros.
-        """
+        """Draw counts (int64), only those that survive dropout: three times faster where most counts are zeros."""
         size = self.shape if size is None else size
         alive = rng.random(size) >= self.pi
         mu, theta = (np.broadcast_to(a, size)[alive] for a in (self.mu, self.theta))
@@ -162,16 +135,6 @@ class ZINB(Law):
 def nb_zero_prob(mu, theta):
     """Probability of a zero of the negative binomial part alone: (theta / (theta + mu))^theta."""
     return np.exp(-theta * np.log1p(np.asarray(mu) / theta))
-
-
-def _first_block(mu, theta):
-    """The first multiple of BLOCK where the negative binomial is above TINY, for laws below it at 0, by bisection."""
-    low, high = np.zeros_like(mu), np.floor(mu / BLOCK)
-    while ((high - low) > 1).any():
-        middle = np.floor((low + high) / 2)
-        enough = _nb_log_prob(BLOCK * middle, mu, theta) >= np.log(TINY)
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return BLOCK * high
 
 
 def _nb_log_prob(k, mu, theta):
@@ -187,28 +150,25 @@ def _nb_log_prob(k, mu, theta):
 
 
 def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
-    """Draw cells of independent genes without ever holding their zeros.
+    """Draw cells of independent genes, float32 counts, without ever holding their zeros.
 
-    blocks : (law of shape (n_genes,), number of cells) pairs, whose cells come one below the other
-
-    Returns float32 counts, cells x genes: those of `law.sample(rng, (n_cells, n_genes))`, block by block.
+    blocks: pairs of a law (n_genes,) and a number of cells; theirs are those of `law.sample(rng, (n_cells, n_genes))`
     """
     n_genes, n_done, ends = blocks[0][0].shape[0], 0, [np.zeros(1, dtype=np.int64)]
     data, indices = np.empty(0, np.float32), np.empty(0, np.int32)
     at_once = max(1, _AT_ONCE // max(1, n_genes))  # rows whose numbers stay in a cache
     for law, n_cells in blocks:
         mu, theta, pi = (np.broadcast_to(p, n_genes) for p in (law.mu, law.theta, law.pi))
-        scale, parts = mu / theta, deque()
+        scale, parts = mu / theta, []
         for start in range(0, n_cells, at_once):
             n_rows = min(at_once, n_cells - start)
             alive = np.flatnonzero(rng.random((n_rows, n_genes)) >= pi)
-            gene = (alive % n_genes).astype(np.int32)
-            parts.append([gene, np.searchsorted(alive, n_genes * np.arange(1, n_rows + 1))])
+            row_ends = np.searchsorted(alive, n_genes * np.arange(1, n_rows + 1))
+            parts.append([(alive % n_genes).astype(np.int32), row_ends])
         for part in parts:
-            gene = part[0]
-            part.append(rng.standard_gamma(theta[gene]) * scale[gene])
+            part.append(rng.standard_gamma(theta[part[0]]) * scale[part[0]])
         while parts:
-            gene, row_ends, rate = parts.popleft()
+            gene, row_ends, rate = parts.pop(0)
             count = rng.poisson(rate)
             seen = np.flatnonzero(count)
             if n_done + len(seen) > len(data):
@@ -227,12 +187,9 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
 def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     """The pi that gives a ZINB the wanted share of zeros.
 
-    mu, theta, target_zero_prob : arrays that broadcast
-    unreachable : "raise", or "clip" to take pi = 0 with a warning where the negative binomial
-        part alone has more zeros than wanted
-
-    Returns pi, an array in [0, 1]. Raises ValueError, which says how many entries can't
-    reach the target and what the lowest target is that all of them can.
+    mu, theta, target_zero_prob: arrays that broadcast
+    unreachable: "raise" ValueError where the negative binomial part alone has more zeros than wanted, or "clip" to take
+        pi = 0 there, with a warning
     """
     target = np.asarray(target_zero_prob, dtype=float)
     wrong = ~((target >= 0) & (target <= 1))
@@ -240,13 +197,12 @@ def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
         raise ValueError(f"target_zero_prob = {target[wrong].flat[0]:g}: must be from 0 to 1")
     if unreachable not in ("raise", "clip"):
         raise ValueError(f"unreachable = {unreachable!r}: must be 'raise' or 'clip'")
-    floor = np.clip(nb_zero_prob(mu, theta), 0.0, 1.0)
+    floor = nb_zero_prob(mu, theta)
     missed = floor > target
     if missed.any():
         message = (
-            f"target_zero_prob = {np.broadcast_to(target, missed.shape)[missed].min():g}: out of reach for "
-            f"{missed.sum()} of {missed.size}, whose negative binomial part alone has up to "
-            f"{floor.max():.3f} zeros; allowed from there upwards"
+            f"target_zero_prob = {np.broadcast_to(target, missed.shape)[missed].min():g}: out of reach for {missed.sum()} of "
+            f"{missed.size}, whose negative binomial part alone has up to {floor.max():.3f} zeros; allowed from there upwards"
         )
         if unreachable == "raise":
             raise ValueError(message)

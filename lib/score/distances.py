@@ -3,19 +3,15 @@
 With F and G the true and predicted cdf of one gene in one cell, f and g their pmfs:
 
     kl_nats      sum_k f(k) log f(k) / g(k)
-    excess_crps  sum_k (F(k) - G(k))^2, by which the expected CRPS exceeds that of the truth
-                 (Gneiting and Raftery 2007, JASA 102, section 4.2)
+    excess_crps  sum_k (F(k) - G(k))^2, the expected CRPS less the truth's (Gneiting and Raftery 2007, JASA 102, 4.2)
     skill        1 - distance(model) / distance(marginal): oracle 1, marginal 0, harm below 0
 """
-
-from __future__ import annotations
 
 import itertools
 
 import numpy as np
 import pandas as pd
 import scipy.integrate
-import scipy.stats
 
 from lib.laws import ZINB, Law
 from lib.laws.base import BLOCK, TINY
@@ -27,41 +23,31 @@ _CHUNK = 2**14  # laws, or components of laws, at a time: few enough to stay in 
 
 
 def between(true: ZINB, predicted: Law) -> pd.DataFrame:
-    """Every distance of the predicted to the true law of one gene, cell by cell.
+    """Distances of the predicted to the true law of one gene, a row for each of the cells, (n_cells,).
 
-    true, predicted : laws of shape (n_cells,); `predicted` may be any Law
-
-    Returns a row a cell with kl_nats, excess_crps, mse_mean, and, where the prediction has
-    parameters, mse_mu, mse_pi and mse_log_theta (squared errors of one cell). A law that has no
-    density has no kl_nats: one count that was never drawn would make it infinite.
-
-    Raises ValueError for a law that isn't there (a count that an intervention has set) and for
-    another shape.
+    kl_nats, excess_crps, mse_mean, and, where the prediction has parameters, mse_mu, mse_pi and mse_log_theta (squared
+    errors of one cell). A law without density has no kl_nats: one count that was never drawn would make it infinite.
     """
     if np.isnan(true.mu).any():
         raise ValueError("true: has NaN parameters; the law of a count that an intervention set can't be predicted")
     if predicted.shape != true.shape or len(true.shape) != 1:
         raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
-    n_cells = true.shape[0]
-    kl, crps, apart = np.empty(n_cells), np.empty(n_cells), np.empty(n_cells)
-    has_kl = predicted.has_density
+    kl, crps, apart = np.empty((3, *true.shape))
     for rows in _groups(true.reach(TAIL), predicted):
-        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
+        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], predicted.has_density)
     long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
     for rows in _groups(predicted[long].reach(CRPS_TAIL), predicted):
         rows = long[rows]
         _, crps[rows], apart[rows], end = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
         for row in rows[apart[rows] > CRPS_TAIL]:
             crps[row] += _far_tail(predicted[row], end)
-    frame = pd.DataFrame({"kl_nats": kl, "excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2})
-    if not has_kl:
-        frame = frame.drop(columns="kl_nats")
+    values = {"kl_nats": kl} if predicted.has_density else {}
+    values |= {"excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2}
     point = predicted.parameters()
     if point is not None:
-        frame["mse_mu"] = (point.mu - true.mu) ** 2
-        frame["mse_pi"] = (point.pi - true.pi) ** 2
-        frame["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
-    return frame
+        values |= {"mse_mu": (point.mu - true.mu) ** 2, "mse_pi": (point.pi - true.pi) ** 2}
+        values["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
+    return pd.DataFrame(values)
 
 
 def _groups(reach, predicted):
@@ -72,11 +58,11 @@ def _groups(reach, predicted):
 
 
 def _sums(true, predicted, has_kl, open_end=np.inf):
-    """Sums over the counts up to where no true law has more than TAIL above: KL, CRPS, the last F - G, how many counts.
+    """KL, CRPS, the last F - G and the number of counts, up to where no true law has more than TAIL above.
 
-    open_end : they go on while a last F - G is above this, but not beyond _MAX_COUNTS for its sake
+    open_end: they go on while a last F - G is above this, but not beyond _MAX_COUNTS for its sake
     """
-    kl, crps, apart = np.zeros(true.shape), np.zeros(true.shape), np.zeros(true.shape)
+    kl, crps, apart = np.zeros((3, *true.shape))
     difference = np.empty((BLOCK, *true.shape))
     q, one_less_q = true.mu / (true.mu + true.theta), true.theta / (true.mu + true.theta)
     for end, f, g in zip(itertools.count(BLOCK, BLOCK), true.pmf_blocks(), predicted.pmf_blocks()):
@@ -121,10 +107,9 @@ def skill(distance: float, marginal: float) -> float:
 
 
 def slope_ratio(dose, predicted, true) -> float:
-    """Least-squares slope of the predicted over that of the true response to the dose.
+    """Least-squares slope of the predicted mean counts over the dose, over that of the true ones, all (n_cells,).
 
-    dose, predicted, true : (n_cells,); the response is the mean count. 1 is right, below 1 the
-    effect is shrunk. NaN where the true response is flat.
+    1 is right, below 1 the effect is shrunk, NaN where the true response is flat.
     """
     centred = np.asarray(dose, dtype=float) - np.mean(dose)
     true_slope, rounding = centred @ np.asarray(true), 1e-10 * np.linalg.norm(centred) * np.linalg.norm(true)
@@ -132,22 +117,18 @@ def slope_ratio(dose, predicted, true) -> float:
 
 
 def scores(true: ZINB, predictions: dict[str, Law], counts: np.ndarray | None = None) -> pd.DataFrame:
-    """Mean distances and skills of several models' predictions of one gene in the same cells.
+    """Mean distances and skills of models' predictions of one gene in the same cells: rows of model, metric, value.
 
-    predictions : model -> law; "marginal" must be among them, skill is measured against it
-    counts : (n_cells,) observed counts of the gene, for nll_nats: what can be scored where the
-        truth isn't known, the mean negative log-probability of what was observed
-
-    Returns tidy rows: model, metric, value.
+    predictions: by model, "marginal" among them, against which skill is measured
+    counts: (n_cells,) observed, for nll_nats, their mean negative log-probability: a score where the truth isn't known
     """
     if "marginal" not in predictions:
         raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
     means = {model: between(true, law).mean(skipna=False) for model, law in predictions.items()}
+    rows = []
     for model, mean in means.items():
         if mean.isna().any():
             raise ValueError(f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell")
-    rows = []
-    for model, mean in means.items():
         values = dict(mean)
         if counts is not None:
             values["nll_nats"] = -predictions[model].log_prob(counts).mean()

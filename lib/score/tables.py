@@ -1,13 +1,10 @@
 """Tables: tidy rows, their means with intervals, written and read."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.integrate
 import scipy.stats
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
@@ -16,12 +13,9 @@ SUMMARY = [*(key for key in KEYS if key != "replicate"), "mean", "ci_low", "ci_h
 
 def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Rows of many frames as one tidy table: the KEYS, empty where they don't apply, and `value`."""
-    joined = pd.concat(frames, ignore_index=True)
-    for key in KEYS:
-        if key not in joined:
-            joined[key] = ""
+    joined = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, "value"])
     joined[KEYS] = joined[KEYS].astype(object).where(joined[KEYS].notna(), "")
-    return joined[[*KEYS, "value"]]
+    return joined
 
 
 def write(tidy: pd.DataFrame, path: str | Path) -> None:
@@ -34,7 +28,7 @@ def write(tidy: pd.DataFrame, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Read a table that `write` wrote: keys as text, empty where they don't apply, and numbers, NaN where there is none."""
+    """Read a table that `write` wrote: keys as text, numbers as such, NaN where there is none."""
     tidy = pd.read_csv(path, keep_default_na=False)
     numbers = [c for c in ("value", "mean", "ci_low", "ci_high") if c in tidy]
     tidy[numbers] = tidy[numbers].apply(pd.to_numeric, errors="coerce")
@@ -42,31 +36,26 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
-    """Mean and 95 % interval over replicates: the KEYS less `replicate`, mean, ci_low, ci_high, n.
+    """Means over independent replicates with Student's 95 % interval, NaN where there is a single one; columns `SUMMARY`.
 
-    also : more columns to keep apart, such as parameters that were swept
-
-    Student's t interval over independent replicates; without one where there is a single replicate.
+    also: more columns to keep apart, which come first, such as parameters that were swept
     """
-    keys = [*also, *(k for k in KEYS if k != "replicate")]
+    keys = [*also, *(key for key in KEYS if key != "replicate")]
     grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False, dropna=False)["value"]
     result = grouped.agg(mean="mean", sd="std", n="count").reset_index()
     half = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1) * result["sd"] / np.sqrt(result["n"])
     result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half
-    return result[[*keys, "mean", "ci_low", "ci_high", "n"]]
-
-
-def _short(value):
-    """Three digits, and none beyond the fourth decimal place."""
-    return f"{round(value, 4) + 0.0:.3g}"
+    return result[[*also, *SUMMARY]]
 
 
 def readable(summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism") -> pd.DataFrame:
     """One metric of a summary as a table to read: "mean [ci_low, ci_high]" by two of the keys."""
     part = summary[summary["metric"] == metric]
-    text = [
-        _short(m) if np.isnan(low) else f"{_short(m)} [{_short(low)}, {_short(high)}]"
-        for m, low, high in zip(part["mean"], part["ci_low"], part["ci_high"])
-    ]
+
+    def short(value):  # three digits, and none beyond the fourth decimal place
+        return f"{round(value, 4) + 0.0:.3g}"
+
+    each = zip(part["mean"], part["ci_low"], part["ci_high"])
+    text = [short(m) + ("" if np.isnan(low) else f" [{short(low)}, {short(high)}]") for m, low, high in each]
     order = list(pd.unique(part[rows])), list(pd.unique(part[columns]))
     return part.assign(text=text).pivot(index=rows, columns=columns, values="text").reindex(index=order[0], columns=order[1])

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.references import plain_log_likelihood
 from lib.laws import likelihood
-from lib.laws.likelihood import log_likelihood, plain_log_likelihood
+from lib.laws.likelihood import log_likelihood
 from tests.agreement import exact_log_prob, scipy_pmf
 
 
