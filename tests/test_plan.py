@@ -238,6 +238,16 @@ def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     assert "lib/score/board.py" in plan.files("05_leaderboard")
 
 
+def test_a_published_model_and_what_ones_own_model_imports_are_needed(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert not [path for path in plan.files("05_leaderboard") if path.startswith("peers/")]
+    assert "peers/scvi.py" in plan.files("05_leaderboard", plan.own_modules({"models": ["scvi"]}))
+    named = plan.own_modules({"model": "tests.models_of_ones_own:MyModel"})
+    assert {"tests/models_of_ones_own.py", "lib/laws/zinb.py"} <= set(plan.files("05_leaderboard", named))
+    assert "tests/agreement.py" in plan.files("05_leaderboard", ["tests.predict.test_guard"])  # by way of another module
+    assert not [path for path in plan.files("06_sweeps") if path.startswith(("lib/neural/", "workflow/"))]
+
+
 def test_the_needed_files_are_all_that_python_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
     cell = jupytext.read("notebooks/02_mechanistic_gene.py").cells[2].source

@@ -6,8 +6,8 @@ import pytest
 import scipy.sparse as sparse
 import torch
 
-from lib import dataset
-from lib.laws import ZINB, Empirical
+from lib import dataset, perturb
+from lib.laws import ZINB, Cells, Empirical
 from lib.predict import guard, neural, references, registry, regressions
 from lib.predict import screen as arms_models
 from lib.predict.base import Perturbation, Query
@@ -163,6 +163,18 @@ def test_a_model_of_ones_own_is_shown_cells_and_nothing_of_the_truth(train, test
         assert list(cells.var_names) == list(whole.var_names) and cells.var.empty
         assert not cells.uns and not cells.layers and not cells.varm and not cells.obsm
     assert set(notes[1].obs) == {"cell_type", "drug", "dose", "perturbed"}
+    assert not set(notes[1].obs_names) & set(one(asked, "do_inside").cells.obs_names)  # which would tell reference and dose
+
+
+def test_a_model_is_shown_whole_counts_wherever_they_are(train):
+    cells = train.copy()
+    cells.layers["counts"] = cells.X.copy()
+    cells.X = cells.X.log1p()
+    np.testing.assert_array_equal(guard.shown(cells).X.toarray(), train.X.toarray())
+    del cells.layers["counts"]
+    with pytest.raises(ValueError) as error:
+        guard.shown(cells)
+    one_line(error, "counts")
 
 
 def test_a_reference_is_shown_all(train, asked):
@@ -346,3 +358,71 @@ def test_a_model_that_declines_some_questions_enters_and_one_that_declines_all_i
     with pytest.raises(ValueError) as error:
         guard.enter(entry("DeclinesAll", base), train, queries(asked), "mine")
     one_line(error, "mine: answers no question")
+
+
+# forms of predict
+
+
+FORMS = {
+    "contract": lambda query: Cells(np.full((4, 3), 1.0)),
+    "control alone": lambda control: np.full((4, 3), 1.0),
+    "with an option": lambda control, n=1.0: np.full((4, 3), n),
+    "an option by name": lambda control, *, n=1.0: np.full((4, 3), n),
+    "anything": lambda *args: np.full((4, 3), float(len(args))),
+    "what was done": lambda control, perturbation: np.full((4, 3), perturbation.strength),
+    "what was done, if it is told": lambda control, perturbation=None: np.full((4, 3), perturbation.strength),
+    "what was done, called otherwise": lambda control, drug: np.full((4, 3), drug.strength),
+    "a law of draws": lambda control: Empirical(np.full((3, 4), 1.0)),
+    "cells in a sparse matrix": lambda control: sparse.csr_matrix(np.full((4, 3), 1.0)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_of_an_arm_may_be_written_in_any_of_these_forms(form):
+    control = dataset.base_genes(6, 3, seed=1)
+    model = own_models.TakesAnything()
+    model.predict = FORMS[form]
+    law = guard.answer(model, Query(control, list(control.var_names), Perturbation("x", 1.0)), "mine")
+    assert law.shape == (3,) and (law.mean == 1).all()
+
+
+@pytest.mark.parametrize(
+    "prediction", [np.full((120, 1), 2.5), np.matrix(np.full((120, 1), 2.5)), sparse.csr_matrix(np.full((120, 4), 2)), torch.full((120,), 2.5)], ids=repr
+)
+def test_means_in_a_column_and_sparse_draws_are_answers(test, prediction):
+    assert ask(own_models.TakesAnything(prediction), test, "mech_linear").mean == pytest.approx(np.full(120, np.asarray(prediction.max(), dtype=float)), abs=0.03)
+
+
+def test_a_tensor_that_wants_its_gradient_is_refused_in_one_line(test):
+    with pytest.raises(ValueError) as error:
+        ask(own_models.TakesAnything(torch.ones(120, requires_grad=True)), test, "mech_linear", "mine")
+    one_line(error, "mine: predicts a Tensor", "must be")
+
+
+def test_a_model_of_drugs_is_asked_about_the_genes_that_it_sees():
+    """As notebook 04 enters it."""
+    control = dataset.base_genes(60, 4, 0.5, seed=1)
+    train = dataset.concat([control, perturb.additive(control, 5.0, seed=2)])
+    mine = guard.own(own_models.DrugCells, list(control.var_names), 3)
+    guard.enter(mine, train, [Query(control, list(control.var_names), Perturbation("additive"))], "mine")
+
+
+def test_a_model_that_has_no_answer_where_hidden_things_are_other_is_refused(train, test):
+    class Dodges(own_models.Leaky):
+        def predict(self, adata, gene):
+            if adata.obs_names[0].startswith("other"):
+                raise NotImplementedError
+            return super().predict(adata, gene)
+
+    with pytest.raises(ValueError, match="leakage"):
+        guard.check_leaks(Dodges().fit(train), Query(test, ["gene_1"]), "mine")
+
+
+def test_a_model_of_ones_own_is_checked_in_all_cells(train, test, base):
+    class LeaksInMany(own_models.MyModel):
+        def predict(self, adata, gene):
+            return own_models._counts(adata, gene) if adata.n_obs > 300 else np.ones(adata.n_obs)
+
+    many = dataset.fresh_cells(train, 400, seed=9)
+    with pytest.raises(ValueError, match="leakage"):
+        guard.enter(guard.own(LeaksInMany, base), train, [Query(many, ["mech_linear"])], "mine")

@@ -32,7 +32,7 @@ def test_rows_are_filtered_by_all_that_is_asked_for_in_the_order_of_the_tables()
     assert picked == [row.key for row in registry.ROWS if {"basic", "compared"} <= set(row.sets.split())]
     assert "scgen" not in registry.keys(task="conditional") and "vae" in registry.keys("drug", task="drug")
     assert registry.keys(trains_on="arms") == ["mean_of_perturbed", "bilinear"]
-    assert registry.order(["mine", "vae", "oracle"]) == ["oracle", "vae", "mine"]
+    assert registry.order({"your", "mine", "vae", "oracle"}) == ["oracle", "vae", "mine", "your"]
 
 
 @pytest.mark.parametrize("task", ["conditional", "drug"])
@@ -50,6 +50,22 @@ def test_options_of_a_row_stand_before_those_of_the_setting(base):
     made = registry.make(registry.BY_KEY["vae_copying"].made["conditional"], inputs=base, beta=0.7, n_latent=3)
     assert made.module_options["beta"] == 0.02 and made.module_options["n_latent"] == 3
     assert len(registry.make(registry.BY_KEY["dependency_network_ensemble"].made["conditional"], n_members=2).members) == 2
+
+
+def test_the_reference_cells_and_their_truth_go_to_those_alone_that_are_told(reference):
+    class Peeks:
+        def __init__(self, reference=None):
+            self.reference = reference
+
+    globals()["Peeks"] = Peeks
+    here = f"{__name__}:Peeks"
+    assert registry.make(registry.Made(here), reference=reference).reference is None
+    assert registry.make(registry.Made(here, told=True), reference=reference).reference is reference
+
+
+def test_an_option_that_is_not_taken_is_an_error():
+    with pytest.raises(TypeError, match="lnk"):
+        registry.make(registry.Made("lib.predict.regressions:ridge", {"lnk": "log"}))
 
 
 def test_only_what_is_told_the_truth_is_made_by_the_room_of_references():
