@@ -10,10 +10,7 @@ from lib import checks
 
 
 def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
-    """The generator for one purpose under one seed.
-
-    seed : whole number(s) of at least 0, such as `(seed, replicate)`
-    purpose : any name; two purposes have independent streams, and the same one the same stream
+    """The generator for one purpose, any name, under one seed, such as `(seed, replicate)`; purposes are independent.
 
     >>> stream(1, "cells").random() == stream(1, "cells").random()
     True
@@ -29,6 +26,5 @@ def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
     entropy = tuple(seed) if several else (seed,)
     for s in entropy or (None,):
         if not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0:
-            allowed = "must be a whole number of at least 0, or a tuple of them"
-            raise ValueError(f"seed = {checks.shown(seed)}: {allowed}")
+            raise ValueError(f"seed = {checks.shown(seed)}: must be a whole number of at least 0, or a tuple of them")
     return entropy
