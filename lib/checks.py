@@ -1,7 +1,5 @@
 """Bad input ends in a ValueError of one line that names the parameter, its value and what is allowed."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import reprlib

@@ -1,7 +1,5 @@
 """Counts in an AnnData: read, found, checked, dense, replaced."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from pathlib import Path

@@ -5,8 +5,6 @@ of which `dataset.law` gives the exact new truth. Cells whose X isn't whole coun
 what is returned has raw counts in X alone.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import anndata as ad
@@ -16,7 +14,6 @@ import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import CONTROL, counts_of, dense, with_columns, with_counts, with_matrix
-from lib.laws import ZINB
 from lib.seeds import stream
 from lib.simulate import layout
 from lib.simulate.layout import descendants, with_true_counts
@@ -26,10 +23,7 @@ _BLOCK = 500_000  # counts drawn at a time, to bound memory
 
 
 def do(
-    adata: ad.AnnData,
-    interventions: dict[str, float | np.ndarray],
-    *,
-    exogenous: np.ndarray | None = None,
+    adata: ad.AnnData, interventions: dict[str, float | np.ndarray], *, exogenous: np.ndarray | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """do(gene = value) for one gene or several.
@@ -75,14 +69,8 @@ def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np
 
 
 def produce_perturbed_observations_1gene(
-    adata: ad.AnnData,
-    gene: str = "largest",
-    mech_gene: str | None = None,
-    *,
-    doses: list[int] | np.ndarray = range(30),
-    cells: list[int] | np.ndarray | None = None,
-    exogenous: np.ndarray | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *, doses: list[int] | np.ndarray = range(30),
+    cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """`dose_series` of one gene: its name, or "smallest" or "largest" for the parent with that weight in `mech_gene`.
 
@@ -127,12 +115,8 @@ def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile:
 
 
 def dose_series(
-    adata: ad.AnnData,
-    doses: dict[str, list[int] | np.ndarray],
-    *,
-    cells: list[int] | np.ndarray | None = None,
-    exogenous: np.ndarray | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, doses: dict[str, list[int] | np.ndarray], *,
+    cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Every combination of doses of one or several genes in every reference cell.
 
@@ -184,15 +168,8 @@ def fold_change(adata: ad.AnnData, fold: float = 2.0, **options) -> ad.AnnData:
 
 
 def treat(
-    adata: ad.AnnData,
-    kind: str,
-    effect: float,
-    *,
-    name: str | None = None,
-    genes: list[str] | None = None,
-    dose: float = 1.0,
-    cell_type_factors: dict[str, float] | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, kind: str, effect: float, *, name: str | None = None, genes: list[str] | None = None,
+    dose: float = 1.0, cell_type_factors: dict[str, float] | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells under a drug, drawn from their treated laws: every count anew, since no cell is measured twice.
 
@@ -208,7 +185,7 @@ def treat(
     if (layout.labels(adata.obs, "drug") != CONTROL).any():
         raise ValueError("adata: has treated cells; a drug is given to control cells")
     after = with_matrix(adata, adata.X)
-    others = [d for d in layout.in_order(adata.uns.get("drugs", {})) if str(d["name"]) != entry["name"]]
+    others = [drug for drug in layout.in_order(adata.uns.get("drugs", {})) if str(drug["name"]) != entry["name"]]
     after.uns["drugs"] = layout.numbered([*others, entry])
     after.obs["drug"] = pd.Categorical([entry["name"]] * after.n_obs)
     after.obs["dose"] = dose
@@ -240,19 +217,15 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
 
 def _base_genes_drawn(adata, mechanistic, rng):
     """Counts in which base genes are drawn from their laws, some genes at a time, but where set."""
-    blocks, step = [], max(1, _BLOCK // max(1, adata.n_obs))
+    by_gene, blocks, step = sparse.csr_matrix(adata.X.T), [], max(1, _BLOCK // max(1, adata.n_obs))
     for first in range(0, adata.n_vars, step):
-        here = adata.var_names[first : first + step]
-        base = np.flatnonzero(~here.isin(mechanistic))
-        law = law_given(adata, list(here[base]), None) if len(base) else None
-        if law is None or len(base) < len(here) or np.isnan(law.mu).any():
-            counts = dense(adata.X[:, first : first + step]).T.copy()  # some of them stay
-        else:
-            counts = np.empty((len(here), adata.n_obs), dtype=np.float32)
+        names = adata.var_names[first : first + step]
+        counts = by_gene[first : first + step].toarray()
+        base = np.flatnonzero(~names.isin(mechanistic))
+        law = law_given(adata, list(names[base]), None)
         for i, gene in enumerate(base):
-            one = ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
-            free = ~np.isnan(one.mu)
-            counts[gene, free] = (one if free.all() else one[free]).sample(rng)
+            free = ~np.isnan(law.mu[:, i])
+            counts[gene, free] = law[free, i].sample(rng)
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
     return sparse.hstack(blocks, format="csr")
 

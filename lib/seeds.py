@@ -1,7 +1,5 @@
 """Random streams that never touch: one for each purpose, all from one seed."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Cells in a file: opened, and rows of it read."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from pathlib import Path
 

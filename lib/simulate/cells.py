@@ -1,7 +1,5 @@
 """Cells drawn from known laws."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -22,17 +20,10 @@ _CHUNK = 5_000_000  # counts drawn at a time; another number would change the ra
 
 
 def base_genes(
-    n_cells: int,
-    n_genes: int,
-    target_zero_prob: float | None = 0.8,
-    mu_range: tuple[float, float] = (1, 10),
-    dispersion_range: tuple[float, float] = (0.5, 2.0),
-    *,
-    n_cell_types: int = 1,
-    marker_fraction: float = 0.5,
-    cell_type: str = "A",
-    unreachable: str = "raise",
-    seed: int | tuple[int, ...] = 0,
+    n_cells: int, n_genes: int, target_zero_prob: float | None = 0.8,
+    mu_range: tuple[float, float] = (1, 10), dispersion_range: tuple[float, float] = (0.5, 2.0), *,
+    n_cell_types: int = 1, marker_fraction: float = 0.5, cell_type: str = "A",
+    unreachable: str = "raise", seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells of independent ZINB genes.
 
@@ -72,12 +63,8 @@ def base_genes(
 
 
 def base_genes_from_counts(
-    counts: ad.AnnData | str | Path | None = None,
-    n_cells: int | None = None,
-    *,
-    cell_type_key: str | None = None,
-    layer: str | None = None,
-    seed: int | tuple[int, ...] = 0,
+    counts: ad.AnnData | str | Path | None = None, n_cells: int | None = None, *,
+    cell_type_key: str | None = None, layer: str | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
 
@@ -107,17 +94,9 @@ def base_genes_from_counts(
 
 
 def get_mech_dataset(
-    adata: ad.AnnData,
-    mechanism: str = "linear",
-    *,
-    gene: str | None = None,
-    parents: list[str] | None = None,
-    parameters: dict | None = None,
-    theta: float = 1000.0,
-    theta_mechanism: str | None = None,
-    theta_parameters: dict | None = None,
-    target_zero_prob: float | None = 0.8,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, mechanism: str = "linear", *, gene: str | None = None, parents: list[str] | None = None,
+    parameters: dict | None = None, theta: float = 1000.0, theta_mechanism: str | None = None,
+    theta_parameters: dict | None = None, target_zero_prob: float | None = 0.8, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Add a gene whose mu is a function of other genes' counts.
 

@@ -1,7 +1,5 @@
 """Where an AnnData of simulated cells keeps what its truth depends on: see `lib.dataset`."""
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd

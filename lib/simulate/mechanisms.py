@@ -4,8 +4,6 @@ Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts
 `draw_...` that makes random parameters for given counts. One's own is named by import string, `package.module:function`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The true law of cells, computed from the genes' parameters and the cells' own inputs."""
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -10,8 +8,8 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
-from lib.simulate.mechanisms import evaluate
 from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, labels, with_laws
+from lib.simulate.mechanisms import evaluate
 
 _JOIN = "hasn't got it (join with lib.dataset.concat)"
 # what an entry of uns["drugs"] must have: anndata's own concat may drop some of it
@@ -55,10 +53,7 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
 
 
 def treated_law(
-    control: ad.AnnData,
-    drugs: dict[str, dict] | list[dict],
-    name: str,
-    dose: float = 1.0,
+    control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0,
     genes: list[str] | str | None = None,
 ) -> ZINB:
     """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
