@@ -4,6 +4,7 @@ import importlib
 import os
 import reprlib
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -59,8 +60,7 @@ def listed(name: str, value, allowed=None, least: int = 1, most: int | None = No
     one = " of at least one item" if least else ""
     items = _items(name, value, f"a list{one}{_limits(None, most)}", least, most)
     for place, item in enumerate(items):
-        if allowed is not None:
-            choice(name, item, allowed)
+        choice(name, item, items if allowed is None else allowed)
         if item in items[:place]:
             raise ValueError(f"{name} = {shown(items)}: must not have {shown(item)} twice")
     return items
@@ -87,7 +87,7 @@ def text(name: str, value, empty: bool = True) -> str:
 
 
 def imported(name: str, string: str, builtin=()) -> Callable:
-    """What the import string `package.module:attribute` names, or one of the names `builtin`."""
+    """What the import string `package.module:function` names; `builtin` are names that the message offers besides."""
     allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
     module, colon, attribute = str(string).partition(":")
     if not (module and colon and attribute) or module.startswith("."):
@@ -125,13 +125,10 @@ def same_genes(name: str, value, fitted: list[str]) -> None:
 def writable_folder(name: str, value) -> Path:
     """`value` as a Path to a folder that takes new files; made if it isn't there."""
     folder = Path(value)
-    probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.write_bytes(b"\0" * 4096)
-        finally:
-            probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
     except OSError as error:
         raise ValueError(f"{name} = {shown(str(value))}: must be a folder that can be written to ({error.strerror})") from None
     return folder

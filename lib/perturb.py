@@ -14,6 +14,7 @@ import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import CONTROL, counts_of, dense, with_columns, with_counts, with_matrix
+from lib.laws import ZINB
 from lib.seeds import stream
 from lib.simulate import layout
 from lib.simulate.layout import descendants, with_true_counts
@@ -72,16 +73,13 @@ def produce_perturbed_observations_1gene(
     adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *, doses: list[int] | np.ndarray = range(30),
     cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """`dose_series` of one gene: its name, or "smallest" or "largest" for the parent with that weight in `mech_gene`.
-
-    mech_gene : by default the first mechanistic gene
-    """
+    """`dose_series` of one gene, which `parent_to_perturb` picks."""
     gene = parent_to_perturb(adata, gene, mech_gene)
     return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
 
 
 def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None) -> str:
-    """The gene that "smallest", "largest" or a name stands for, as in the dose series above."""
+    """A gene by its name, or the parent of "smallest" or "largest" weight in `mech_gene`, by default the first one."""
     if gene not in ("smallest", "largest"):
         return checks.genes("gene", gene, list(adata.var_names))[0]
     mechanistic = list(layout.parents(adata))
@@ -205,14 +203,9 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
         factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
     if name == CONTROL:
         raise ValueError(f"name = {name!r}: must be other than {CONTROL!r}, the name of no drug")
-    return {
-        "name": str(kind if name is None else name),
-        "kind": kind,
-        "effect": effect,
-        "genes": np.array(genes),
-        "cell_types": np.array(list(factors), dtype=object),
-        "factors": np.array(list(factors.values()), dtype=float),
-    }
+    types, values = np.array(list(factors), dtype=object), np.array(list(factors.values()), dtype=float)
+    known = {"name": str(kind if name is None else name), "kind": kind, "effect": effect, "genes": np.array(genes)}
+    return known | {"cell_types": types, "factors": values}
 
 
 def _base_genes_drawn(adata, mechanistic, rng):
@@ -224,8 +217,8 @@ def _base_genes_drawn(adata, mechanistic, rng):
         base = np.flatnonzero(~names.isin(mechanistic))
         law = law_given(adata, list(names[base]), None)
         for i, gene in enumerate(base):
-            free = ~np.isnan(law.mu[:, i])
-            counts[gene, free] = law[free, i].sample(rng)
+            free = np.flatnonzero(~np.isnan(law.mu[:, i]))
+            counts[gene, free] = ZINB(*(p[:, i][free] for p in (law.mu, law.theta, law.pi))).sample(rng)
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
     return sparse.hstack(blocks, format="csr")
 

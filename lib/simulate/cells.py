@@ -12,8 +12,9 @@ from lib import checks
 from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_columns, with_counts, with_empty_column
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
-from lib.simulate import layout, mechanisms
+from lib.simulate import layout
 from lib.simulate.layout import PARAMETERS, labels
+from lib.simulate.mechanisms import MECHANISMS, resolve
 from lib.simulate.truth import inputs, law_given, mu_and_theta
 
 _CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
@@ -117,7 +118,7 @@ def get_mech_dataset(
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
     for name in filter(None, (mechanism, theta_mechanism)):
-        mechanisms.resolve(name)
+        resolve(name)
 
     x = inputs(adata.X, adata.var_names.get_indexer(parents))
     rng = stream(seed, f"mechanism of {gene}")
@@ -128,7 +129,7 @@ def get_mech_dataset(
         zeros = float(np.mean(zinb.nb_zero_prob(*mu_and_theta(entry, x, theta))))
         if target_zero_prob is None or zeros <= target_zero_prob:
             break
-        fixed = parameters is not None or mechanism not in mechanisms.MECHANISMS
+        fixed = parameters is not None or mechanism not in MECHANISMS
         if fixed or attempt == 99:
             why = f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
             raise ValueError(f"target_zero_prob = {target_zero_prob:g}: {why}; allowed from there upwards")
@@ -163,16 +164,10 @@ def _with_gene(adata, entry, theta, pi, seed):
     var = adata.var.reindex([*adata.var_names, gene])
     var["mechanistic"] = [*adata.var["mechanistic"], True]
     row = np.ones(len(adata.uns["cell_types"]))
-    new = zip(PARAMETERS, (np.nan, theta, pi))
-    mechanisms_now = layout.numbered([*layout.entries_of(adata).values(), entry])
-    counts = ad.AnnData(
-        with_empty_column(adata.X),
-        obs=adata.obs.copy(),
-        var=var,
-        varm={p: np.vstack([adata.varm[p], value * row]) for p, value in new},
-        uns=dict(adata.uns) | {"mechanisms": mechanisms_now},
-        layers={"do": with_empty_column(adata.layers["do"])},
-    )
+    varm = {p: np.vstack([adata.varm[p], value * row]) for p, value in zip(PARAMETERS, (np.nan, theta, pi))}
+    uns = dict(adata.uns) | {"mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])}
+    layers = {"do": with_empty_column(adata.layers["do"])}
+    counts = ad.AnnData(with_empty_column(adata.X), obs=adata.obs.copy(), var=var, varm=varm, uns=uns, layers=layers)
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
 
@@ -189,14 +184,10 @@ def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "
     if len(base) < len(var):
         counts = sparse.csr_matrix((counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var)))
     obs = {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0}
-    adata = ad.AnnData(
-        counts,
-        obs=pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)]),
-        var=var.copy(),
-        varm={parameter: table.copy() for parameter, table in varm.items()},
-        uns=dict(uns),
-        layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
-    )
+    obs = pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)])
+    varm = {parameter: table.copy() for parameter, table in varm.items()}
+    layers = {"do": sparse.csr_matrix(counts.shape, dtype=np.int8)}
+    adata = ad.AnnData(counts, obs=obs, var=var.copy(), varm=varm, uns=dict(uns), layers=layers)
     for gene in layout.parents(adata):
         drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
@@ -206,6 +197,5 @@ def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "
 def _drawn(mechanism, parameters, rng, x):
     """A mechanism's entry in uns, with parameters at random where there are none."""
     if parameters is None:
-        draw = mechanisms.MECHANISMS.get(mechanism, (None, None))[1]
-        parameters = draw(rng, x) if draw else {}
+        parameters = MECHANISMS[mechanism][1](rng, x) if mechanism in MECHANISMS else {}
     return {"mechanism": mechanism, "parameters": parameters}

@@ -28,7 +28,7 @@ def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
     """The mechanistic genes that depend on any of `genes`, however indirectly, parents first."""
     reached: list[str] = []
     for gene, its_parents in parents(adata).items():
-        if gene not in genes and (set(its_parents) & (set(genes) | set(reached))):
+        if gene not in genes and not {*genes, *reached}.isdisjoint(its_parents):
             reached.append(gene)
     return reached
 
@@ -91,8 +91,7 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
         return adata
     new = with_matrix(adata, in_memory(adata.X))
     for parameter, its_columns in columns.items():
-        new.varm[parameter] = new.var[its_columns].to_numpy(dtype=float)
-        new.var = new.var.drop(columns=its_columns)
+        new.varm[parameter] = np.column_stack([new.var.pop(column).astype(float) for column in its_columns])
     new.uns["cell_types"] = np.array(types)
     if "drugs" in new.uns:
         new.uns["drugs"] = numbered([{"name": n} | entry for n, entry in new.uns["drugs"].items()])
@@ -167,9 +166,8 @@ def _joined_laws(adatas, genes):
     """Cell type -> its mu, theta and pi, (3, n_genes)."""
     laws: dict[str, np.ndarray] = {}
     for number, adata in enumerate(adatas):
-        rows = adata.var_names.get_indexer(genes)
         for column, name in enumerate(cell_types(adata)):
-            own = np.stack([adata.varm[p][rows, column] for p in PARAMETERS])
+            own = np.stack([adata.varm[p][adata.var_names.get_indexer(genes), column] for p in PARAMETERS])
             if not np.array_equal(laws.setdefault(name, own), own, equal_nan=True):
                 advice = "give each call of base_genes a cell_type=... of its own"
                 raise ValueError(f"adatas: cell type {name!r} has other laws in number {number} than before; {advice}")

@@ -28,8 +28,8 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
     names = list(adata.var_names)
     names = names if genes is None else checks.genes("genes", genes, names)
     adata = with_laws(adata)
-    mechanistic = _is_mechanistic(adata, names).any()
-    return law_given(adata, names, counts_of(adata, simulated=True) if mechanistic else None)
+    counts = counts_of(adata, simulated=True) if _is_mechanistic(adata, names).any() else None
+    return law_given(adata, names, counts)
 
 
 def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
@@ -52,22 +52,16 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
     return _without_what_was_set(adata, genes, mu, theta, pi)
 
 
-def treated_law(
-    control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0,
-    genes: list[str] | str | None = None,
-) -> ZINB:
+def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0) -> ZINB:
     """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
 
     drugs : `uns["drugs"]` of any cells, or a list of its entries
     dose : relative, at least 0
-    genes : base genes, by default all genes
 
     Raises ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
     """
-    names = list(control.var_names)
-    genes = names if genes is None else checks.genes("genes", genes, names)
     checks.number("dose", dose, low=0)
-    control = with_laws(control)
+    control, genes = with_laws(control), list(control.var_names)
     mechanistic = np.flatnonzero(_is_mechanistic(control, genes))
     if len(mechanistic):
         raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes")
