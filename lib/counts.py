@@ -127,41 +127,35 @@ def counts_of(adata: ad.AnnData, layer: str | None = None, *, simulated: bool = 
 
     layer : where they are, "raw" for `adata.raw`; by default in X, or else in `layers["counts"]`
     simulated : refuse a cell whose counts have a common divisor, as those of reads of both ends may
-
-    Raises ValueError that says what X holds, and where counts are.
     """
     places = (None, "counts") if layer is None else (layer,)
     return _first_whole(adata, places, "adata", simulated, 'keep them in layers["counts"]')
 
 
 def _first_whole(adata, places, name, simulated, advice):
-    held = {}
-    for place in places:
+    """The matrix in the first of these places that holds whole counts. Raises ValueError that says where others are."""
+    shown = {None: "X"} | {place: f"layer {place!r}" for place in (*places, *adata.layers, "raw") if place}
+    flaws = {}
+    for place in (*places, *shown):
         matrix = _matrix(adata, place)
-        held[place] = _flaw(matrix, simulated)
-        if held[place] is None:
+        flaws[place] = _flaw(matrix, simulated)
+        if place in places and flaws[place] is None:
             return matrix
-    what = f"{_shown(places[0])} {held[places[0]]}"
+    what = f"{shown[places[0]]} {flaws[places[0]]}"
     if places[0] is None and "log1p" in adata.uns:
         what += " (uns['log1p']: its logarithm was taken)"
-    others = {None, *adata.layers, "raw"} - {*places, "do"}
-    whole = sorted(_shown(p) for p in others if _flaw(_matrix(adata, p), simulated) is None)
+    whole = sorted(shown[place] for place, flaw in flaws.items() if flaw is None and place != "do")
     found = f"; {whole[0]} holds whole counts" if whole else ""
     raise ValueError(f"{name}: {what}; must be {_WHOLE}{found}; {advice}")
-
-
-def _shown(place):
-    return "X" if place is None else f"layer {place!r}"
 
 
 def _matrix(adata, place):
     """X, or a layer, or raw, in memory; None where there is none."""
     if place is None:
         return in_memory(adata.X)
-    if place == "raw" and adata.raw is not None:
-        here = adata.var_names.isin(adata.raw.var_names).all()
-        return in_memory(adata.raw[:, adata.var_names].X) if here else None
-    return in_memory(adata.layers[place]) if place in adata.layers else None
+    if place == "raw" and adata.raw is not None and adata.var_names.isin(adata.raw.var_names).all():
+        return in_memory(adata.raw[:, adata.var_names].X)
+    return in_memory(adata.layers.get(place))
 
 
 def in_memory(matrix):

@@ -27,13 +27,11 @@ def do(
     adata: ad.AnnData, interventions: dict[str, float | np.ndarray], *, exogenous: np.ndarray | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """do(gene = value) for one gene or several.
+    """do(gene = value) for one gene or several: a copy, in which genes that aren't descendants keep their counts.
 
     interventions : gene -> the count that it is set to, one for all cells or one a cell
     exogenous : (n_cells, n_genes) noise from `exogenous_noise`. With it, each descendant is the quantile of its new law
         at its noise, so that two arms with the same noise are counterfactual pairs; without it, it is drawn anew
-
-    Returns a copy, in which genes that aren't descendants keep their counts.
     """
     genes = checks.genes("interventions", list(interventions), list(adata.var_names))
     adata = with_true_counts(adata)
@@ -103,8 +101,7 @@ def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
 def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0) -> tuple[np.ndarray, float]:
     """Doses that reach beyond the training range, and `end`, the 99th percentile, up to which they are interpolation.
 
-    n_doses : 0, 1, 2, ... if that reaches twice the given percentile of the gene's counts in `train`,
-        else as many whole numbers spread evenly up to there
+    They are 0, 1, 2, ... or, if that ends short of twice the percentile, as many whole numbers spread up to there.
     """
     checks.integer("n_doses", n_doses, low=2)
     percentiles = [99, checks.number("percentile", percentile, 0, 100)]
@@ -122,8 +119,7 @@ def dose_series(
     cells : indices of the reference cells, by default the first
     exogenous : of `adata`, as in `do`
 
-    Returns all combinations of a reference cell together; `obs` has its name as `reference`, and the genes as
-    `perturbed`; `dose_of` gives the doses. Raises ValueError for cells of one name, which can't be told apart.
+    Returns those of a reference cell together; `obs` has its name as `reference`, and the genes as `perturbed`.
     """
     genes = checks.genes("gene", list(doses), list(adata.var_names))
     adata, cells = with_true_counts(adata), np.atleast_1d([0] if cells is None else cells)
@@ -172,9 +168,8 @@ def treat(
     """Cells under a drug, drawn from their treated laws: every count anew, since no cell is measured twice.
 
     kind : "additive", mu + effect * dose, or "fold_change", mu * effect ** dose
-    name : the drug's, by default its kind
+    name : by default the kind
     genes : targets, by default all; mechanistic genes then follow their parents too
-    dose : relative, at least 0
     cell_type_factors : cell type -> factor on the dose there, by default 1
     """
     adata = with_true_counts(adata)

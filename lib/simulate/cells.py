@@ -34,8 +34,7 @@ def base_genes(
     n_cell_types : the types are named A, B, C ...
     marker_fraction : share of genes whose law differs between the types
     cell_type : name of the type where there is one; types made by separate calls are joined by `concat`
-    unreachable : "raise", or "clip" to go without dropout, with a warning, where the negative binomial part alone has
-        more zeros than wanted
+    unreachable : "raise", or "clip" to pi = 0 with a warning, where the negative binomial part alone has more zeros
     """
     n_cells = checks.integer("n_cells", n_cells, low=1)
     n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -83,7 +82,7 @@ def base_genes_from_counts(
         checks.integer("n_cells", n_cells, low=1)
     types = np.full(counts.n_obs, "A")
     if cell_type_key is not None:
-        checks.choice("cell_type_key", cell_type_key, list(counts.obs.columns))
+        checks.choice("cell_type_key", cell_type_key, counts.obs.columns)
         types = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
     laws, cells = {}, []
     for name in pd.unique(types):
@@ -99,7 +98,7 @@ def get_mech_dataset(
     parameters: dict | None = None, theta: float = 1000.0, theta_mechanism: str | None = None,
     theta_parameters: dict | None = None, target_zero_prob: float | None = 0.8, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """Add a gene whose mu is a function of other genes' counts.
+    """The data set with a gene more, whose mu is a function of other genes' counts.
 
     mechanism : linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
     gene : its name, by default `mech_<mechanism>`
@@ -108,12 +107,16 @@ def get_mech_dataset(
     theta : inverse dispersion, where `theta_mechanism` doesn't make it a function as well
     target_zero_prob : share of zeros over the cells of `adata`; random parameters are drawn again (100 times at most)
         until it can be reached. None for no dropout
-
-    Returns a new AnnData with one gene more, its counts drawn.
     """
     adata = layout.with_true_counts(adata)
     gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
-    parents = _checked_parents(adata, gene, parents)
+    if parents is None:
+        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
+    if gene in parents:
+        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
+    if gene in adata.var_names:
+        raise ValueError(f"gene = {gene!r}: is in the data set already")
+    parents = checks.genes("parents", parents, list(adata.var_names))
     checks.number("theta", theta, low=1e-4)
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
@@ -146,16 +149,6 @@ def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...])
     varm = {p: adata.varm[p] for p in PARAMETERS}
     uns = {key: adata.uns[key] for key in ("cell_types", "mechanisms") if key in adata.uns}
     return _cells_of(adata.var, varm, uns, np.repeat(types, n_cells), seed, "fresh ")
-
-
-def _checked_parents(adata, gene, parents):
-    if parents is None:
-        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
-    if gene in parents:
-        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
-    if gene in adata.var_names:
-        raise ValueError(f"gene = {gene!r}: is in the data set already")
-    return checks.genes("parents", parents, list(adata.var_names))
 
 
 def _with_gene(adata, entry, theta, pi, seed):

@@ -80,8 +80,7 @@ def laid_out(laws: dict[str, tuple]) -> tuple[dict, dict]:
 def upgraded(adata: ad.AnnData) -> ad.AnnData:
     """`adata` itself or, of an earlier version, a copy in the present layout that shares counts.
 
-    Earlier, laws were columns `mu_<cell type>`, `theta_<cell type>`, `pi_<cell type>` of `var`, and drugs had their
-    names as keys.
+    Earlier, laws were columns `mu_<type>`, `theta_<type>`, `pi_<type>` of `var`, and drugs had their names as keys.
     """
     if "mu" in adata.varm or "mechanistic" not in adata.var:
         return adata
@@ -114,10 +113,7 @@ def with_laws(adata: ad.AnnData) -> ad.AnnData:
 
 
 def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
-    """`with_laws`, and X the whole counts in memory: `adata` itself where it is so, else a copy.
-
-    The copy is without `layers["counts"]`, raw and `uns["log1p"]`, which interventions leave stale.
-    """
+    """`with_laws`, X the whole counts in memory, without what interventions leave stale: itself if so, else a copy."""
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True)
     stale = "counts" in adata.layers or adata.raw is not None or "log1p" in adata.uns

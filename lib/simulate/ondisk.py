@@ -1,10 +1,5 @@
 """More cells than memory holds: simulated, perturbed, written and read in pieces, and trained on from there.
 
-    genes = cells.get_mech_dataset(cells.base_genes(2000, 2000, seed=1), "hill", seed=1)
-    arm = lambda cells, seed: perturb.do(cells, {"gene_0000": 5}, seed=seed)
-    write("cells.h5ad", simulated(genes, 1_000_000, seed=2, perturb=arm))
-    neural.VAE().fit(minibatches.OnDisk("cells.h5ad"))
-
 What `write` makes is what `concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
 `read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
 """
@@ -52,10 +47,10 @@ def simulated(
 
     n_cells : of each cell type of `genes`
     chunk : cells of a chunk, of all types together
-    perturb : (cells, seed) -> cells, called for each chunk
+    perturb : called for each chunk, with its cells and seed
 
-    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are;
-    `perturb` is given the same seed, and draws from streams of its own. Cells are named on from chunk to chunk.
+    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are; cells are
+    named on from chunk to chunk.
     """
     n_cells, chunk = checks.integer("n_cells", n_cells, low=1), checks.integer("chunk", chunk, low=1)
     if perturb is not None and not callable(perturb):
@@ -202,8 +197,7 @@ def _begin(f, first, suffix):
 
 
 def _reserve(f, chunk):
-    """Claim the room that a chunk may take before HDF5 writes it: on a full disk HDF5 prints pages of errors and may
-    crash Python, while this is one clean OSError."""
+    """Claim the room of a chunk with one clean OSError; on a full disk HDF5 prints pages of errors and may crash Python."""
     if isinstance(f, h5py.File) and hasattr(os, "posix_fallocate"):
         matrices = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in (chunk.X, *chunk.layers.values()))
         most = 1.1 * (matrices + 64 * chunk.n_obs * (1 + chunk.obs.shape[1])) + 2**24  # and categories, uns, what HDF5 adds

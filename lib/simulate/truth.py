@@ -17,13 +17,10 @@ _DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
-    """The true law of each of the cells' genes, by default all, given the counts of the genes' parents.
+    """The true law of each of the cells' genes, (n_cells, n_genes), by default all; NaN where an intervention set the count.
 
-    The counts are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on no count, and
-    is given whatever X is.
-
-    Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has set the count. Raises
-    ValueError where `adata` lacks what the law depends on.
+    The counts of parents are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on no
+    count, and is given whatever X is. Raises ValueError where `adata` lacks what the law depends on.
     """
     names = list(adata.var_names)
     names = names if genes is None else checks.genes("genes", genes, names)
@@ -56,7 +53,6 @@ def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: 
     """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
 
     drugs : `uns["drugs"]` of any cells, or a list of its entries
-    dose : relative, at least 0
 
     Raises ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
     """
