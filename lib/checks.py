@@ -49,7 +49,9 @@ def interval(name: str, value, low: float | None = None, high: float | None = No
     return first, second
 
 
-def numbers(name: str, value, low: float | None = None, high: float | None = None, most: int | None = None) -> list[float]:
+def numbers(
+    name: str, value, low: float | None = None, high: float | None = None, most: int | None = None
+) -> list[float]:
     """`value` as a list of 1 to `most` numbers."""
     what = f"a list of at least one number{_limits(low, high)}{_limits(None, most)}"
     return [number(name, v, low, high) for v in _items(name, value, what, most=most)]
@@ -130,7 +132,8 @@ def writable_folder(name: str, value) -> Path:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
     except OSError as error:
-        raise ValueError(f"{name} = {shown(str(value))}: must be a folder that can be written to ({error.strerror})") from None
+        allowed = f"a folder that can be written to ({error.strerror})"
+        raise ValueError(f"{name} = {shown(str(value))}: must be {allowed}") from None
     return folder
 
 

@@ -43,7 +43,8 @@ def do(
             raise ValueError(f"interventions[{gene!r}]: shape {value.shape}; {allowed}")
         wrong = ~np.isfinite(value) | (value < 0) | (value != np.floor(value))
         if wrong.any():
-            raise ValueError(f"interventions[{gene!r}] = {value[wrong].flat[0]:g}: must be a whole number of at least 0")
+            first = value[wrong].flat[0]
+            raise ValueError(f"interventions[{gene!r}] = {first:g}: must be a whole number of at least 0")
         values[gene] = np.broadcast_to(value, adata.n_obs)
     if exogenous is not None:
         _check_noise(adata, exogenous, descendants(adata, genes))
@@ -68,8 +69,9 @@ def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np
 
 
 def produce_perturbed_observations_1gene(
-    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *, doses: list[int] | np.ndarray = range(30),
-    cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *,
+    doses: list[int] | np.ndarray = range(30), cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """`dose_series` of one gene, which `parent_to_perturb` picks."""
     gene = parent_to_perturb(adata, gene, mech_gene)
@@ -88,7 +90,7 @@ def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str |
 
 
 def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
-    """The parent of `mech_gene` to perturb with `gene`: the other one of smallest weight, or the first without weights."""
+    """The parent of `mech_gene` to perturb with `gene`: the other of smallest weight, or the first without weights."""
     others = [g for g in layout.parents(adata)[mech_gene] if g != gene]
     if not others:
         raise ValueError(f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two")
@@ -98,7 +100,9 @@ def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
         return others[0]
 
 
-def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0) -> tuple[np.ndarray, float]:
+def doses_to_beyond(
+    train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0
+) -> tuple[np.ndarray, float]:
     """Doses that reach beyond the training range, and `end`, the 99th percentile, up to which they are interpolation.
 
     They are 0, 1, 2, ... or, if that ends short of twice the percentile, as many whole numbers spread up to there.

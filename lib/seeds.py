@@ -8,7 +8,7 @@ from lib import checks
 
 
 def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
-    """The generator for one purpose, any name, under one seed, such as `(seed, replicate)`; purposes are independent."""
+    """The generator for one purpose, any name, under one seed, such as `(seed, replicate)`: independent of others."""
     # hashed, since SeedSequence takes 1 and (1, 0), or 2**32 and (0, 1), for the same entropy
     text = repr(([int(s) for s in key(seed)], purpose)).encode()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(hashlib.sha256(text).digest())))

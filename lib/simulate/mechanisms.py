@@ -1,7 +1,7 @@
 """Mechanisms: a parameter of one gene's law as a function of its parents' counts.
 
 Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts `x : (n_cells, n_parents)`, with a
-`draw_...` that makes random parameters for given counts. One's own is named by import string, `package.module:function`.
+`draw_...` that makes random parameters for given counts. One's own is named by import string: `package.module:function`
 """
 
 from collections.abc import Callable
@@ -110,7 +110,8 @@ def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
     """The mechanism's value for each cell, (n_cells,). Raises ValueError where it isn't finite and at least 0."""
     value = np.asarray(resolve(mechanism)(np.asarray(x, dtype=float), **parameters), dtype=float)
     if value.shape != (len(x),):
-        raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, must be one value a cell, ({len(x)},)")
+        allowed = f"must be one value a cell, ({len(x)},)"
+        raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, {allowed}")
     wrong = ~np.isfinite(value) | (value < 0)
     if wrong.any():
         given = f"returned {value[wrong][0]:g} for {wrong.sum()} of {len(x)} cells"

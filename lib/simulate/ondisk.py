@@ -27,8 +27,8 @@ from lib.simulate.cells import fresh_cells
 from lib.simulate.layout import cell_types, joined_entries, upgraded
 from lib.store import checked_path, is_zarr, opened, rows_of
 
-# Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast in
-# pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more.
+# Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast
+# in pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more.
 # gzip, which every HDF5 reads (lzf is h5py's own), of level 1: higher ones take twice as long for a few percent
 _MATRIX = {
     ".h5ad": {"chunks": (2**14,), "compression": "gzip", "compression_opts": 1, "shuffle": True},
@@ -73,11 +73,11 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
     """Write data sets one below the other into one file, holding one of them at a time. Returns the number of cells.
 
     path : ends in .h5ad or .zarr; its folder is made if it isn't there
-    chunks : AnnData of the same genes, obs columns and layers. Categories are joined, as are mechanisms and drugs, on which
-        chunks must agree; cells are named anew; other uns are those of the first chunk
+    chunks : AnnData of the same genes, obs columns and layers. Categories are joined, as are mechanisms and drugs, on
+        which chunks must agree; cells are named anew; other uns are those of the first chunk
 
-    There is a whole file in the end or none, and until then one that was there before. Raises ValueError for chunks that
-    don't fit each other, and OSError in one line where the disk is full.
+    There is a whole file in the end or none, and until then one that was there before. Raises ValueError for chunks
+    that don't fit each other, and OSError in one line where the disk is full.
     """
     path = checked_path(path)
     if isinstance(chunks, ad.AnnData) or not isinstance(chunks, Iterable):
@@ -164,7 +164,8 @@ def _plain(name, chunk):
         else:
             fits, what = isinstance(kind, np.dtype) and kind.kind in "biuf", kind.name
         if not fits:
-            raise ValueError(f"{name}: obs[{column!r}] is {what}; must be text, unordered categories, numbers or booleans")
+            allowed = "must be text, unordered categories, numbers or booleans"
+            raise ValueError(f"{name}: obs[{column!r}] is {what}; {allowed}")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
     genes = {"var": chunk.var, "varm": dict(chunk.varm), "uns": dict(chunk.uns)}
     return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, **genes)
@@ -174,7 +175,7 @@ def _check_fits(name, chunk, first):
     one, other = ({part: pd.DataFrame(table) for part, table in a.varm.items()} for a in (chunk, first))
     same_laws = one.keys() == other.keys() and all(one[part].equals(other[part]) for part in one)
     if not (same_laws and cell_types(chunk) == cell_types(first) and chunk.var.equals(first.var)):
-        raise ValueError(f"{name}: var differs from that of the chunk before; must be the same genes with the same laws")
+        raise ValueError(f"{name}: var differs from that of the first; must be the same genes with the same laws")
     for what, one, other in zip(("X", "layers", "obs"), _dtypes(chunk), _dtypes(first)):
         if one != other:
             raise ValueError(f"{name}: {what} is {one}; must be as in the chunks before, {other}")
@@ -197,16 +198,18 @@ def _begin(f, first, suffix):
 
 
 def _reserve(f, chunk):
-    """Claim the room of a chunk with one clean OSError; on a full disk HDF5 prints pages of errors and may crash Python."""
+    """Claim a chunk's room, with one clean OSError: on a full disk HDF5 prints pages of errors and may crash Python."""
     if isinstance(f, h5py.File) and hasattr(os, "posix_fallocate"):
-        matrices = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in (chunk.X, *chunk.layers.values()))
-        most = 1.1 * (matrices + 64 * chunk.n_obs * (1 + chunk.obs.shape[1])) + 2**24  # and categories, uns, what HDF5 adds
+        matrices = (chunk.X, *chunk.layers.values())
+        size = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in matrices)
+        size += 64 * chunk.n_obs * (1 + chunk.obs.shape[1])
+        most = 1.1 * size + 2**24  # and categories, uns, what HDF5 adds
         with open(f.filename, "r+b") as file:
             os.posix_fallocate(file.fileno(), f.id.get_filesize(), int(most))
 
 
 def _append(group, matrix, suffix):
-    # int32 as long as it will do, as scipy has it: with int64 it would copy all indices to int64 at each selection of rows
+    # int32 as long as it will do, as scipy has it: with int64 it would copy all indices at each selection of rows
     if group["indptr"].dtype == np.int32 and group["indices"].shape[0] + matrix.nnz >= _INT32:
         write_elem(group, "indptr", group["indptr"][:].astype(np.int64), dataset_kwargs=_ARRAY[suffix])
     sparse_dataset(group, should_cache_indptr=False).append(matrix)
@@ -246,8 +249,7 @@ def _extend(array, values):
 
 def _column(element, start, stop):
     if element.attrs["encoding-type"] == "categorical":
-        categories = read_elem(element["categories"])
-        return pd.Categorical.from_codes(element["codes"][start:stop], categories, ordered=bool(element.attrs["ordered"]))
+        return pd.Categorical.from_codes(element["codes"][start:stop], read_elem(element["categories"]))
     if element.attrs["encoding-type"] == "string-array":
         return np.array((element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop], dtype=object)
     return element[start:stop]

@@ -17,10 +17,10 @@ _DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
-    """The true law of each of the cells' genes, (n_cells, n_genes), by default all; NaN where an intervention set the count.
+    """The true law of each of the cells' genes, (n_cells, n_genes), by default all; NaN where an intervention set it.
 
-    The counts of parents are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on no
-    count, and is given whatever X is. Raises ValueError where `adata` lacks what the law depends on.
+    The counts of parents are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on
+    no count, and is given whatever X is. Raises ValueError where `adata` lacks what the law depends on.
     """
     names = list(adata.var_names)
     names = names if genes is None else checks.genes("genes", genes, names)
@@ -78,7 +78,7 @@ def inputs(counts, columns) -> np.ndarray:
 
 
 def mu_and_theta(entry: dict, x: np.ndarray, theta) -> tuple:
-    """mu of a mechanistic gene in each cell, given its parents' counts, and theta, which may be a function of them too."""
+    """mu of a mechanistic gene in each cell, given its parents' counts, and theta, which may depend on them too."""
     mu = evaluate(**entry["mu"], x=x)
     return mu, np.maximum(evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0]) if "theta" in entry else theta
 
