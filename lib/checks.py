@@ -1,14 +1,10 @@
-"""Bad input ends in one line that names the parameter, its value and what is allowed.
-
-Used by lib where its functions begin, and by the rules of notebooks' parameters.
-"""
-
-from __future__ import annotations
+"""Bad input ends in a ValueError of one line that names the parameter, its value and what is allowed."""
 
 import importlib
 import os
 import reprlib
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -32,23 +28,20 @@ def shown(value) -> str:
 
 
 def integer(name: str, value, low: int | None = None, high: int | None = None) -> int:
-    """`value` as an int from low to high, both included. Raises ValueError."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} = {shown(value)}: must be a whole number{_limits(low, high)}")
-    return int(_within(name, value, low, high))
+    """`value` as an int from low to high, both included."""
+    return int(_within(name, value, (int, np.integer), "a whole number", low, high))
 
 
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
-    """`value` as a finite float from low to high, both included. Raises ValueError."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} = {shown(value)}: must be a number{_limits(low, high)}")
+    """`value` as a finite float from low to high, both included."""
+    value = _within(name, value, (int, float, np.integer, np.floating), "a number", low, high)
     if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
         raise ValueError(f"{name} = {shown(value)}: must be finite")
-    return float(_within(name, value, low, high))
+    return float(value)
 
 
 def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
-    """`value` as (smallest, largest), in that order. Raises ValueError."""
+    """`value` as (smallest, largest), in that order."""
     what = "two numbers, the smaller one first"
     first, second = (number(name, v, low, high) for v in _items(name, value, what, 2, 2))
     if first > second:
@@ -59,35 +52,31 @@ def interval(name: str, value, low: float | None = None, high: float | None = No
 def numbers(
     name: str, value, low: float | None = None, high: float | None = None, most: int | None = None
 ) -> list[float]:
-    """`value` as a list of 1 to `most` numbers. Raises ValueError."""
+    """`value` as a list of 1 to `most` numbers."""
     what = f"a list of at least one number{_limits(low, high)}{_limits(None, most)}"
     return [number(name, v, low, high) for v in _items(name, value, what, most=most)]
 
 
 def listed(name: str, value, allowed=None, least: int = 1, most: int | None = None) -> list:
-    """`value` as a list of `least` to `most` items, none of them twice. Raises ValueError.
-
-    allowed : what an item may be, by default anything
-    """
+    """`value` as a list of `least` to `most` items, each `allowed` (by default, any) and none there twice."""
     one = " of at least one item" if least else ""
     items = _items(name, value, f"a list{one}{_limits(None, most)}", least, most)
     for place, item in enumerate(items):
-        if allowed is not None:
-            choice(name, item, allowed)
+        choice(name, item, items if allowed is None else allowed)
         if item in items[:place]:
             raise ValueError(f"{name} = {shown(items)}: must not have {shown(item)} twice")
     return items
 
 
 def choice(name: str, value, allowed):
-    """`value`, one of `allowed`. Raises ValueError."""
+    """`value`, one of `allowed`."""
     if value not in list(allowed):
         raise ValueError(f"{name} = {shown(value)}: must be one of {', '.join(map(str, allowed))}")
     return value
 
 
 def text(name: str, value, empty: bool = True) -> str:
-    """`value`, text in one line: a path, an import string, a name. Raises ValueError."""
+    """`value`, text in one line: a path, an import string, a name."""
     if not isinstance(value, str):
         raise ValueError(f"{name} = {shown(value)}: must be text, of type str")
     if not value and not empty:
@@ -100,7 +89,7 @@ def text(name: str, value, empty: bool = True) -> str:
 
 
 def imported(name: str, string: str, builtin=()) -> Callable:
-    """What the import string `package.module:attribute` names. Raises ValueError."""
+    """What the import string `package.module:function` names; `builtin` are names that the message offers besides."""
     allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
     module, colon, attribute = str(string).partition(":")
     if not (module and colon and attribute) or module.startswith("."):
@@ -115,7 +104,7 @@ def imported(name: str, string: str, builtin=()) -> Callable:
 
 
 def genes(name: str, value, known) -> list[str]:
-    """`value`, a gene name or a list of them, as a list of genes in `known`. Raises ValueError."""
+    """`value`, a gene name or a list of them, as a list of genes in `known`."""
     if not isinstance(value, str) and not np.iterable(value):
         raise ValueError(f"{name} = {shown(value)}: must be the name of a gene, or a list of names")
     wanted = [value] if isinstance(value, str) else list(value)
@@ -130,21 +119,18 @@ def genes(name: str, value, known) -> list[str]:
 
 
 def same_genes(name: str, value, fitted: list[str]) -> None:
-    """Raise ValueError unless the AnnData `value` has the genes `fitted`, in that order."""
+    """The AnnData `value` must have the genes `fitted`, in that order."""
     if list(value.var_names) != list(fitted):
         raise ValueError(f"{name}: its genes must be those that the model was fitted to, in that order")
 
 
 def writable_folder(name: str, value) -> Path:
-    """`value` as a Path to a folder that takes new files; made if it isn't there. Raises ValueError."""
+    """`value` as a Path to a folder that takes new files; made if it isn't there."""
     folder = Path(value)
-    probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.write_bytes(b"\0" * 4096)
-        finally:
-            probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
     except OSError as error:
         allowed = f"a folder that can be written to ({error.strerror})"
         raise ValueError(f"{name} = {shown(str(value))}: must be {allowed}") from None
@@ -152,7 +138,7 @@ def writable_folder(name: str, value) -> Path:
 
 
 def files(name: str, value, stems: list[str], advice: str) -> Path:
-    """`value` as a Path to a folder that holds a file for each of `stems`. Raises ValueError."""
+    """`value` as a Path to a folder that holds a file for each of `stems`."""
     there = {Path(path).stem for path in os.listdir(value)} if os.path.isdir(value) else set()
     missing = [stem for stem in stems if stem not in there]
     if missing:
@@ -168,7 +154,9 @@ def _items(name, value, what, least=1, most=None):
     return items
 
 
-def _within(name, value, low, high):
+def _within(name, value, kinds, what, low, high):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds):
+        raise ValueError(f"{name} = {shown(value)}: must be {what}{_limits(low, high)}")
     if (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"{name} = {shown(value)}: must be {_limits(low, high).strip(' ,')}")
     return value

@@ -1,7 +1,5 @@
 """Counts in an AnnData: read, found, checked, dense, replaced."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from pathlib import Path
@@ -42,21 +40,15 @@ def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_ma
     at_once = max(1, BLOCK * n_rows // (old.nnz + n_rows * (len(places) + 1) + 1))
     for first in range(0, n_rows, at_once):
         rows = slice(first, min(first + at_once, n_rows))
-        span = slice(old.indptr[rows.start], old.indptr[rows.stop])
-        kept = np.flatnonzero(stays[old.indices[span]])
-        row = np.repeat(np.arange(rows.stop - first), np.diff(old.indptr[first : rows.stop + 1]))[kept]  # in the block
-        column = old.indices[span][kept]
-        block = np.array([value[rows] for value in values], dtype=dtype).reshape(len(places), rows.stop - first).T
-        new_row, new = np.nonzero(block)
-        before = np.searchsorted(row * n_columns + column, new_row * n_columns + places[new])
-        is_new = np.zeros(len(kept) + len(new), dtype=bool)
-        is_new[before + np.arange(len(new))] = True
-        n_each = np.bincount(row, minlength=rows.stop - first) + np.bincount(new_row, minlength=rows.stop - first)
-        indptr[first + 1 : rows.stop + 1] = indptr[first] + np.cumsum(n_each)
+        block = old[rows]
+        block.data = np.where(stays[block.indices], block.data, 0)
+        own = np.array([value[rows] for value in values], dtype=dtype).reshape(len(places), block.shape[0]).T
+        row, place = np.nonzero(own)
+        block += sparse.csr_matrix((own[row, place], (row, places[place])), shape=block.shape)  # which drops zeros
+        indptr[first + 1 : rows.stop + 1] = indptr[first] + block.indptr[1:]
         target = slice(indptr[first], indptr[rows.stop])
-        data[target][is_new], data[target][~is_new] = block[new_row, new], old.data[span][kept]
-        indices[target][is_new], indices[target][~is_new] = places[new], column
-    return sparse.csr_matrix((data, indices, indptr), shape=old.shape)
+        data[target], indices[target] = block.data, block.indices
+    return sparse.csr_matrix((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=old.shape)
 
 
 def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
@@ -73,19 +65,18 @@ def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData
 
 
 def pbmc_counts() -> ad.AnnData:
-    """Raw counts of 700 peripheral blood cells x 765 genes that come with scanpy (10x, 68k PBMC).
+    """Raw counts of 700 peripheral blood cells x 765 genes that come with scanpy; `obs["bulk_labels"]` has cell types.
 
-    scanpy ships log1p of counts per 10,000; expm1 of it times the cell's total gives the counts
-    back to within 0.1 %. `obs["bulk_labels"]` has the cell types.
+    scanpy ships log1p of counts per 10,000 (10x, 68k PBMC), which gives the counts back to within 0.1 %.
     """
     import scanpy as sc
 
     pbmc = sc.datasets.pbmc68k_reduced()
-    normalised = pbmc.raw.X.copy()
     scale = pbmc.obs["n_counts"].to_numpy() / 1e4
-    counts = sparse.diags(scale) @ normalised.expm1()
+    counts = sparse.diags(scale) @ pbmc.raw.X.expm1()
     counts.data = np.round(counts.data)
-    return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=pbmc.obs[["bulk_labels"]].copy(), var=pd.DataFrame(index=pbmc.raw.var_names))
+    obs, var = pbmc.obs[["bulk_labels"]].copy(), pd.DataFrame(index=pbmc.raw.var_names)
+    return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=obs, var=var)
 
 
 def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
@@ -97,16 +88,15 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     path, name = Path(path), f"counts = {str(path)!r}"
     if not path.is_file() and not (path.suffix == ".zarr" and path.is_dir()):
         raise ValueError(f"{name}: no such file")
-    kind = path.suffix if path.suffix in (".zarr", ".h5") else ".h5ad"
+    readers = {".zarr": ad.read_zarr, ".h5": _read_10x, ".h5ad": ad.read_h5ad}
+    kind = path.suffix if path.suffix in readers else ".h5ad"
     try:
-        adata = {".zarr": ad.read_zarr, ".h5": _read_10x, ".h5ad": ad.read_h5ad}[kind](path)
+        adata = readers[kind](path)
     except Exception as error:  # h5py, zarr and anndata raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{name}: not a readable {kind} ({reason})") from None
     counts = check_counts(adata, name, layer)
-    if layer is not None:
-        adata = ad.AnnData(counts, obs=adata.obs, var=adata.var)
-    return adata
+    return adata if layer is None else ad.AnnData(counts, obs=adata.obs, var=adata.var)
 
 
 def _read_10x(path):
@@ -120,9 +110,9 @@ def _read_10x(path):
 
 
 def check_counts(adata: ad.AnnData, name: str = "counts", layer: str | None = None):
-    """The counts in X, or in a layer ("raw": `adata.raw`), CSR or dense and in memory.
+    """The counts in X, or in a layer ("raw": `adata.raw`), CSR or dense and in memory, of cells that can be fitted.
 
-    Raises ValueError unless they are whole, of at least one cell, with unique gene names.
+    Raises ValueError unless they are whole, of at least one cell and gene, with unique gene names.
     """
     if 0 in adata.shape:
         raise ValueError(f"{name}: {adata.n_obs} cells x {adata.n_vars} genes; must have at least one of each")
@@ -136,43 +126,36 @@ def counts_of(adata: ad.AnnData, layer: str | None = None, *, simulated: bool = 
     """The whole counts of cells, (n_cells, n_genes) CSR or dense and in memory.
 
     layer : where they are, "raw" for `adata.raw`; by default in X, or else in `layers["counts"]`
-    simulated : that no cell's counts were multiplied is checked too, by their having no common
-        divisor; of real ones, reads of both ends have
-
-    Raises ValueError that says what X holds, and where counts are.
+    simulated : refuse a cell whose counts have a common divisor, as those of reads of both ends may
     """
     places = (None, "counts") if layer is None else (layer,)
     return _first_whole(adata, places, "adata", simulated, 'keep them in layers["counts"]')
 
 
 def _first_whole(adata, places, name, simulated, advice):
-    held = {}
-    for place in places:
+    """The matrix in the first of these places that holds whole counts. Raises ValueError that says where others are."""
+    shown = {None: "X"} | {place: f"layer {place!r}" for place in (*places, *adata.layers, "raw") if place}
+    flaws = {}
+    for place in (*places, *shown):
         matrix = _matrix(adata, place)
-        held[place] = _flaw(matrix, simulated)
-        if held[place] is None:
+        flaws[place] = _flaw(matrix, simulated)
+        if place in places and flaws[place] is None:
             return matrix
-    what = f"{_shown(places[0])} {held[places[0]]}"
+    what = f"{shown[places[0]]} {flaws[places[0]]}"
     if places[0] is None and "log1p" in adata.uns:
         what += " (uns['log1p']: its logarithm was taken)"
-    others = {None, *adata.layers, "raw"} - {*places, "do"}
-    whole = sorted(_shown(p) for p in others if _flaw(_matrix(adata, p), simulated) is None)
+    whole = sorted(shown[place] for place, flaw in flaws.items() if flaw is None and place != "do")
     found = f"; {whole[0]} holds whole counts" if whole else ""
     raise ValueError(f"{name}: {what}; must be {_WHOLE}{found}; {advice}")
-
-
-def _shown(place):
-    return "X" if place is None else f"layer {place!r}"
 
 
 def _matrix(adata, place):
     """X, or a layer, or raw, in memory; None where there is none."""
     if place is None:
         return in_memory(adata.X)
-    if place == "raw" and adata.raw is not None:
-        here = adata.var_names.isin(adata.raw.var_names).all()
-        return in_memory(adata.raw[:, adata.var_names].X) if here else None
-    return in_memory(adata.layers[place]) if place in adata.layers else None
+    if place == "raw" and adata.raw is not None and adata.var_names.isin(adata.raw.var_names).all():
+        return in_memory(adata.raw[:, adata.var_names].X)
+    return in_memory(adata.layers.get(place))
 
 
 def in_memory(matrix):
@@ -191,13 +174,10 @@ def _flaw(matrix, simulated=False) -> str | None:
     values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
     for first in range(0, values.size, BLOCK):
         block = values[first : first + BLOCK]
-        if block.min() >= 0 and block.max() < np.inf and (block == np.floor(block)).all():
-            continue
-        whole = block == np.floor(block)
-        infinite = ~np.isfinite(block)
-        wrong = {"NaN or infinite": infinite, "negative": block < 0, "fractional": ~whole}
-        what = next(kind for kind, values in wrong.items() if values.any())
-        return f"holds {what} values, the first {block[wrong[what]][0]:g}"
+        kinds = {"NaN or infinite": ~np.isfinite(block), "negative": block < 0, "fractional": block != np.floor(block)}
+        for kind, wrong in kinds.items():
+            if wrong.any():
+                return f"holds {kind} values, the first {block[wrong][0]:g}"
     return _multiplied(matrix) if simulated else None
 
 
@@ -218,5 +198,6 @@ def _multiplied(matrix):
 
 
 def with_empty_column(matrix):
+    """A matrix with a column more, as CSR that shares its values."""
     rows = sparse.csr_matrix(matrix)
     return sparse.csr_matrix((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], rows.shape[1] + 1))

@@ -1,11 +1,9 @@
 """Interventions: set a gene, combine genes, give a drug.
 
-Each returns new cells in which the intervention's descendants are drawn afresh from their new
-laws, parents first, and of which `dataset.law` gives the exact new truth. Cells whose X isn't whole
-counts give those of `layers["counts"]`, and what is returned has raw counts in X alone.
+Each returns new cells in which the intervention's descendants are drawn afresh from their new laws, parents first, and
+of which `dataset.law` gives the exact new truth. Cells whose X isn't whole counts give those of `layers["counts"]`, and
+what is returned has raw counts in X alone.
 """
-
-from __future__ import annotations
 
 import itertools
 
@@ -26,21 +24,14 @@ _BLOCK = 500_000  # counts drawn at a time, to bound memory
 
 
 def do(
-    adata: ad.AnnData,
-    interventions: dict[str, float | np.ndarray],
-    *,
-    exogenous: np.ndarray | None = None,
+    adata: ad.AnnData, interventions: dict[str, float | np.ndarray], *, exogenous: np.ndarray | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """do(gene = value) for one gene or several.
+    """do(gene = value) for one gene or several: a copy, in which genes that aren't descendants keep their counts.
 
     interventions : gene -> the count that it is set to, one for all cells or one a cell
-    exogenous : (n_cells, n_genes) noise in [0, 1) from `exogenous_noise`. With it, each
-        descendant is the quantile of its new law at its noise, so that two arms with the same
-        noise are counterfactual pairs; without it, descendants are drawn anew
-
-    Returns a copy. Genes that aren't descendants keep their counts. Raises ValueError for an
-    unknown gene, no gene at all, or a value that is no count.
+    exogenous : (n_cells, n_genes) noise from `exogenous_noise`. With it, each descendant is the quantile of its new law
+        at its noise, so that two arms with the same noise are counterfactual pairs; without it, it is drawn anew
     """
     genes = checks.genes("interventions", list(interventions), list(adata.var_names))
     adata = with_true_counts(adata)
@@ -48,10 +39,12 @@ def do(
     for gene in genes:
         value = np.asarray(interventions[gene], dtype=float)
         if value.shape not in ((), (adata.n_obs,)):
-            raise ValueError(f"interventions[{gene!r}]: shape {value.shape}; must be one value, or one a cell ({adata.n_obs},)")
+            allowed = f"must be one value, or one a cell ({adata.n_obs},)"
+            raise ValueError(f"interventions[{gene!r}]: shape {value.shape}; {allowed}")
         wrong = ~np.isfinite(value) | (value < 0) | (value != np.floor(value))
         if wrong.any():
-            raise ValueError(f"interventions[{gene!r}] = {value[wrong].flat[0]:g}: must be a whole number of at least 0")
+            first = value[wrong].flat[0]
+            raise ValueError(f"interventions[{gene!r}] = {first:g}: must be a whole number of at least 0")
         values[gene] = np.broadcast_to(value, adata.n_obs)
     if exogenous is not None:
         _check_noise(adata, exogenous, descendants(adata, genes))
@@ -62,14 +55,11 @@ def do(
 
 
 def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np.ndarray:
-    """Noise in [0, 1) from which the cells' own laws give the cells' own counts.
+    """Noise in [0, 1), (n_cells, n_genes), from which the cells' own laws give the cells' own counts.
 
-    The abduction step of a counterfactual (Pearl, Causality, 2009, section 7.1): for a count k of
-    a law with cdf F, uniform between F(k - 1) and F(k). Where an intervention set the count there
-    is no law, and the noise is NaN.
-
-    Returns (n_cells, n_genes). `do(adata, {gene: count}, exogenous=exogenous_noise(adata))` is
-    what those very cells would have been.
+    The abduction step of a counterfactual (Pearl, Causality, 2009, section 7.1): for a count k of a law with cdf F,
+    uniform between F(k - 1) and F(k); NaN where an intervention set the count, and there is no law.
+    `do(adata, {gene: count}, exogenous=exogenous_noise(adata))` is what those very cells would have been.
     """
     adata = with_true_counts(adata)
     truth, counts = law_given(adata, list(adata.var_names), adata.X), dense(adata.X)
@@ -79,31 +69,17 @@ def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np
 
 
 def produce_perturbed_observations_1gene(
-    adata: ad.AnnData,
-    gene: str = "largest",
-    mech_gene: str | None = None,
-    *,
-    doses: list[int] | np.ndarray = range(30),
-    cells: list[int] | np.ndarray | None = None,
-    exogenous: np.ndarray | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *,
+    doses: list[int] | np.ndarray = range(30), cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """A dose series on one gene of one or many reference cells.
-
-    gene : its name, or "smallest" or "largest" for the parent with that weight in `mech_gene`
-    mech_gene : by default the first mechanistic gene
-    doses : counts that the gene is set to
-    cells : indices of the reference cells, by default the first
-
-    Returns AnnData of len(cells) * len(doses) cells; `obs` has `reference` (the reference cell's
-    name) and `perturbed`; `dose_of` gives the doses.
-    """
+    """`dose_series` of one gene, which `parent_to_perturb` picks."""
     gene = parent_to_perturb(adata, gene, mech_gene)
     return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
 
 
 def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None) -> str:
-    """The gene that "smallest", "largest" or a name stands for, as in the dose series above."""
+    """A gene by its name, or the parent of "smallest" or "largest" weight in `mech_gene`, by default the first one."""
     if gene not in ("smallest", "largest"):
         return checks.genes("gene", gene, list(adata.var_names))[0]
     mechanistic = list(layout.parents(adata))
@@ -114,8 +90,7 @@ def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str |
 
 
 def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
-    """The parent of `mech_gene` to perturb together with `gene`: of the others, that with the
-    smallest weight, or the first where the mechanism has no weights."""
+    """The parent of `mech_gene` to perturb with `gene`: the other of smallest weight, or the first without weights."""
     others = [g for g in layout.parents(adata)[mech_gene] if g != gene]
     if not others:
         raise ValueError(f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two")
@@ -125,13 +100,12 @@ def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
         return others[0]
 
 
-def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0) -> tuple[np.ndarray, float]:
-    """Doses from 0 upwards that reach beyond the training range, and where that range ends.
+def doses_to_beyond(
+    train: ad.AnnData, gene: str, n_doses: int = 30, percentile: float = 99.0
+) -> tuple[np.ndarray, float]:
+    """Doses that reach beyond the training range, and `end`, the 99th percentile, up to which they are interpolation.
 
-    n_doses : 0, 1, 2, ... if that reaches twice the given percentile of the gene's counts in `train`,
-        else as many whole numbers spread evenly up to there
-
-    Returns (doses, end): doses up to `end`, the 99th percentile, are interpolation.
+    They are 0, 1, 2, ... or, if that ends short of twice the percentile, as many whole numbers spread up to there.
     """
     checks.integer("n_doses", n_doses, low=2)
     percentiles = [99, checks.number("percentile", percentile, 0, 100)]
@@ -140,22 +114,16 @@ def doses_to_beyond(train: ad.AnnData, gene: str, n_doses: int = 30, percentile:
 
 
 def dose_series(
-    adata: ad.AnnData,
-    doses: dict[str, list[int] | np.ndarray],
-    *,
-    cells: list[int] | np.ndarray | None = None,
-    exogenous: np.ndarray | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, doses: dict[str, list[int] | np.ndarray], *,
+    cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Every combination of doses of one or several genes in every reference cell.
 
     doses : gene -> the counts it is set to
-    cells, exogenous, seed : as in `produce_perturbed_observations_1gene`; `exogenous` is that of
-        `adata`
+    cells : indices of the reference cells, by default the first
+    exogenous : of `adata`, as in `do`
 
-    Returns AnnData of len(cells) * (number of combinations) cells, all combinations of a
-    reference cell together; `obs` has `reference` and `perturbed`, `dose_of` gives the doses.
-    Raises ValueError for a bad dose or index, and for cells of one name, which can't be told apart.
+    Returns those of a reference cell together; `obs` has its name as `reference`, and the genes as `perturbed`.
     """
     genes = checks.genes("gene", list(doses), list(adata.var_names))
     adata, cells = with_true_counts(adata), np.atleast_1d([0] if cells is None else cells)
@@ -164,19 +132,16 @@ def dose_series(
         raise ValueError(f"adata: cell {twice!r} is there twice; adata.obs_names_make_unique()")
     if cells.size == 0 or (cells < 0).any() or (cells >= adata.n_obs).any():
         raise ValueError(f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one")
-    grid = np.array(list(itertools.product(*(checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes))))
-    rows = np.repeat(cells, len(grid))
-    tiled = np.tile(grid, (len(cells), 1))
-    obs = adata.obs.iloc[rows].assign(
-        reference=pd.Categorical(adata.obs_names[rows]),
-        perturbed="+".join(genes),
-    )
-    obs.index = [f"{r}_{i}" for r, i in zip(adata.obs_names[rows], np.tile(np.arange(len(grid)), len(cells)))]
-    layers = {"do": adata.layers["do"][rows]}
+    checked = [checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes]
+    grid = np.array(list(itertools.product(*checked)))
+    rows, combination = (part.ravel() for part in np.meshgrid(cells, np.arange(len(grid)), indexing="ij"))
+    references = adata.obs_names[rows]
+    obs = adata.obs.iloc[rows].assign(reference=pd.Categorical(references), perturbed="+".join(genes))
+    obs.index = [f"{r}_{i}" for r, i in zip(references, combination)]
     same = {"var": adata.var.copy(), "varm": dict(adata.varm), "uns": adata.uns}
-    repeated = ad.AnnData(adata.X[rows], obs=obs, layers=layers, **same)
+    repeated = ad.AnnData(adata.X[rows], obs=obs, layers={"do": adata.layers["do"][rows]}, **same)
     noise = None if exogenous is None else exogenous[rows]
-    return do(repeated, {g: tiled[:, i] for i, g in enumerate(genes)}, exogenous=noise, seed=seed)
+    return do(repeated, dict(zip(genes, grid[combination].T)), exogenous=noise, seed=seed)
 
 
 def dose_of(cells: ad.AnnData, gene: str) -> np.ndarray:
@@ -186,8 +151,7 @@ def dose_of(cells: ad.AnnData, gene: str) -> np.ndarray:
     was_set = "do" in cells.layers and dense(cells.layers["do"][:, place])[:, 0] != 0
     n_free = cells.n_obs - np.count_nonzero(was_set)
     if n_free:
-        missed = f"wasn't set in {n_free} of {cells.n_obs} cells"
-        raise ValueError(f"gene = {name!r}: {missed}; must be in all")
+        raise ValueError(f"gene = {name!r}: wasn't set in {n_free} of {cells.n_obs} cells; must be in all")
     return dense(counts_of(cells)[:, place])[:, 0].astype(float)
 
 
@@ -202,26 +166,15 @@ def fold_change(adata: ad.AnnData, fold: float = 2.0, **options) -> ad.AnnData:
 
 
 def treat(
-    adata: ad.AnnData,
-    kind: str,
-    effect: float,
-    *,
-    name: str | None = None,
-    genes: list[str] | None = None,
-    dose: float = 1.0,
-    cell_type_factors: dict[str, float] | None = None,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, kind: str, effect: float, *, name: str | None = None, genes: list[str] | None = None,
+    dose: float = 1.0, cell_type_factors: dict[str, float] | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """Cells under a drug, drawn from their treated laws.
+    """Cells under a drug, drawn from their treated laws: every count anew, since no cell is measured twice.
 
     kind : "additive", mu + effect * dose, or "fold_change", mu * effect ** dose
-    name : of the drug, by default its kind
-    genes : those that it acts on, by default all; mechanistic genes then follow their parents too
-    dose : relative, at least 0
+    name : by default the kind
+    genes : targets, by default all; mechanistic genes then follow their parents too
     cell_type_factors : cell type -> factor on the dose there, by default 1
-
-    Every count is drawn anew, since no cell is measured twice. Raises ValueError for an unknown
-    gene or cell type, a negative dose, cells that were treated before, or a mu below 0.
     """
     adata = with_true_counts(adata)
     entry = _drug_entry(adata, kind, effect, name, genes, cell_type_factors)
@@ -229,8 +182,7 @@ def treat(
     if (layout.labels(adata.obs, "drug") != CONTROL).any():
         raise ValueError("adata: has treated cells; a drug is given to control cells")
     after = with_matrix(adata, adata.X)
-    known = layout.in_order(adata.uns.get("drugs", {}))
-    others = [drug for drug in known if str(drug["name"]) != entry["name"]]
+    others = [drug for drug in layout.in_order(adata.uns.get("drugs", {})) if str(drug["name"]) != entry["name"]]
     after.uns["drugs"] = layout.numbered([*others, entry])
     after.obs["drug"] = pd.Categorical([entry["name"]] * after.n_obs)
     after.obs["dose"] = dose
@@ -250,31 +202,22 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
         factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
     if name == CONTROL:
         raise ValueError(f"name = {name!r}: must be other than {CONTROL!r}, the name of no drug")
-    return {
-        "name": str(kind if name is None else name),
-        "kind": kind,
-        "effect": effect,
-        "genes": np.array(genes),
-        "cell_types": np.array(list(factors), dtype=object),
-        "factors": np.array(list(factors.values()), dtype=float),
-    }
+    types, values = np.array(list(factors), dtype=object), np.array(list(factors.values()), dtype=float)
+    known = {"name": str(kind if name is None else name), "kind": kind, "effect": effect, "genes": np.array(genes)}
+    return known | {"cell_types": types, "factors": values}
 
 
 def _base_genes_drawn(adata, mechanistic, rng):
     """Counts in which base genes are drawn from their laws, some genes at a time, but where set."""
-    blocks, step = [], max(1, _BLOCK // max(1, adata.n_obs))
+    by_gene, blocks, step = sparse.csr_matrix(adata.X.T), [], max(1, _BLOCK // max(1, adata.n_obs))
     for first in range(0, adata.n_vars, step):
-        here = adata.var_names[first : first + step]
-        base = np.flatnonzero(~here.isin(mechanistic))
-        law = law_given(adata, list(here[base]), None) if len(base) else None
-        if law is None or len(base) < len(here) or np.isnan(law.mu).any():
-            counts = dense(adata.X[:, first : first + step]).T.copy()  # some of them stay
-        else:
-            counts = np.empty((len(here), adata.n_obs), dtype=np.float32)
+        names = adata.var_names[first : first + step]
+        counts = by_gene[first : first + step].toarray()
+        base = np.flatnonzero(~names.isin(mechanistic))
+        law = law_given(adata, list(names[base]), None)
         for i, gene in enumerate(base):
-            one = ZINB(*(p[:, i].copy() for p in (law.mu, law.theta, law.pi)))
-            free = ~np.isnan(one.mu)
-            counts[gene, free] = (one if free.all() else one[free]).sample(rng)
+            free = np.flatnonzero(~np.isnan(law.mu[:, i]))
+            counts[gene, free] = ZINB(*(p[:, i][free] for p in (law.mu, law.theta, law.pi))).sample(rng)
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
     return sparse.hstack(blocks, format="csr")
 

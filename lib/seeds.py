@@ -1,7 +1,5 @@
 """Random streams that never touch: one for each purpose, all from one seed."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np
@@ -10,14 +8,7 @@ from lib import checks
 
 
 def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
-    """The generator for one purpose under one seed.
-
-    seed : whole number(s) of at least 0, such as `(seed, replicate)`
-    purpose : any name; two purposes have independent streams, and the same one the same stream
-
-    >>> stream(1, "cells").random() == stream(1, "cells").random()
-    True
-    """
+    """The generator for one purpose, any name, under one seed, such as `(seed, replicate)`: independent of others."""
     # hashed, since SeedSequence takes 1 and (1, 0), or 2**32 and (0, 1), for the same entropy
     text = repr(([int(s) for s in key(seed)], purpose)).encode()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(hashlib.sha256(text).digest())))
@@ -29,6 +20,5 @@ def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
     entropy = tuple(seed) if several else (seed,)
     for s in entropy or (None,):
         if not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0:
-            allowed = "must be a whole number of at least 0, or a tuple of them"
-            raise ValueError(f"seed = {checks.shown(seed)}: {allowed}")
+            raise ValueError(f"seed = {checks.shown(seed)}: must be a whole number of at least 0, or a tuple of them")
     return entropy

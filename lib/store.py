@@ -1,7 +1,5 @@
 """Cells in a file: opened, and rows of it read."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,20 +26,15 @@ def is_zarr(path: Path) -> bool:
 
 @contextmanager
 def opened(path: str | Path):
-    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr.
-
-    Raises ValueError for any other.
-    """
+    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr. Raises ValueError for others."""
     path = checked_path(path)
     try:
         f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
         if f["X"].attrs["encoding-type"] != "csr_matrix":
             raise ValueError("X isn't CSR")
     except Exception as error:  # h5py and zarr raise many kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        reason = reason if path.exists() else "no such file"
-        what = f"must be cells that `write` has written ({reason})"
-        raise ValueError(f"path = {str(path)!r}: {what}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0] if path.exists() else "no such file"
+        raise ValueError(f"path = {str(path)!r}: must be cells that `write` has written ({reason})") from None
     try:
         yield f
     finally:
@@ -50,10 +43,7 @@ def opened(path: str | Path):
 
 
 def rows_of(group, start: int, stop: int) -> sparse.csr_matrix:
-    """Rows of a CSR matrix on disk.
-
-    anndata's own selection makes an indptr for all the rows of the file first.
-    """
+    """Rows of a CSR matrix on disk; anndata's own selection makes an indptr for all the rows of the file first."""
     indptr = group["indptr"][start : stop + 1].astype(np.int64)
     piece = slice(int(indptr[0]), int(indptr[-1]))
     parts = group["data"][piece], group["indices"][piece], indptr - piece.start

@@ -1,8 +1,7 @@
 """Cells drawn from known laws."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from string import ascii_uppercase
 
 import anndata as ad
 import numpy as np
@@ -13,25 +12,19 @@ from lib import checks
 from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_columns, with_counts, with_empty_column
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
-from lib.simulate import layout, mechanisms
+from lib.simulate import layout
 from lib.simulate.layout import PARAMETERS, labels
-from lib.simulate.truth import inputs, law_given, value_of
+from lib.simulate.mechanisms import MECHANISMS, resolve
+from lib.simulate.truth import inputs, law_given, mu_and_theta
 
 _CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
 
 
 def base_genes(
-    n_cells: int,
-    n_genes: int,
-    target_zero_prob: float | None = 0.8,
-    mu_range: tuple[float, float] = (1, 10),
-    dispersion_range: tuple[float, float] = (0.5, 2.0),
-    *,
-    n_cell_types: int = 1,
-    marker_fraction: float = 0.5,
-    cell_type: str = "A",
-    unreachable: str = "raise",
-    seed: int | tuple[int, ...] = 0,
+    n_cells: int, n_genes: int, target_zero_prob: float | None = 0.8,
+    mu_range: tuple[float, float] = (1, 10), dispersion_range: tuple[float, float] = (0.5, 2.0), *,
+    n_cell_types: int = 1, marker_fraction: float = 0.5, cell_type: str = "A",
+    unreachable: str = "raise", seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells of independent ZINB genes.
 
@@ -40,13 +33,8 @@ def base_genes(
     mu_range, dispersion_range : mu and 1 / theta are uniform in these
     n_cell_types : the types are named A, B, C ...
     marker_fraction : share of genes whose law differs between the types
-    cell_type : name of the type where there is one; types made by separate calls are joined
-        by `concat`
-    unreachable : "raise", or "clip" to go without dropout, with a warning, where the negative
-        binomial part alone has more zeros than wanted
-
-    Returns AnnData (n_cells * n_cell_types) x n_genes. Raises ValueError for a parameter out of
-    range. Streams: gene parameters and cells are drawn from separate ones of `seed`.
+    cell_type : name of the type where there is one; types made by separate calls are joined by `concat`
+    unreachable : "raise", or "clip" to pi = 0 with a warning, where the negative binomial part alone has more zeros
     """
     n_cells = checks.integer("n_cells", n_cells, low=1)
     n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -57,36 +45,33 @@ def base_genes(
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
 
-    types = [cell_type] if n_cell_types == 1 else [chr(ord("A") + i) for i in range(n_cell_types)]
+    types = [cell_type] if n_cell_types == 1 else list(ascii_uppercase[:n_cell_types])
     rng = stream(seed, "genes")
-    var = pd.DataFrame(index=pd.Index([f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]))
-    marker = rng.permutation(n_genes) < round(marker_fraction * n_genes)
-    shared = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
-    laws = {}
+    is_marker = (rng.permutation(n_genes) < round(marker_fraction * n_genes)) & (n_cell_types > 1)
+
+    def drawn():
+        return np.stack([rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)])
+
+    shared, laws = drawn(), {}
     for name in types:
-        own = rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)
-        mu, theta = (np.where(marker, o, s) if n_cell_types > 1 else s for o, s in zip(own, shared))
+        mu, theta = np.where(is_marker, drawn(), shared)
         pi = np.zeros(n_genes) if target_zero_prob is None else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
         laws[name] = mu, theta, pi
-    var["mechanistic"] = False
+    names = [f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]
+    var = pd.DataFrame({"mechanistic": False}, index=pd.Index(names))
     return _cells_of(var, *layout.laid_out(laws), np.repeat(types, n_cells), seed)
 
 
 def base_genes_from_counts(
-    counts: ad.AnnData | str | Path | None = None,
-    n_cells: int | None = None,
-    *,
-    cell_type_key: str | None = None,
-    layer: str | None = None,
-    seed: int | tuple[int, ...] = 0,
+    counts: ad.AnnData | str | Path | None = None, n_cells: int | None = None, *,
+    cell_type_key: str | None = None, layer: str | None = None, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
 
     counts : AnnData of raw counts, or a path as for `read_counts`; by default `pbmc_counts()`
-    layer : where they are, if not in X; "raw" for `adata.raw`
     n_cells : cells of each type; by default as many as the real ones
-    cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all
-        cells are one type
+    cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all cells are one type
+    layer : where the counts are, if not in X; "raw" for `adata.raw`
     """
     if counts is None:
         counts = pbmc_counts()
@@ -97,7 +82,7 @@ def base_genes_from_counts(
         checks.integer("n_cells", n_cells, low=1)
     types = np.full(counts.n_obs, "A")
     if cell_type_key is not None:
-        checks.choice("cell_type_key", cell_type_key, list(counts.obs.columns))
+        checks.choice("cell_type_key", cell_type_key, counts.obs.columns)
         types = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
     laws, cells = {}, []
     for name in pd.unique(types):
@@ -109,61 +94,48 @@ def base_genes_from_counts(
 
 
 def get_mech_dataset(
-    adata: ad.AnnData,
-    mechanism: str = "linear",
-    *,
-    gene: str | None = None,
-    parents: list[str] | None = None,
-    parameters: dict | None = None,
-    theta: float = 1000.0,
-    theta_mechanism: str | None = None,
-    theta_parameters: dict | None = None,
-    target_zero_prob: float | None = 0.8,
-    seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData, mechanism: str = "linear", *, gene: str | None = None, parents: list[str] | None = None,
+    parameters: dict | None = None, theta: float = 1000.0, theta_mechanism: str | None = None,
+    theta_parameters: dict | None = None, target_zero_prob: float | None = 0.8, seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """Add a gene whose mu is a function of other genes' counts.
+    """The data set with a gene more, whose mu is a function of other genes' counts.
 
     mechanism : linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
     gene : its name, by default `mech_<mechanism>`
     parents : genes that it depends on, mechanistic ones too; by default all that aren't
-    parameters : of the mechanism; drawn at random for the built-in ones by default
+    parameters : the mechanism's; drawn at random for the built-in ones by default
     theta : inverse dispersion, where `theta_mechanism` doesn't make it a function as well
-    target_zero_prob : share of zeros over the cells of `adata`; random parameters are drawn
-        again (100 times at most) until it can be reached. None for no dropout
-
-    Returns a new AnnData with one gene more, its counts drawn. Raises ValueError for a gene that
-    isn't there, a mechanism that refers to itself, or one that returns NaN or less than 0.
+    target_zero_prob : share of zeros over the cells of `adata`; random parameters are drawn again (100 times at most)
+        until it can be reached. None for no dropout
     """
     adata = layout.with_true_counts(adata)
     gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
-    parents = _checked_parents(adata, gene, parents)
+    if parents is None:
+        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
+    if gene in parents:
+        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
+    if gene in adata.var_names:
+        raise ValueError(f"gene = {gene!r}: is in the data set already")
+    parents = checks.genes("parents", parents, list(adata.var_names))
     checks.number("theta", theta, low=1e-4)
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
     for name in filter(None, (mechanism, theta_mechanism)):
-        mechanisms.resolve(name)
+        resolve(name)
 
     x = inputs(adata.X, adata.var_names.get_indexer(parents))
     rng = stream(seed, f"mechanism of {gene}")
     for attempt in range(100):
-        entry = {
-            "gene": gene,
-            "parents": np.array(parents),
-            "mu": _kind_and_parameters(mechanism, parameters, rng, x),
-        }
+        entry = {"gene": gene, "parents": np.array(parents), "mu": _drawn(mechanism, parameters, rng, x)}
         if theta_mechanism is not None:
-            entry["theta"] = _kind_and_parameters(theta_mechanism, theta_parameters, rng, x)
-        mu = value_of(entry["mu"], x)
-        theta_x = np.maximum(value_of(entry["theta"], x), zinb.THETA_RANGE[0]) if "theta" in entry else theta
-        zeros = float(np.mean(zinb.nb_zero_prob(mu, theta_x)))
+            entry["theta"] = _drawn(theta_mechanism, theta_parameters, rng, x)
+        zeros = float(np.mean(zinb.nb_zero_prob(*mu_and_theta(entry, x, theta))))
         if target_zero_prob is None or zeros <= target_zero_prob:
             break
-        fixed = parameters is not None or mechanism not in mechanisms.MECHANISMS
+        fixed = parameters is not None or mechanism not in MECHANISMS
         if fixed or attempt == 99:
-            raise ValueError(
-                f"target_zero_prob = {target_zero_prob:g}: out of reach for {gene}, whose negative binomial part "
-                f"alone has {zeros:.3f} zeros; allowed from there upwards"
-            )
+            why = f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
+            raise ValueError(f"target_zero_prob = {target_zero_prob:g}: {why}; allowed from there upwards")
     pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
     del x  # `law_given` needs as much again
     return _with_gene(adata, entry, np.nan if "theta" in entry else theta, pi, seed)
@@ -179,72 +151,44 @@ def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...])
     return _cells_of(adata.var, varm, uns, np.repeat(types, n_cells), seed, "fresh ")
 
 
-def _checked_parents(adata, gene, parents):
-    if parents is None:
-        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
-    if gene in parents:
-        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
-    if gene in adata.var_names:
-        raise ValueError(f"gene = {gene!r}: is in the data set already")
-    return checks.genes("parents", parents, list(adata.var_names))
-
-
 def _with_gene(adata, entry, theta, pi, seed):
     """The data set with a mechanistic gene more, its counts drawn."""
     gene = entry["gene"]
     var = adata.var.reindex([*adata.var_names, gene])
     var["mechanistic"] = [*adata.var["mechanistic"], True]
     row = np.ones(len(adata.uns["cell_types"]))
-    new = dict(zip(PARAMETERS, (np.nan * row, theta * row, pi * row)))
-    mechanisms_now = layout.numbered([*layout.entries_of(adata).values(), entry])
-    counts = ad.AnnData(
-        with_empty_column(adata.X),
-        obs=adata.obs.copy(),
-        var=var,
-        varm={p: np.vstack([adata.varm[p], new[p]]) for p in PARAMETERS},
-        uns=dict(adata.uns) | {"mechanisms": mechanisms_now},
-        layers={"do": with_empty_column(adata.layers["do"])},
-    )
+    varm = {p: np.vstack([adata.varm[p], value * row]) for p, value in zip(PARAMETERS, (np.nan, theta, pi))}
+    uns = dict(adata.uns) | {"mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])}
+    layers = {"do": with_empty_column(adata.layers["do"])}
+    counts = ad.AnnData(with_empty_column(adata.X), obs=adata.obs.copy(), var=var, varm=varm, uns=uns, layers=layers)
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
 
 
 def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
-    """Draw control cells: base genes first, then mechanistic ones, parents first.
-
-    types : (n_cells,) the type of each, those of one type together
-    """
+    """Draw control cells of these types, (n_cells,), those of one together: base genes first, then parents first."""
     n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
     columns = {str(name): column for column, name in enumerate(uns["cell_types"])}
-    laws = {
-        name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)
-    }
+    laws = {name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)}
     step = max(1, _CHUNK // len(var))
     chunks = (types[start : start + step] for start in range(0, n_cells, step))
     blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
     counts = zinb.sample_csr(blocks, stream(seed, f"{kind}cells"))
     if len(base) < len(var):
         counts = sparse.csr_matrix((counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var)))
-    adata = ad.AnnData(
-        counts,
-        obs=pd.DataFrame(
-            {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0},
-            index=[f"cell_{i}" for i in range(n_cells)],
-        ),
-        var=var.copy(),
-        varm={parameter: table.copy() for parameter, table in varm.items()},
-        uns=dict(uns),
-        layers={"do": sparse.csr_matrix((n_cells, len(var)), dtype=np.int8)},
-    )
+    obs = {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0}
+    obs = pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)])
+    varm = {parameter: table.copy() for parameter, table in varm.items()}
+    layers = {"do": sparse.csr_matrix(counts.shape, dtype=np.int8)}
+    adata = ad.AnnData(counts, obs=obs, var=var.copy(), varm=varm, uns=dict(uns), layers=layers)
     for gene in layout.parents(adata):
-        rng = stream(seed, f"{kind}counts of {gene}")
-        drawn = law_given(adata, [gene], adata.X).sample(rng)[:, 0]
+        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
 
 
-def _kind_and_parameters(mechanism, parameters, rng, x):
+def _drawn(mechanism, parameters, rng, x):
+    """A mechanism's entry in uns, with parameters at random where there are none."""
     if parameters is None:
-        draw = mechanisms.MECHANISMS.get(mechanism, (None, None))[1]
-        parameters = draw(rng, x) if draw else {}
+        parameters = MECHANISMS[mechanism][1](rng, x) if mechanism in MECHANISMS else {}
     return {"mechanism": mechanism, "parameters": parameters}

@@ -1,7 +1,5 @@
 """Where an AnnData of simulated cells keeps what its truth depends on: see `lib.dataset`."""
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -30,7 +28,7 @@ def descendants(adata: ad.AnnData, genes: list[str]) -> list[str]:
     """The mechanistic genes that depend on any of `genes`, however indirectly, parents first."""
     reached: list[str] = []
     for gene, its_parents in parents(adata).items():
-        if gene not in genes and (set(its_parents) & (set(genes) | set(reached))):
+        if gene not in genes and not {*genes, *reached}.isdisjoint(its_parents):
             reached.append(gene)
     return reached
 
@@ -66,9 +64,9 @@ def labels(obs: pd.DataFrame, column: str, name: str = "adata") -> np.ndarray:
     """A column of obs as text, (n_cells,). Raises ValueError where it is missing in any cell."""
     if column not in obs:
         raise ValueError(f"{name}: has no obs[{column!r}]")
-    missing = obs[column].isna()
-    if missing.any():
-        where = f"obs[{column!r}] is missing in {missing.sum()} of {len(obs)} cells"
+    n_missing = obs[column].isna().sum()
+    if n_missing:
+        where = f"obs[{column!r}] is missing in {n_missing} of {len(obs)} cells"
         raise ValueError(f"{name}: {where}; name it there, or leave these cells out")
     return obs[column].astype(str).to_numpy()
 
@@ -82,8 +80,7 @@ def laid_out(laws: dict[str, tuple]) -> tuple[dict, dict]:
 def upgraded(adata: ad.AnnData) -> ad.AnnData:
     """`adata` itself or, of an earlier version, a copy in the present layout that shares counts.
 
-    Earlier, laws were columns `mu_<cell type>`, `theta_<cell type>`, `pi_<cell type>` of `var`, and
-    drugs had their names as keys.
+    Earlier, laws were columns `mu_<type>`, `theta_<type>`, `pi_<type>` of `var`, and drugs had their names as keys.
     """
     if "mu" in adata.varm or "mechanistic" not in adata.var:
         return adata
@@ -93,8 +90,7 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
         return adata
     new = with_matrix(adata, in_memory(adata.X))
     for parameter, its_columns in columns.items():
-        new.varm[parameter] = new.var[its_columns].to_numpy(dtype=float)
-        new.var = new.var.drop(columns=its_columns)
+        new.varm[parameter] = np.column_stack([new.var.pop(column).astype(float) for column in its_columns])
     new.uns["cell_types"] = np.array(types)
     if "drugs" in new.uns:
         new.uns["drugs"] = numbered([{"name": n} | entry for n, entry in new.uns["drugs"].items()])
@@ -104,14 +100,12 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
 def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded`, of cells that have laws. Raises ValueError for others."""
     adata = upgraded(adata)
-    varm = adata.varm  # which AnnData makes anew at each call
-    there = {f"varm[{p!r}]": p in varm for p in PARAMETERS}
-    there["uns['cell_types']"] = "cell_types" in adata.uns
-    there["var['mechanistic']"] = "mechanistic" in adata.var
-    lacking = [part for part, is_there in there.items() if not is_there]
-    if lacking or len(adata.uns["cell_types"]) != varm["mu"].shape[1]:
-        what = f"{lacking[0]} is missing" if lacking else "uns['cell_types'] doesn't fit varm['mu']"
-        raise ValueError(f"adata: has no laws ({what}); join cells with lib.dataset.concat")
+    needed = [("varm", p) for p in PARAMETERS] + [("uns", "cell_types"), ("var", "mechanistic")]
+    lacking = [f"{part}[{name!r}] is missing" for part, name in needed if name not in getattr(adata, part)]
+    if not lacking and len(adata.uns["cell_types"]) != adata.varm["mu"].shape[1]:
+        lacking = ["uns['cell_types'] doesn't fit varm['mu']"]
+    if lacking:
+        raise ValueError(f"adata: has no laws ({lacking[0]}); join cells with lib.dataset.concat")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(f"adata: gene {twice!r} is there twice; gene names must be unique")
@@ -119,10 +113,7 @@ def with_laws(adata: ad.AnnData) -> ad.AnnData:
 
 
 def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
-    """`with_laws`, and X the whole counts in memory: `adata` itself where it is so, else a copy.
-
-    The copy has no `layers["counts"]`, raw and `uns["log1p"]`, which interventions leave stale.
-    """
+    """`with_laws`, X the whole counts in memory, without what interventions leave stale: itself if so, else a copy."""
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True)
     stale = "counts" in adata.layers or adata.raw is not None or "log1p" in adata.uns
@@ -144,14 +135,11 @@ def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     joined = ad.concat(adatas, merge="unique", index_unique="-")
     if "mechanistic" not in joined.var:
         raise ValueError("adatas: a gene is mechanistic in one and not in another; must be in all")
-    laws = _joined_laws(adatas, joined.var_names)
-    varm, uns = laid_out(laws)
+    varm, uns = laid_out(_joined_laws(adatas, joined.var_names))
     joined.varm.update(varm)
-    joined.uns.update(uns)
-    joined.uns.update(joined_entries([adata.uns for adata in adatas]))
+    joined.uns.update(uns | joined_entries([adata.uns for adata in adatas]))
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
-    joined.obs["cell_type"] = joined.obs["cell_type"].astype("category")
-    joined.obs["drug"] = joined.obs["drug"].astype("category")
+    joined.obs = joined.obs.astype({"cell_type": "category", "drug": "category"})
     return joined
 
 
@@ -174,14 +162,11 @@ def _joined_laws(adatas, genes):
     """Cell type -> its mu, theta and pi, (3, n_genes)."""
     laws: dict[str, np.ndarray] = {}
     for number, adata in enumerate(adatas):
-        rows = adata.var_names.get_indexer(genes)
         for column, name in enumerate(cell_types(adata)):
-            own = np.stack([adata.varm[p][rows, column] for p in PARAMETERS])
+            own = np.stack([adata.varm[p][adata.var_names.get_indexer(genes), column] for p in PARAMETERS])
             if not np.array_equal(laws.setdefault(name, own), own, equal_nan=True):
-                raise ValueError(
-                    f"adatas: cell type {name!r} has other laws in number {number} than before; "
-                    "give each call of base_genes a cell_type=... of its own"
-                )
+                advice = "give each call of base_genes a cell_type=... of its own"
+                raise ValueError(f"adatas: cell type {name!r} has other laws in number {number} than before; {advice}")
     return laws
 
 

@@ -1,11 +1,8 @@
 """Mechanisms: a parameter of one gene's law as a function of its parents' counts.
 
-Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts
-`x : (n_cells, n_parents)`, with a `draw_...` that makes random parameters for given counts.
-One's own is named by import string, `package.module:function`, and has the same signature.
+Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts `x : (n_cells, n_parents)`, with a
+`draw_...` that makes random parameters for given counts. One's own is named by import string: `package.module:function`
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -43,24 +40,17 @@ def threshold(x, weights, cut, low, high):
 
 
 def gate(x, weights, top, half_on, half_off, floor=FLOOR):
-    """floor + top a / (half_on + a) * half_off / (half_off + r): an activator's and a repressor's side.
-
-    a is the sum of w_i x_i over positive weights, r that of -w_i x_i over the others: no function of one weighted sum.
-    """
-    on, off = x @ np.maximum(weights, 0), x @ np.maximum(-np.asarray(weights), 0)
+    """floor + top a / (half_on + a) * half_off / (half_off + r), of activators a and repressors r: see `_sides`."""
+    on, off = _sides(x, weights)
     return floor + top * on / (half_on + on) * half_off / (half_off + off)
 
 
-def _draw_weights(rng, x, low=-2.0):
-    return rng.uniform(low, 2.0, x.shape[1])
-
-
-def draw_linear(rng, x):
-    return {"weights": _draw_weights(rng, x)}
+def draw_linear(rng, x, low=-2.0):
+    return {"weights": rng.uniform(low, 2.0, x.shape[1])}
 
 
 def draw_polynomial(rng, x):
-    return {"weights": _draw_weights(rng, x), "squares": rng.uniform(-0.1, 0.1, x.shape[1])}
+    return draw_linear(rng, x) | {"squares": rng.uniform(-0.1, 0.1, x.shape[1])}
 
 
 def draw_interaction(rng, x):
@@ -68,35 +58,35 @@ def draw_interaction(rng, x):
     if n_pairs == 0:
         raise ValueError("parents: the interaction mechanism needs at least two")
     order = rng.permutation(x.shape[1])
-    return {
-        "weights": _draw_weights(rng, x),
-        "first": order[:n_pairs],
-        "second": order[n_pairs : 2 * n_pairs],
-        "products": rng.uniform(-1.0, 1.0, n_pairs),
-    }
+    pairs = {"first": order[:n_pairs], "second": order[n_pairs : 2 * n_pairs]}
+    return draw_linear(rng, x) | pairs | {"products": rng.uniform(-1.0, 1.0, n_pairs)}
 
 
 def draw_hill(rng, x):
-    weights = _draw_weights(rng, x, low=0.0)
-    half = max(float(np.median(x @ weights)), FLOOR)
-    return {"weights": weights, "top": rng.uniform(10, 20), "half": half, "power": rng.uniform(2, 4)}
+    drawn = draw_linear(rng, x, low=0.0)
+    half = _median(x @ drawn["weights"])
+    return drawn | {"top": rng.uniform(10, 20), "half": half, "power": rng.uniform(2, 4)}
 
 
 def draw_threshold(rng, x):
-    weights = _draw_weights(rng, x)
-    return {
-        "weights": weights,
-        "cut": float(np.median(x @ weights)),
-        "low": rng.uniform(1, 4),
-        "high": rng.uniform(8, 16),
-    }
+    drawn = draw_linear(rng, x)
+    cut = float(np.median(x @ drawn["weights"]))
+    return drawn | {"cut": cut, "low": rng.uniform(1, 4), "high": rng.uniform(8, 16)}
 
 
 def draw_gate(rng, x):
-    weights = _draw_weights(rng, x)
-    on, off = x @ np.maximum(weights, 0), x @ np.maximum(-weights, 0)
-    halves = (max(float(np.median(side)), FLOOR) for side in (on, off))
-    return {"weights": weights, "top": rng.uniform(20, 40), **dict(zip(("half_on", "half_off"), halves))}
+    drawn = draw_linear(rng, x)
+    on, off = _sides(x, drawn["weights"])
+    return drawn | {"top": rng.uniform(20, 40), "half_on": _median(on), "half_off": _median(off)}
+
+
+def _sides(x, weights):
+    """sum_i w_i x_i over positive weights, and -w_i x_i over negative ones."""
+    return x @ np.maximum(weights, 0), x @ np.maximum(-np.asarray(weights), 0)
+
+
+def _median(activation):
+    return max(float(np.median(activation)), FLOOR)
 
 
 MECHANISMS: dict[str, tuple[Callable, Callable]] = {
@@ -110,29 +100,20 @@ MECHANISMS: dict[str, tuple[Callable, Callable]] = {
 
 
 def resolve(mechanism: str, name: str = "mechanism") -> Callable:
-    """The function behind a mechanism's name or import string. Raises ValueError.
-
-    name : the parameter that it was given by, for the message
-    """
+    """The function behind a mechanism's name or import string, given by the parameter `name`. Raises ValueError."""
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
     return checks.imported(name, mechanism, MECHANISMS)
 
 
 def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
-    """The mechanism's value for each cell, checked.
-
-    x : (n_cells, n_parents) counts
-
-    Returns (n_cells,) finite values of at least 0. Raises ValueError where it gives others.
-    """
+    """The mechanism's value for each cell, (n_cells,). Raises ValueError where it isn't finite and at least 0."""
     value = np.asarray(resolve(mechanism)(np.asarray(x, dtype=float), **parameters), dtype=float)
     if value.shape != (len(x),):
-        raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, must be one value a cell, ({len(x)},)")
+        allowed = f"must be one value a cell, ({len(x)},)"
+        raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, {allowed}")
     wrong = ~np.isfinite(value) | (value < 0)
     if wrong.any():
-        raise ValueError(
-            f"mechanism = {mechanism!r}: returned {value[wrong][0]:g} for {wrong.sum()} of {len(x)} cells, "
-            "must be finite and at least 0"
-        )
+        given = f"returned {value[wrong][0]:g} for {wrong.sum()} of {len(x)} cells"
+        raise ValueError(f"mechanism = {mechanism!r}: {given}, must be finite and at least 0")
     return value

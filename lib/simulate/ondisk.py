@@ -1,15 +1,8 @@
 """More cells than memory holds: simulated, perturbed, written and read in pieces, and trained on from there.
 
-    genes = cells.get_mech_dataset(cells.base_genes(2000, 2000, seed=1), "hill", seed=1)
-    arm = lambda cells, seed: perturb.do(cells, {"gene_0000": 5}, seed=seed)
-    write("cells.h5ad", simulated(genes, 1_000_000, seed=2, perturb=arm))
-    neural.VAE().fit(minibatches.OnDisk("cells.h5ad"))
-
 What `write` makes is what `concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
 `read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
 """
-
-from __future__ import annotations
 
 import gc
 import os
@@ -31,32 +24,33 @@ from natsort import natsorted
 from lib import checks
 from lib.seeds import key, stream
 from lib.simulate.cells import fresh_cells
-from lib.simulate.layout import joined_entries, upgraded
+from lib.simulate.layout import cell_types, joined_entries, upgraded
 from lib.store import checked_path, is_zarr, opened, rows_of
 
-# Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast in
-# pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more
-_PIECE = {".h5ad": 2**14, ".zarr": 2**17}
+# Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast
+# in pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more.
+# gzip, which every HDF5 reads (lzf is h5py's own), of level 1: higher ones take twice as long for a few percent
+_MATRIX = {
+    ".h5ad": {"chunks": (2**14,), "compression": "gzip", "compression_opts": 1, "shuffle": True},
+    ".zarr": {"chunks": (2**17,)},
+}
 _SHORT_PIECE = 2**15
+_ARRAY = {".h5ad": {"chunks": (_SHORT_PIECE,), "maxshape": (None,)}, ".zarr": {"chunks": (_SHORT_PIECE,)}}
 _INT32 = np.iinfo(np.int32).max
 
 
 def simulated(
-    genes: ad.AnnData,
-    n_cells: int,
-    *,
-    seed: int | tuple[int, ...],
-    chunk: int = 10_000,
+    genes: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...], chunk: int = 10_000,
     perturb: Callable[[ad.AnnData, tuple[int, ...]], ad.AnnData] | None = None,
 ) -> Iterator[ad.AnnData]:
     """New cells of the genes and mechanisms of `genes`, a chunk at a time, for `write`.
 
     n_cells : of each cell type of `genes`
     chunk : cells of a chunk, of all types together
-    perturb : (cells, seed) -> cells, called for each chunk, such as `lambda cells, seed: perturb.do(cells, {"gene_1": 5}, seed=seed)`
+    perturb : called for each chunk, with its cells and seed
 
-    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are;
-    `perturb` is given the same seed, and draws from streams of its own. Cells are named on from chunk to chunk.
+    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are; cells are
+    named on from chunk to chunk.
     """
     n_cells, chunk = checks.integer("n_cells", n_cells, low=1), checks.integer("chunk", chunk, low=1)
     if perturb is not None and not callable(perturb):
@@ -75,17 +69,15 @@ def simulated(
     return draw()
 
 
-def write(path: str | Path, chunks: Iterable[ad.AnnData], *, compressed: bool = True) -> int:
-    """Write data sets one below the other into one file, holding one of them at a time.
+def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
+    """Write data sets one below the other into one file, holding one of them at a time. Returns the number of cells.
 
     path : ends in .h5ad or .zarr; its folder is made if it isn't there
-    chunks : AnnData of the same genes, obs columns and layers. Categories are joined, as are mechanisms and drugs, on which
-        chunks must agree; cells are named anew; other uns are those of the first chunk
-    compressed : .h5ad by gzip, which every HDF5 reads (lzf is h5py's own), .zarr by zarr's default; False, at 3 to 4 times
-        the size, is quickest for .h5ad: a seventh of the time to write, a quarter to read
+    chunks : AnnData of the same genes, obs columns and layers. Categories are joined, as are mechanisms and drugs, on
+        which chunks must agree; cells are named anew; other uns are those of the first chunk
 
-    Returns the number of cells. There is a whole file in the end or none, and until then one that was there before. Raises
-    ValueError for chunks that don't fit each other, and OSError in one line where the disk is full.
+    There is a whole file in the end or none, and until then one that was there before. Raises ValueError for chunks
+    that don't fit each other, and OSError in one line where the disk is full.
     """
     path = checked_path(path)
     if isinstance(chunks, ad.AnnData) or not isinstance(chunks, Iterable):
@@ -96,7 +88,8 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData], *, compressed: bool = 
     scratch = path.with_name(f"{path.name}.part")
     try:
         _remove(scratch)
-        n_cells = _append_all(scratch, path, chunks, compressed)
+        with _created(scratch, path) as f:
+            n_cells = _append_all(f, path, chunks)
         with _one_line(path):
             if path.is_dir():  # a folder, unlike a file, can't be replaced in one step
                 shutil.rmtree(path)
@@ -113,54 +106,43 @@ def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnDat
         n_cells = int(f["X"].attrs["shape"][0])
         start = checks.integer("start", start, 0, n_cells)
         stop = checks.integer("stop", n_cells if stop is None else stop, start, n_cells)
-        names = list(f["obs"].attrs["column-order"])
-        obs = pd.DataFrame(
-            {name: _column(f["obs"][name], start, stop) for name in names},
-            index=_column(f["obs"][f["obs"].attrs["_index"]], start, stop),
-        )
+        obs = {name: _column(f["obs"][name], start, stop) for name in f["obs"].attrs["column-order"]}
+        names = _column(f["obs"][f["obs"].attrs["_index"]], start, stop)
         layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
         genes = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
-        return ad.AnnData(rows_of(f["X"], start, stop), obs=obs, layers=layers, **genes)
+        return ad.AnnData(rows_of(f["X"], start, stop), obs=pd.DataFrame(obs, index=names), layers=layers, **genes)
 
 
-def _append_all(scratch, path, chunks, compressed):
-    options, array_options = ({"chunks": (n,)} for n in (_PIECE[path.suffix], _SHORT_PIECE))
-    if path.suffix == ".h5ad":
-        array_options["maxshape"] = (None,)
-        if compressed:  # level 1: higher ones take twice as long for a few percent
-            options |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    elif not compressed:
-        options["compressor"] = None
-    n_cells, first, uns, codes = 0, None, None, {}
-    with _created(scratch, path) as f:
-        for number, chunk in enumerate(chunks):
-            chunk = _plain(f"chunk {number} of chunks", chunk)
-            if chunk.n_obs == 0:
-                continue
-            if first is None:
-                first, uns = chunk[:0].copy(), dict(chunk.uns)
-                codes = {c: {} for c, kind in first.obs.dtypes.items() if kind == "category"}  # column -> category -> code
-            _check_fits(f"chunk {number} of chunks", chunk, first)
-            uns |= joined_entries([uns, chunk.uns])
-            with _one_line(path):
-                _reserve(f, chunk)
-                if n_cells == 0:
-                    _begin(f, first, options, array_options)
-                _append(f["X"], chunk.X, array_options)
-                for name, layer in chunk.layers.items():
-                    _append(f["layers"][name], layer, array_options)
-                _append_obs(f["obs"], chunk.obs, n_cells, codes, array_options)
-            n_cells += chunk.n_obs
-            del chunk
-            gc.collect()  # AnnData and its layers refer to each other: chunks would linger until Python looks for such
+def _append_all(f, path, chunks):
+    n_cells, first, uns, categories = 0, None, None, {}
+    for number, chunk in enumerate(chunks):
+        name = f"chunk {number} of chunks"
+        chunk = _plain(name, chunk)
+        if chunk.n_obs == 0:
+            continue
         if first is None:
-            raise ValueError("chunks: has no cells; must have at least one")
+            first, uns = chunk[:0].copy(), dict(chunk.uns)
+        _check_fits(name, chunk, first)
+        uns |= joined_entries([uns, chunk.uns])
         with _one_line(path):
-            for column, coded in codes.items():
-                _sort_categories(f["obs"][column], list(coded))
-            write_elem(f, "uns", uns)
-            if path.suffix == ".zarr":
-                zarr.consolidate_metadata(f.store)
+            _reserve(f, chunk)
+            if n_cells == 0:
+                _begin(f, first, path.suffix)
+            _append(f["X"], chunk.X, path.suffix)
+            for layer, matrix in chunk.layers.items():
+                _append(f["layers"][layer], matrix, path.suffix)
+            _append_obs(f["obs"], chunk.obs, n_cells, categories, path.suffix)
+        n_cells += chunk.n_obs
+        del chunk
+        gc.collect()  # AnnData and its layers refer to each other: chunks would linger until Python looks for such
+    if first is None:
+        raise ValueError("chunks: has no cells; must have at least one")
+    with _one_line(path):
+        for column, names in categories.items():
+            _sort_categories(f["obs"][column], list(names))
+        write_elem(f, "uns", uns)
+        if path.suffix == ".zarr":
+            zarr.consolidate_metadata(f.store)
     return n_cells
 
 
@@ -175,89 +157,86 @@ def _plain(name, chunk):
     chunk = upgraded(chunk.to_memory() if chunk.isbacked else chunk)
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
-        categories = isinstance(kind, pd.CategoricalDtype)
-        if not categories and pd.api.types.is_string_dtype(obs[column]):
-            obs[column] = obs[column].astype("category")
-        elif (kind.ordered if categories else not (isinstance(kind, np.dtype) and kind.kind in "biuf")):
-            what = "of ordered categories" if categories else kind.name
-            raise ValueError(f"{name}: obs[{column!r}] is {what}; must be text, unordered categories, numbers or booleans")
+        if isinstance(kind, pd.CategoricalDtype):
+            fits, what = not kind.ordered, "of ordered categories"
+        elif pd.api.types.is_string_dtype(obs[column]):
+            fits, obs[column] = True, obs[column].astype("category")
+        else:
+            fits, what = isinstance(kind, np.dtype) and kind.kind in "biuf", kind.name
+        if not fits:
+            allowed = "must be text, unordered categories, numbers or booleans"
+            raise ValueError(f"{name}: obs[{column!r}] is {what}; {allowed}")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
     genes = {"var": chunk.var, "varm": dict(chunk.varm), "uns": dict(chunk.uns)}
     return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, **genes)
 
 
 def _check_fits(name, chunk, first):
-    if not (chunk.var.equals(first.var) and _varm(chunk) == _varm(first)):
-        raise ValueError(f"{name}: var differs from that of the chunk before; must be the same genes with the same laws")
-    for what, one, other in (
-        ("X", {"X": chunk.X.dtype}, {"X": first.X.dtype}),
-        ("layers", *({k: m.dtype for k, m in a.layers.items()} for a in (chunk, first))),
-        ("obs", *({c: k.name for c, k in a.obs.dtypes.items()} for a in (chunk, first))),
-    ):
+    one, other = ({part: pd.DataFrame(table) for part, table in a.varm.items()} for a in (chunk, first))
+    same_laws = one.keys() == other.keys() and all(one[part].equals(other[part]) for part in one)
+    if not (same_laws and cell_types(chunk) == cell_types(first) and chunk.var.equals(first.var)):
+        raise ValueError(f"{name}: var differs from that of the first; must be the same genes with the same laws")
+    for what, one, other in zip(("X", "layers", "obs"), _dtypes(chunk), _dtypes(first)):
         if one != other:
-            shown = (", ".join(f"{k} {v}" for k, v in d.items()) or "nothing" for d in (one, other))
-            raise ValueError(f"{name}: {what} is {next(shown)}; must be as in the chunks before, {next(shown)}")
+            raise ValueError(f"{name}: {what} is {one}; must be as in the chunks before, {other}")
 
 
-def _varm(adata):
-    tables = {k: (table.shape, np.asarray(table).tobytes()) for k, table in adata.varm.items()}
-    return tables, [str(t) for t in adata.uns.get("cell_types", ())]
+def _dtypes(adata):
+    """Names and dtypes of X, layers and obs, as text."""
+    for matrices in ({"X": adata.X}, adata.layers, adata.obs):
+        yield ", ".join(sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items())) or "nothing"
 
 
-def _begin(f, first, options, array_options):
+def _begin(f, first, suffix):
     """All but uns, with no rows as yet."""
     f.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    write_elem(f, "X", first.X, dataset_kwargs=options)
-    f.require_group("layers")
-    write_elem(f, "layers", {})
-    for name, layer in first.layers.items():
-        write_elem(f["layers"], name, layer, dataset_kwargs=options)
-    write_elem(f, "obs", first.obs, dataset_kwargs=array_options)
-    write_elem(f, "var", first.var)
-    write_elem(f, "varm", dict(first.varm))
-    for name in ("obsm", "obsp", "varp"):
-        write_elem(f, name, {})
+    write_elem(f, "X", first.X, dataset_kwargs=_MATRIX[suffix])
+    write_elem(f, "layers", dict(first.layers), dataset_kwargs=_MATRIX[suffix])
+    write_elem(f, "obs", first.obs, dataset_kwargs=_ARRAY[suffix])
+    for name, value in {"var": first.var, "varm": dict(first.varm), "obsm": {}, "obsp": {}, "varp": {}}.items():
+        write_elem(f, name, value)
 
 
 def _reserve(f, chunk):
-    """Claim the room that a chunk may take before HDF5 writes it: on a full disk HDF5 prints pages of errors and may
-    crash Python, while this is one clean OSError."""
+    """Claim a chunk's room, with one clean OSError: on a full disk HDF5 prints pages of errors and may crash Python."""
     if isinstance(f, h5py.File) and hasattr(os, "posix_fallocate"):
-        matrices = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in (chunk.X, *chunk.layers.values()))
-        most = 1.1 * (matrices + 64 * chunk.n_obs * (1 + chunk.obs.shape[1])) + 2**24  # and categories, uns, what HDF5 adds
+        matrices = (chunk.X, *chunk.layers.values())
+        size = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in matrices)
+        size += 64 * chunk.n_obs * (1 + chunk.obs.shape[1])
+        most = 1.1 * size + 2**24  # and categories, uns, what HDF5 adds
         with open(f.filename, "r+b") as file:
             os.posix_fallocate(file.fileno(), f.id.get_filesize(), int(most))
 
 
-def _append(group, matrix, options):
-    # int32 as long as it will do, as scipy has it: with int64 it would copy all indices to int64 at each selection of rows
+def _append(group, matrix, suffix):
+    # int32 as long as it will do, as scipy has it: with int64 it would copy all indices at each selection of rows
     if group["indptr"].dtype == np.int32 and group["indices"].shape[0] + matrix.nnz >= _INT32:
-        _rewrite(group, "indptr", group["indptr"][:].astype(np.int64), options)
+        write_elem(group, "indptr", group["indptr"][:].astype(np.int64), dataset_kwargs=_ARRAY[suffix])
     sparse_dataset(group, should_cache_indptr=False).append(matrix)
 
 
-def _append_obs(group, obs, n_before, codes, options):
+def _append_obs(group, obs, n_before, categories, suffix):
+    """Rows of obs; `categories` takes those of each column, as keys in the order of their codes."""
     _extend(group[group.attrs["_index"]], np.array([f"cell_{n_before + i}" for i in range(len(obs))], dtype=object))
     for column, values in obs.items():
-        if column not in codes:
+        if not isinstance(values.dtype, pd.CategoricalDtype):
             _extend(group[column], values.to_numpy())
             continue
-        known = codes[column]
-        new = np.array([known.setdefault(c, len(known)) for c in values.cat.categories] + [-1])  # a missing one is -1, the last
-        kind = np.min_scalar_type(-len(known))
-        if np.can_cast(group[column]["codes"].dtype, kind) and kind != group[column]["codes"].dtype:
-            _rewrite(group[column], "codes", group[column]["codes"][:].astype(kind), options)
-        _extend(group[column]["codes"], new[values.cat.codes])
+        known = categories.setdefault(column, {})
+        known |= dict.fromkeys(values.cat.categories)
+        codes = values.cat.set_categories(list(known)).cat.codes.to_numpy()
+        stored = group[column]["codes"]
+        if stored.dtype != codes.dtype:  # wider, now that there are more
+            write_elem(group[column], "codes", stored[:].astype(codes.dtype), dataset_kwargs=_ARRAY[suffix])
+        _extend(group[column]["codes"], codes)
 
 
 def _sort_categories(group, names):
     """Categories in the order in which concat has them, and codes to match."""
     in_order = natsorted(names)
-    _rewrite(group, "categories", np.array(in_order), {})
-    if in_order == names:
-        return
-    place = {name: i for i, name in enumerate(in_order)}
-    new, codes = np.array([place[name] for name in names] + [-1]), group["codes"]
+    write_elem(group, "categories", np.array(in_order))
+    new = np.append(pd.Index(in_order).get_indexer(names), -1)  # a missing one is -1, the last
+    codes = group["codes"]
     for start in range(0, codes.shape[0], _SHORT_PIECE):
         codes[start : start + _SHORT_PIECE] = new[codes[start : start + _SHORT_PIECE]]
 
@@ -268,15 +247,9 @@ def _extend(array, values):
     array[before:] = values
 
 
-def _rewrite(group, name, values, options):
-    del group[name]
-    write_elem(group, name, values, dataset_kwargs=options)
-
-
 def _column(element, start, stop):
     if element.attrs["encoding-type"] == "categorical":
-        categories = read_elem(element["categories"])
-        return pd.Categorical.from_codes(element["codes"][start:stop], categories, ordered=bool(element.attrs["ordered"]))
+        return pd.Categorical.from_codes(element["codes"][start:stop], read_elem(element["categories"]))
     if element.attrs["encoding-type"] == "string-array":
         return np.array((element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop], dtype=object)
     return element[start:stop]
@@ -284,27 +257,25 @@ def _column(element, start, stop):
 
 @contextmanager
 def _created(scratch, path):
+    """A new file or store; an error that it raises while it is used stays what it is."""
     with _one_line(path):
-        if path.suffix == ".h5ad":
-            f = h5py.File(scratch, "w")
-        else:
+        if path.suffix == ".zarr":
             f = zarr.open_group(scratch, mode="w", zarr_format=ad.settings.zarr_write_format)
-
-    def close():
-        if path.suffix == ".h5ad":
-            f.flush()
-            size = f.id.get_filesize()
-            f.close()
-            os.truncate(scratch, size)  # gives back what was reserved
-
+        else:
+            f = h5py.File(scratch, "w")
     try:
         yield f
+        if path.suffix == ".h5ad":
+            with _one_line(path):
+                f.flush()
+                size = f.id.get_filesize()
+                f.close()
+                os.truncate(scratch, size)  # gives back what was reserved
     except BaseException:
-        with suppress(Exception):  # a full disk makes this fail too; the first error is the one to tell
-            close()
+        if path.suffix == ".h5ad":
+            with suppress(Exception):  # a full disk makes this fail too; the first error is the one to tell
+                f.close()
         raise
-    with _one_line(path):
-        close()
 
 
 @contextmanager

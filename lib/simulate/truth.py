@@ -1,7 +1,5 @@
 """The true law of cells, computed from the genes' parameters and the cells' own inputs."""
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -10,8 +8,8 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
-from lib.simulate import mechanisms
 from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, labels, with_laws
+from lib.simulate.mechanisms import evaluate
 
 _JOIN = "hasn't got it (join with lib.dataset.concat)"
 # what an entry of uns["drugs"] must have: anndata's own concat may drop some of it
@@ -19,21 +17,16 @@ _DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
-    """The true law of each of the cells' genes, given the counts of the genes' parents.
+    """The true law of each of the cells' genes, (n_cells, n_genes), by default all; NaN where an intervention set it.
 
-    genes : which ones, by default all
-
-    The counts are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law
-    depends on no count, and is given whatever X is.
-
-    Returns a ZINB of shape (n_cells, n_genes), with NaN parameters where an intervention has
-    set the count. Raises ValueError where `adata` lacks what the law depends on.
+    The counts of parents are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on
+    no count, and is given whatever X is. Raises ValueError where `adata` lacks what the law depends on.
     """
     names = list(adata.var_names)
     names = names if genes is None else checks.genes("genes", genes, names)
     adata = with_laws(adata)
-    mechanistic = _is_mechanistic(adata, names).any()
-    return law_given(adata, names, counts_of(adata, simulated=True) if mechanistic else None)
+    counts = counts_of(adata, simulated=True) if _is_mechanistic(adata, names).any() else None
+    return law_given(adata, names, counts)
 
 
 def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
@@ -47,9 +40,7 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
             raise ValueError(f"gene = {gene!r}: mechanistic, but uns['mechanisms'] {_JOIN}")
         known = checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names)
         x = inputs(counts, adata.var_names.get_indexer(known))
-        mu[:, column] = value_of(entries[gene]["mu"], x)
-        if "theta" in entries[gene]:
-            theta[:, column] = np.maximum(value_of(entries[gene]["theta"], x), zinb.THETA_RANGE[0])
+        mu[:, column], theta[:, column] = mu_and_theta(entries[gene], x, theta[:, column])
     if "drug" in adata.obs:
         given, doses = labels(adata.obs, "drug"), adata.obs["dose"].to_numpy(dtype=float)
         for drug in (d for d in pd.unique(given) if d != CONTROL):
@@ -58,27 +49,15 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
     return _without_what_was_set(adata, genes, mu, theta, pi)
 
 
-def treated_law(
-    control: ad.AnnData,
-    drugs: dict[str, dict] | list[dict],
-    name: str,
-    dose: float = 1.0,
-    genes: list[str] | str | None = None,
-) -> ZINB:
-    """The law that control cells would have under a drug, of which nothing is drawn.
+def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0) -> ZINB:
+    """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
 
     drugs : `uns["drugs"]` of any cells, or a list of its entries
-    name : the drug's
-    dose : relative, at least 0
-    genes : base genes, by default all genes
 
-    Returns (n_cells, n_genes): what `law` says of the cells that `perturb.treat` draws. Raises
-    ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
+    Raises ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
     """
-    names = list(control.var_names)
-    genes = names if genes is None else checks.genes("genes", genes, names)
     checks.number("dose", dose, low=0)
-    control = with_laws(control)
+    control, genes = with_laws(control), list(control.var_names)
     mechanistic = np.flatnonzero(_is_mechanistic(control, genes))
     if len(mechanistic):
         raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes")
@@ -98,9 +77,10 @@ def inputs(counts, columns) -> np.ndarray:
     return x
 
 
-def value_of(entry: dict, x: np.ndarray) -> np.ndarray:
-    """A parameter's value in each cell, of its mechanism's entry and the parents' counts."""
-    return mechanisms.evaluate(entry["mechanism"], x, entry["parameters"])
+def mu_and_theta(entry: dict, x: np.ndarray, theta) -> tuple:
+    """mu of a mechanistic gene in each cell, given its parents' counts, and theta, which may depend on them too."""
+    mu = evaluate(**entry["mu"], x=x)
+    return mu, np.maximum(evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0]) if "theta" in entry else theta
 
 
 def _is_mechanistic(adata, genes):
@@ -109,15 +89,14 @@ def _is_mechanistic(adata, genes):
 
 def _parameters(adata, genes, types):
     """mu, theta and pi of genes in cells of these types, (n_cells, n_genes), mechanisms apart."""
-    known, varm = cell_types(adata), adata.varm
-    places = adata.var_names.get_indexer(genes)
+    known, places = cell_types(adata), adata.var_names.get_indexer(genes)
     arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
     for name in pd.unique(types):
         if name not in known:
             raise ValueError(f"cell_type = {name!r}: adata.uns['cell_types'] {_JOIN}")
         rows = types == name
         for array, parameter in zip(arrays, PARAMETERS):
-            array[rows] = varm[parameter][places, known.index(name)]
+            array[rows] = adata.varm[parameter][places, known.index(name)]
     return arrays
 
 
@@ -133,12 +112,11 @@ def _under_drug(mu, genes, types, doses, entry):
     touched = np.flatnonzero(np.isin(genes, entry["genes"]))
     factors = dict(zip(entry["cell_types"], entry["factors"]))
     strength = (np.array([factors.get(t, 1.0) for t in types]) * doses)[:, None]
-    block = mu[:, touched]
-    effect = entry["effect"]
+    block, effect = mu[:, touched], entry["effect"]
     after = block + effect * strength if entry["kind"] == "additive" else block * effect**strength
     if (after < 0).any():
-        would = f"drug {str(entry['name'])!r} would take mu below 0 at dose {strength.max():g}"
-        raise ValueError(f"effect = {effect:g}: {would}")
+        name = str(entry["name"])
+        raise ValueError(f"effect = {effect:g}: drug {name!r} would take mu below 0 at dose {strength.max():g}")
     mu[:, touched] = after
     return mu
 

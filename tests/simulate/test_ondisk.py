@@ -59,9 +59,8 @@ def bytes_of(path):
 
 
 @both
-@pytest.mark.parametrize("compressed", [True, False])
-def test_what_is_read_back_is_the_concat_of_the_chunks(tmp_path, genes, name, compressed):
-    n_cells = ondisk.write(tmp_path / name, made(genes), compressed=compressed)
+def test_what_is_read_back_is_the_concat_of_the_chunks(tmp_path, genes, name):
+    n_cells = ondisk.write(tmp_path / name, made(genes))
     joined = dataset.concat(list(made(genes)))
     assert n_cells == joined.n_obs == 260
     assert_same(whole(tmp_path / name), joined)
