@@ -10,8 +10,6 @@ the cells that had it. Simpler forms of `predict`, and other answers than laws, 
 `lib.predict.guard`.
 """
 
-from __future__ import annotations
-
 import abc
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 

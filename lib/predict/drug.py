@@ -5,7 +5,7 @@ one that was never seen treated. Effects are means over the cell types that were
 with the same weight.
 """
 
-from __future__ import annotations
+from typing import Self
 
 import anndata as ad
 import numpy as np
@@ -22,7 +22,7 @@ from lib.predict.base import Query
 class NoChange:
     """The law of the control cells, by maximum likelihood on those given and those trained on."""
 
-    def fit(self, train: ad.AnnData) -> NoChange:
+    def fit(self, train: ad.AnnData) -> Self:
         self.controls = train[(train.obs["drug"].astype(str) == CONTROL).to_numpy()].copy()
         return self
 
@@ -81,7 +81,7 @@ class LatentArithmetic:
             vae_options=options, training_options=training_options, device=device, seed=seed
         )
 
-    def fit(self, train: ad.AnnData) -> LatentArithmetic:
+    def fit(self, train: ad.AnnData) -> Self:
         means(train, np.zeros((train.n_obs, 1)))  # says at once where there is no effect to learn
         self.vae.fit(train)
         pairs = means(train, self.latent(train))

@@ -6,12 +6,11 @@ the answer may be a law, or draws or means of the cells, or cells of the arm. Wh
 `query`, and one called `perturbation` or a second one without default.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import itertools
 import time
+from typing import Self
 
 import anndata as ad
 import numpy as np
@@ -39,7 +38,7 @@ class Guarded:
     def __init__(self, model, name: str = "model", *, told: bool = False, not_asked: list[str] = ()):
         self.model, self.name, self.told, self.not_asked = model, name, told, list(not_asked)
 
-    def fit(self, train: ad.AnnData) -> Guarded:
+    def fit(self, train: ad.AnnData) -> Self:
         """Fit the model to what it is shown of `train`."""
         self.model.fit(train if self.told else shown(train))
         return self

@@ -3,8 +3,6 @@
 The one file of the room that imports the truth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import anndata as ad

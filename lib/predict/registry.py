@@ -3,8 +3,6 @@
 Tables, figures and notebooks list no models: they filter these rows. A model is entered by one row.
 """
 
-from __future__ import annotations
-
 import inspect
 from typing import NamedTuple
 

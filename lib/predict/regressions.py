@@ -1,7 +1,5 @@
 """One regression a gene."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

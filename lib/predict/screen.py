@@ -3,8 +3,6 @@
 Cells without that column are controls. No model here is told a dose.
 """
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -88,7 +86,7 @@ class Bilinear(Conditional):
         self.n_components = checks.integer("n_components", n_components, low=1)
         self.penalty = checks.number("penalty", penalty, low=1e-12)
 
-    def fit(self, train: ad.AnnData) -> Bilinear:
+    def fit(self, train):
         self.genes, labels = list(train.var_names), perturbed(train)
         names = [n for n in pd.unique(labels) if n != CONTROL and _SEPARATOR not in n]  # a pair has no embedding
         if len(names) < 2 or CONTROL not in labels:

@@ -1,7 +1,5 @@
 """The leaderboard: scores of models on the same questions, and rows of models that were scored before."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Panels of the figures: a DataFrame and an axes in."""
 
-from __future__ import annotations
-
 import itertools
 
 import matplotlib as mpl

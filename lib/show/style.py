@@ -1,7 +1,5 @@
 """One style for all figures: sizes in mm as printed, text of 5 to 7 pt, the truth black, a colour a model."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables and figures of parameter sweeps: rows of many runs in, means with intervals, and a figure that fits the grid."""
 
-from __future__ import annotations
-
 import json
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """A question: what a model is asked, and the truth about it."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

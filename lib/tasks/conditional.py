@@ -5,8 +5,6 @@ do(parent = dose) inside and beyond the doses of training, after a pair of these
 intervention doesn't touch.
 """
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Drug response: cells of several types, four drugs, and the treated law of a type never seen treated."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import anndata as ad
