@@ -1,7 +1,5 @@
 """One training loop for every network: minibatches, early stopping, and a stop at divergence."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -141,7 +139,9 @@ def _fit(models, counts, seeds):
             losses = [torch.tensor([loss]) for loss in train]
         _check_divergence(models, running, epoch, train, finite, losses)
         for place, course in enumerate(running):
-            course.note(epoch, rates[0][place], train[place], losses[place], models.state(place))
+            course.good = models.state(place)
+            validation = losses[place].mean().item() if len(course.held_out) else math.nan
+            course.history.append((epoch, train[place], validation, rates[0][place]))
             if epoch > options.warmup and not cycle and course.best_again(epoch, losses[place]):
                 models.load(place, course.best)
         models.drop([place for place, course in enumerate(running) if course.ended])
@@ -185,11 +185,10 @@ def _check_divergence(models, running, epoch, train, finite, losses):
     """Give all models their last good weights and raise, if a loss or gradient isn't finite."""
     for place, course in enumerate(running):
         score = losses[place].mean().item()
-        if finite[place] and math.isfinite(score):
-            continue
-        for other, its in enumerate(running):
-            models.load(other, its.good)
-        raise DivergenceError(epoch, score if finite[place] else train[place], course.name)
+        if not finite[place] or not math.isfinite(score):
+            for other, its in enumerate(running):
+                models.load(other, its.good)
+            raise DivergenceError(epoch, score if finite[place] else train[place], course.name)
 
 
 class _Course:
@@ -207,12 +206,6 @@ class _Course:
         self.good = self.best = state
         self.best_losses = torch.full((1,), math.inf)
         self.history, self.ended = [], False
-
-    def note(self, epoch, rate, train, losses, state):
-        """Keep what an epoch has come to."""
-        self.good = state
-        validation = losses.mean().item() if len(self.held_out) else math.nan
-        self.history.append((epoch, train, validation, rate))
 
     def best_again(self, epoch, losses):
         """After an epoch: is it time for the best weights to come back?"""

@@ -1,7 +1,5 @@
 """What a network must have to be trained, alone and together with others of its kind."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor

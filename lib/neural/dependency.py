@@ -1,7 +1,5 @@
 """The dependency network: the law of each gene given the others."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -96,7 +94,8 @@ class DependencyNetwork(nn.Module):
         self.scale.copy_(mean)
         self.logit_pi.copy_(torch.logit(rate))
         self._choose_terms(counts)
-        self.spread.copy_(self._raw_terms(counts).std(0).clamp(min=1e-3))
+        self.spread.fill_(1)
+        self.spread.copy_(self.terms(counts).std(0).clamp(min=1e-3))
         unit = self.sparsity * math.sqrt(2 * math.log(max(len(self.weight), 2)) / len(counts))
         strength = unit * self.by_order(self.LINEAR, self.SQUARES, self.PRODUCTS)
         self.penalty_of.copy_(strength.expand_as(self.penalty_of))
@@ -127,13 +126,10 @@ class DependencyNetwork(nn.Module):
         values[len(self.inputs) :, 0] = torch.where(is_square, float(square), float(product))
         return values
 
-    def _raw_terms(self, x):
-        x = x[..., self.inputs]
-        return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1)
-
     def terms(self, x: Tensor) -> Tensor:
         """The inputs' counts, squares and products in units of their spread, (..., n_terms)."""
-        return self._raw_terms(x) / self.spread
+        x = x[..., self.inputs]
+        return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1) / self.spread
 
     def index(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """The index of each gene, (n_cells, n_genes), from the terms `kept`, by default all that are allowed."""
@@ -165,19 +161,13 @@ class DependencyNetwork(nn.Module):
         (score,) = torch.autograd.grad(log_likelihood(counts, *self.link(index)).sum(), index)
         return score
 
-    def penalty(self) -> Tensor:
-        """The minimax concave penalty on each weight, (n_terms, n_genes), in nats a cell."""
-        return self.penalty_of * _concave(self.weight, self.FREE)
-
     def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """Penalised negative log-likelihood of each cell, (n_cells,)."""
-        allowed = self.allowed
-        if self.warmed < 1:
-            first_order = torch.arange(len(allowed), device=x.device) < len(self.inputs)
-            allowed = allowed * first_order[:, None]
+        allowed = self.allowed if self.warmed == 1 else self.allowed * self.by_order(1, 0, 0)
+        penalty = self.penalty_of * _concave(self.weight, self.FREE)
         straight = self.penalty_of.max() * _concave(self.slope, self.BENT).sum()
         log_p = log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
-        return (self.penalty() * allowed).sum() + straight - log_p
+        return (penalty * allowed).sum() + straight - log_p
 
 
 def _concave(value, free):

@@ -5,8 +5,6 @@ predicted as the mixture over draws of the weights, from their Laplace approxima
 data leave the index open, near a step or far out, the prediction says so.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -17,7 +15,7 @@ from lib.laws.likelihood import log_likelihood
 from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE
 
-STEPS = (0.25, 0.5, 1.0, 2.0)  # of the search, in units of the index, where the term is there
+STEPS = (-0.25, -0.5, -1.0, -2.0, 0.25, 0.5, 1.0, 2.0)  # of the search, in units of the index, where the term is there
 
 
 def weigh(network: DependencyNetwork, counts: Tensor) -> None:
@@ -63,7 +61,7 @@ def search(network: DependencyNetwork, counts: Tensor, n_steps: int = 20) -> int
     """
     terms = network.terms(counts)
     cost = _cost_of_terms(network, len(counts))
-    sizes = torch.tensor([*(-s for s in STEPS), *STEPS], device=counts.device)
+    sizes = torch.tensor(STEPS, device=counts.device)
     cells = [column.nonzero()[:, 0] for column in terms.T]  # of each term, those where it is there
     means = [terms[rows, term].mean().clamp(min=1e-3) if len(rows) else 1.0 for term, rows in enumerate(cells)]
     steps = [sizes / mean for mean in means]
@@ -110,18 +108,17 @@ def _cost_of_terms(network, n_cells):
 
 
 def settle(network: DependencyNetwork, counts: Tensor, generator: Generator) -> None:
-    """Prune the network, trained on counts (n_cells, n_genes), and draw the weights that remain."""
-    prune(network, counts)
-    draw(network, counts, generator)
-
-
-@torch.no_grad()
-def prune(network: DependencyNetwork, counts: Tensor) -> None:
-    """Set small weights to zero, and give genes that follow no other the constant law.
+    """Set small weights to zero, and draw those that remain.
 
     A gene whose index doesn't raise the likelihood by what its terms and link cost by the Bayesian information
     criterion (Schwarz 1978) gets the constant law of maximum likelihood instead.
     """
+    _prune(network, counts)
+    _draw(network, counts, generator)
+
+
+@torch.no_grad()
+def _prune(network, counts):
     network.weight.mul_((network.weight.abs() > network.ZERO) * network.allowed)
     likelihood = log_likelihood(counts, *network.link(network.index(counts))).sum(0)
     mu, theta, logit_pi = _constant_laws(counts)
@@ -134,14 +131,12 @@ def prune(network: DependencyNetwork, counts: Tensor) -> None:
     network.logit_pi[idle] = logit_pi[idle]
 
 
-def draw(network: DependencyNetwork, counts: Tensor, generator: Generator) -> None:
+def _draw(network, counts, generator):
     """Draw the weights of each gene that follows others, by the empirical Fisher information."""
-    device = counts.device
+    device, draws, half = counts.device, network.draws, len(network.draws) // 2
     terms = torch.cat([network.terms(counts), torch.ones(len(counts), 1, device=device)], dim=1)
     score = network.score(counts)
-    draws = network.draws
     draws.copy_(torch.cat([network.weight, network.bias[None]]).detach())
-    half = len(draws) // 2
     is_bias = torch.ones(1, dtype=torch.bool, device=device)
     for gene in range(len(network.bias)):
         free = torch.cat([network.weight[:, gene] != 0, is_bias])
@@ -150,8 +145,7 @@ def draw(network: DependencyNetwork, counts: Tensor, generator: Generator) -> No
         slopes = (terms[:, free] * score[:, gene, None]).double()
         prior = torch.eye(slopes.shape[1], device=device)  # of spread 1
         factor = torch.linalg.cholesky(slopes.T @ slopes + prior)
-        shape = slopes.shape[1], half
-        noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
+        noise = torch.randn(len(factor), half, generator=generator, device=device, dtype=torch.float64)
         change = torch.linalg.solve_triangular(factor.mT, noise, upper=True).T.float()
         draws[:half, free, gene] += change
         draws[half : 2 * half, free, gene] -= change  # in pairs, so that their mean is the estimate

@@ -1,7 +1,5 @@
 """Where networks live: the device, its memory and random streams, and files."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import os

@@ -1,7 +1,5 @@
 """What the networks are made of: inputs, hidden layers, heads, where they start; their law."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -38,7 +36,7 @@ def hidden_layers(n_inputs, n_hidden, n_layers, normalised=False):
 def apply_to_visible(network, x, visible):
     """A network of the visible counts' logarithms and of which are visible.
 
-    The first layer is applied to these apart: they needn't be joined, and what is visible in all cells alike is one row.
+    The first layer takes these apart: they needn't be joined, and what is visible in all cells alike is one row.
     """
     first = network[0]
     of_counts, of_visible = first.weight.chunk(2, dim=1)
@@ -83,8 +81,7 @@ class MaskedNetwork(nn.Module):
             raise ValueError(f"inputs = {self.inputs!r}: must leave {self.needed}")
         self.warmed = 1.0
         self.register_parameter("log_theta", None)
-        is_input = torch.zeros(self.n_genes).index_fill_(0, torch.tensor(self.inputs), 1.0)
-        self.register_buffer("is_input", is_input)
+        self.register_buffer("is_input", torch.zeros(self.n_genes).index_fill_(0, torch.tensor(self.inputs), 1.0))
         self.register_buffer("scale", torch.ones(self.n_genes))  # counts; the unit of mu
 
     @torch.no_grad()
@@ -103,7 +100,7 @@ class MaskedNetwork(nn.Module):
     def visible(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """1 where it may look, (n_cells, n_genes), or (1, n_genes) where in all cells alike.
 
-        With a generator, each cell's inputs are hidden at random at a rate uniform in [0, hide].
+        With a generator, each cell's inputs are hidden at a rate uniform in [0, hide].
         """
         mask = self.is_input[None]
         if generator is None or self.hide == 0:

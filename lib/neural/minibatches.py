@@ -72,9 +72,8 @@ class Sparse(Dense):
 class OnDisk:
     """Counts of a file that `lib.simulate.ondisk.write` has written, which is never held in memory.
 
-    block : rows that lie next to each other and are read together
-    blocks : blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled. A batch is thus
-        drawn from `block * blocks` rows: small blocks mix better, read slower
+    block : rows that lie next to each other and are read together: small blocks mix better, read slower
+    blocks : blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
 
     A thread reads the next buffer while the present one is used; with what is stacked on the way, about four buffers
     are all the memory that it takes, whatever the number of cells. `genes` has the genes' names.
@@ -118,7 +117,8 @@ class OnDisk:
                     counts = sparse.vstack([left, counts], format="csr")
                 n_rows = counts.shape[0]
                 rows = _order(n_rows, rng)
-                end = n_rows if is_last else n_rows // size * size  # what makes no whole batch waits for the next buffer
+                # what makes no whole batch waits for the next buffer
+                end = n_rows if is_last else n_rows // size * size
                 for start in range(0, end, size):
                     yield _dense(counts[rows[start : min(start + size, end)]])
                 left = counts[rows[end:]]

@@ -1,7 +1,5 @@
 """The perceptron with ZINB heads."""
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor, nn
 

@@ -3,8 +3,6 @@
 Both take and return lists with an entry for each module that is still trained; its number there is its place.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterable, Iterator

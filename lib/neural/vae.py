@@ -1,7 +1,5 @@
 """The variational autoencoder of counts."""
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor, nn
 

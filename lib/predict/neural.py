@@ -1,7 +1,5 @@
 """The networks as models of conditional questions."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Callable
@@ -107,7 +105,8 @@ class VAE(Network):
             if not self.leaky:
                 visible[:, column] = 0
             mean, log_var = self.module.inference(x, visible)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn(self.n_samples, *mean.shape, generator=noise, device=x.device)
+            deviations = torch.randn(self.n_samples, *mean.shape, generator=noise, device=x.device)
+            z = mean + torch.exp(0.5 * log_var) * deviations
             parts.append([p[..., 0] for p in self.module.generative(z, [column])])
         return Mixture(model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts))))
 
@@ -146,8 +145,8 @@ class MLP(Network):
 class DependencyNetworks(Network):
     """Three dependency networks (`model.DependencyNetwork`), of which each gene keeps the one that fits it best.
 
-    The likelihood has more than one peak, and genes share no parameters. So each gene keeps one of three by the extended
-    Bayesian information criterion: one that is of first order for a third of its epochs, so that what a bent link can
+    The likelihood has more than one peak, and genes share no parameters. So each gene keeps one of three, by the
+    extended Bayesian information criterion: one that is of first order for a third of its epochs, so that what a bent link can
     say isn't said by squares, which extrapolate otherwise; that one, trained on after a line search for terms that it
     missed, with a penalty weighed by what the cells tell of each term; and one of second order from the start, which
     must be better by `MARGIN` nats. Two are trained at a time, unless the environment has CORES=1.
@@ -160,8 +159,8 @@ class DependencyNetworks(Network):
     MARGIN = 10.0
 
     def __init__(self, inputs=None, *, n_steps=1500, network_options=None, training_options=None, device="auto", seed=0):
-        defaults = {"batch_size": 1024, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle", "validation_fraction": 0.0}
-        options = defaults | (training_options or {})
+        options = {"batch_size": 1024, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle"}
+        options |= {"validation_fraction": 0.0} | (training_options or {})
         super().__init__(inputs, module_options=network_options, training_options=options, device=device, seed=seed)
         self.n_steps = checks.integer("n_steps", n_steps, low=1)
 
