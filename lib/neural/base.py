@@ -1,7 +1,5 @@
 """What a network must have to be trained, alone and together with others of its kind."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
@@ -11,9 +9,8 @@ from torch import Generator, Tensor
 class Trainable(Protocol):
     """A torch.nn.Module that `lib.training` can train, write and read.
 
-    config : settings, plain values, from which `kind(**config)` makes the network again, untrained
-    warmed : share of the warm-up that is over, from 0 to 1, and 1 at first. Training sets it before
-        each epoch; what depends on it is the network's affair, and may be nothing
+    config : plain values, from which `kind(**config)` makes the network again, untrained
+    warmed : share of the warm-up that is over, 1 at first; training sets it before each epoch
     """
 
     config: dict[str, Any]
@@ -23,10 +20,7 @@ class Trainable(Protocol):
         """Choose constants that fit counts (n_cells, n_genes), for training to start from."""
 
     def loss(self, x: Tensor, generator: Generator) -> Tensor:
-        """The loss of each cell in nats, (n_cells,), from counts (n_cells, n_genes).
-
-        generator : source of all that is random in it, so that one state gives one loss
-        """
+        """The loss of each cell in nats, (n_cells,); all that is random in it comes from `generator`."""
 
 
 @runtime_checkable

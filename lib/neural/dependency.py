@@ -1,7 +1,5 @@
 """The dependency network: the law of each gene given the others."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -10,8 +8,7 @@ from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
-from lib.neural.layers import LOG_THETA_RANGE, START_THETA, mean_and_zero_rate, places_of
-from lib.neural.masked import Parameters
+from lib.neural.layers import LOG_THETA_RANGE, START_THETA, Parameters, mean_and_zero_rate, places_of
 
 
 class DependencyNetwork(nn.Module):
@@ -22,25 +19,20 @@ class DependencyNetwork(nn.Module):
         l_g = slope_g s_g + sum_k height_gk sigmoid(steep_gk (s_g - place_gk))
         s_g = bias_g + sum_j w_gj x_j + sum_jk q_gjk x_j x_k
 
-    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene, from which
-    cells and the laws given some genes only follow by Gibbs sampling. A gene's own count is in none
-    of its own terms, so that no count need be masked. Each conditional is a single-index model
-    (Ichimura 1993): an index of second order, and a link that is learned, from a straight line to
-    a step.
+    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene. A gene's own count is in none
+    of its own terms, so that no count need be masked. Each conditional is a single-index model (Ichimura 1993): an
+    index of second order, and a link that is learned, from a straight line to a step.
 
-    While training warms up, the index is of first order. The weights of the index carry a minimax
-    concave penalty (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large
-    ones free; so does the slope, without which a link that is flat beyond the data would keep on
-    rising there. What a term must be worth, and how one is found that training missed, is in
-    `dependency_search`; which weights stay after training, and the draws of them, in
-    `dependency_laplace`.
+    While training warms up, the index is of first order. The weights of the index carry a minimax concave penalty
+    (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large ones free; so does the slope, without
+    which a link that is flat beyond the data would keep on rising there. What a term must be worth, how one is found
+    that training missed, which weights stay and the draws of them are in `dependency_terms`.
 
-    n_genes : genes, all of which it predicts
     inputs : indices of the genes that others may depend on, by default all
     n_units : sigmoids in a gene's link
     sparsity : factor on the penalty
-    max_pairs : squares and products of inputs in the index; where there are more products, those
-        that correlate most with any gene's counts
+    max_pairs : squares and products of inputs in the index; where there are more products, those that correlate most
+        with any gene's counts
     n_draws : draws of the weights, over which a law is predicted
     """
 
@@ -50,16 +42,9 @@ class DependencyNetwork(nn.Module):
     BENT = 0.3  # a slope above this isn't drawn towards zero
 
     def __init__(
-        self,
-        n_genes: int,
-        inputs: list[int] | None = None,
-        n_units: int = 4,
-        sparsity: float = 1.0,
-        max_pairs: int = 400,
-        n_draws: int = 16,
-        *,
-        generator: Generator | None = None,
-    ):
+        self, n_genes: int, inputs: list[int] | None = None, n_units: int = 4, sparsity: float = 1.0,
+        max_pairs: int = 400, n_draws: int = 16, *, generator: Generator | None = None,
+    ):  # fmt: skip
         super().__init__()
         n_genes = checks.integer("n_genes", n_genes, low=1)
         n_units = checks.integer("n_units", n_units, low=1)
@@ -70,8 +55,8 @@ class DependencyNetwork(nn.Module):
         if not inputs or inputs == [0] == list(range(n_genes)):
             raise ValueError(f"inputs = {inputs!r}: must leave a gene something to depend on")
         self.config = dict(
-            n_genes=n_genes, inputs=inputs, n_units=n_units, sparsity=self.sparsity,
-            max_pairs=max_pairs, n_draws=n_draws,
+            n_genes=n_genes, inputs=inputs, n_units=n_units, sparsity=self.sparsity, max_pairs=max_pairs,
+            n_draws=n_draws,
         )  # fmt: skip
         self.warmed = 1.0  # before the end of the warm-up the index is of first order
         self._register_terms(inputs, max_pairs, n_genes, n_draws)
@@ -104,15 +89,13 @@ class DependencyNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, counts: Tensor) -> None:
-        """Choose products, set the units of all terms, and start where zeros are explained by pi.
-
-        counts : (n_cells, n_genes)
-        """
+        """Choose products, set the units of all terms, and start where zeros are explained by pi."""
         mean, rate = mean_and_zero_rate(counts)
         self.scale.copy_(mean)
         self.logit_pi.copy_(torch.logit(rate))
         self._choose_terms(counts)
-        self.spread.copy_(self._raw_terms(counts).std(0).clamp(min=1e-3))
+        self.spread.fill_(1)
+        self.spread.copy_(self.terms(counts).std(0).clamp(min=1e-3))
         unit = self.sparsity * math.sqrt(2 * math.log(max(len(self.weight), 2)) / len(counts))
         strength = unit * self.by_order(self.LINEAR, self.SQUARES, self.PRODUCTS)
         self.penalty_of.copy_(strength.expand_as(self.penalty_of))
@@ -143,26 +126,17 @@ class DependencyNetwork(nn.Module):
         values[len(self.inputs) :, 0] = torch.where(is_square, float(square), float(product))
         return values
 
-    def _raw_terms(self, x):
-        x = x[..., self.inputs]
-        return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1)
-
     def terms(self, x: Tensor) -> Tensor:
         """The inputs' counts, squares and products in units of their spread, (..., n_terms)."""
-        return self._raw_terms(x) / self.spread
+        x = x[..., self.inputs]
+        return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1) / self.spread
 
     def index(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The index of each gene, (n_cells, n_genes), from counts (n_cells, n_genes).
-
-        kept : 1 for the terms that count, (n_terms, n_genes), by default all that are allowed
-        """
+        """The index of each gene, (n_cells, n_genes), from the terms `kept`, by default all that are allowed."""
         return self.terms(x) @ (self.weight * (self.allowed if kept is None else kept)) + self.bias
 
     def link(self, index: Tensor, genes=slice(None)) -> Parameters:
-        """mu (..., n_genes), theta and the logit of pi (n_genes,) of some genes.
-
-        index : their index, (..., n_genes)
-        """
+        """mu (..., n_genes), theta and the logit of pi (n_genes,) of some genes, from their index (..., n_genes)."""
         beyond = index[..., None] - self.place[genes]
         steps = torch.sigmoid(self.log_steep[genes].exp() * beyond)
         level = self.slope[genes] * index + (self.height[genes] * steps).sum(-1)
@@ -187,19 +161,13 @@ class DependencyNetwork(nn.Module):
         (score,) = torch.autograd.grad(log_likelihood(counts, *self.link(index)).sum(), index)
         return score
 
-    def penalty(self) -> Tensor:
-        """The minimax concave penalty on each weight, (n_terms, n_genes), in nats a cell."""
-        return self.penalty_of * _concave(self.weight, self.FREE)
-
     def loss(self, x: Tensor, generator: Generator) -> Tensor:
         """Penalised negative log-likelihood of each cell, (n_cells,)."""
-        allowed = self.allowed
-        if self.warmed < 1:
-            first_order = torch.arange(len(allowed), device=x.device) < len(self.inputs)
-            allowed = allowed * first_order[:, None]
+        allowed = self.allowed if self.warmed == 1 else self.allowed * self.by_order(1, 0, 0)
+        penalty = self.penalty_of * _concave(self.weight, self.FREE)
         straight = self.penalty_of.max() * _concave(self.slope, self.BENT).sum()
         log_p = log_likelihood(x, *self.link(self.index(x, allowed))).sum(-1)
-        return (self.penalty() * allowed).sum() + straight - log_p
+        return (penalty * allowed).sum() + straight - log_p
 
 
 def _concave(value, free):

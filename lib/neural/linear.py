@@ -1,11 +1,9 @@
 """Linear layers whose float32 products on a CPU are oneDNN's, torch's other library for them.
 
-By default torch takes MKL's, which on AMD's processors use half of what these can do (95 against
-220 GFlop/s, one core of an EPYC). torch offers no switch between the two in full float32, but has
-oneDNN's product as an operator of its compiler.
+By default torch takes MKL's, which on AMD's processors use half of what these can do (95 against 220 GFlop/s, one core
+of an EPYC). torch offers no switch between the two in full float32, but has oneDNN's product as an operator of its
+compiler.
 """
-
-from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +28,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x : (..., n_in); weight : (n_out, n_in); bias : (n_out,)
     """
     fits = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.shape[-1] > 0
-    if _product is None or not fits or x.shape[:-1].numel() < 2:
+    is_stacked = torch._C._functorch.is_batchedtensor(weight)  # by torch.func.vmap
+    if _product is None or not fits or is_stacked or x.shape[:-1].numel() < 2:
         return F.linear(x, weight, bias)  # of one row, a quarter of the time
     return _Linear.apply(x, weight, bias)
 
@@ -47,8 +46,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         if torch.is_grad_enabled():  # oneDNN's operator has no derivative of its own
-            other = "for second derivatives take torch.nn.functional.linear"
-            raise RuntimeError(f"linear: differentiable once; {other}")
+            raise RuntimeError("linear: differentiable once; for second derivatives take torch.nn.functional.linear")
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = upstream.reshape(-1, len(weight))
@@ -58,32 +56,11 @@ class _Linear(torch.autograd.Function):
             rows.sum(0) if of_bias else None,
         )
 
-    @staticmethod
-    def vmap(info, in_dims, *inputs):
-        """Stacked layers: one product a model, by torch's own."""
-        x, weight, bias = (_stacked(t, d, info.batch_size) for t, d in zip(inputs, in_dims))
-        product = x.reshape(len(x), -1, x.shape[-1]) @ weight.mT
-        if bias is not None:
-            product = product + bias[:, None]
-        return product.view(*x.shape[:-1], weight.shape[1]), 0
-
-
-def _stacked(tensor, dim, n_models):
-    """A tensor of each model along the first axis; one of all models is repeated."""
-    if tensor is None:
-        return None
-    return tensor.expand(n_models, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-
 
 def _times(x, weight, bias=None):
-    """x @ weight.T + bias."""
-    return _product(_in_a_row(x), _in_a_row(weight), bias, "none", [], "")
-
-
-def _in_a_row(matrix):
-    """A matrix without gaps: of a part of a wider one oneDNN makes a thousandth of its speed."""
-    has_no_gaps = matrix.is_contiguous() or matrix.t().is_contiguous()
-    return matrix if has_no_gaps else matrix.contiguous()
+    """x @ weight.T + bias, without gaps: on a part of a wider matrix oneDNN has a thousandth of its speed."""
+    x, weight = (m if m.t().is_contiguous() else m.contiguous() for m in (x, weight))
+    return _product(x, weight, bias, "none", [], "")
 
 
 def _transposed_times(left, right):

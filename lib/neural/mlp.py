@@ -1,34 +1,26 @@
 """The perceptron with ZINB heads."""
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
-from lib.neural.layers import apply_to_visible, hidden_layers, initialise
+from lib.neural.layers import MaskedNetwork, Parameters, apply_to_visible, hidden_layers, initialise
 from lib.neural.linear import Linear
-from lib.neural.masked import MaskedNetwork, Parameters
 
 
 class ZINBMLP(MaskedNetwork):
     """Supervised regression of all genes at once: a perceptron of visible counts with ZINB heads.
 
-    It is trained on the likelihood of the genes that it doesn't see. Parameters as of `ZINBVAE`.
+    It is trained on the likelihood of the genes that it doesn't see. Settings as of `ZINBVAE`.
     """
 
     needed = "it a gene to see, and one to predict"
 
     def __init__(
-        self,
-        n_genes: int,
-        n_hidden: int = 128,
-        inputs: list[int] | None = None,
-        hide: float = 0.1,
-        *,
-        generator: Generator | None = None,
-    ):
+        self, n_genes: int, n_hidden: int = 128, inputs: list[int] | None = None, hide: float = 0.1,
+        *, generator: Generator | None = None,
+    ):  # fmt: skip
         super().__init__(n_genes, inputs, hide, must_hide=True)
         n_genes = self.n_genes
         n_hidden = checks.integer("n_hidden", n_hidden, low=1)

@@ -1,10 +1,7 @@
 """Modules to train: one as it is (`One`), or several stacked (`Stack`), by the same calls.
 
-Both take and return lists with an entry for each module that is still trained; its number there is
-its place.
+Both take and return lists with an entry for each module that is still trained; its number there is its place.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -24,25 +21,17 @@ class One:
     def __init__(self, module: Trainable, options):
         self.module, self.options = module, options
         self.device = next(module.parameters()).device
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(),
-            lr=options.learning_rate,
-            betas=tuple(options.betas),
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
+        how = {"betas": tuple(options.betas), "weight_decay": options.weight_decay, "fused": True}
+        self.optimiser = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, **how)
 
     def train(self, warmed):
-        """To be called before each epoch. warmed : share of the warm-up that is over"""
+        """To be called before each epoch, with the share of the warm-up that is over."""
         self.module.train()
         self.module.warmed = warmed
 
-    def set_rates(self, rates):
-        """The learning rate of each module, from here on."""
+    def step(self, batches, noises, rates):
+        """One step of each module at its rate: the loss of its batch and the gradient's norm, (n_modules,)."""
         self.optimiser.param_groups[0]["lr"] = rates[0]
-
-    def step(self, batches, noises):
-        """One step of each module: the loss of its batch and the gradient's norm, (n_modules,)."""
         loss = self.module.loss(batches[0], noises[0]).mean()
         self.optimiser.zero_grad()
         loss.backward()
@@ -65,7 +54,7 @@ class One:
     def drop(self, places):
         """Train some modules no longer. The others take their places."""
 
-    def finish(self):
+    def close(self):
         """Leave all modules with the weights come to, and in evaluation mode."""
         self.module.eval()
 
@@ -78,11 +67,10 @@ class Stack:
         self.device = next(modules[0].parameters()).device
         for module in self.modules:
             module.train()
-        weights, buffers = torch.func.stack_module_state(self.modules)
-        learned = {name for name, w in modules[0].named_parameters() if w.requires_grad}
-        held_fast = {name: w.detach() for name, w in weights.items() if name not in learned}
-        self.weights = {n: w.detach().requires_grad_() for n, w in weights.items() if n in learned}
-        self.buffers = buffers | held_fast
+        parameters, buffers = torch.func.stack_module_state(self.modules)
+        stacked = parameters | buffers
+        self.weights = {name: w for name, w in stacked.items() if w.requires_grad}
+        self.fixed = {name: w for name, w in stacked.items() if not w.requires_grad}
         self.first = {name: torch.zeros_like(w) for name, w in self.weights.items()}
         self.second = {name: torch.zeros_like(w) for name, w in self.weights.items()}
         self.n_steps = 0
@@ -93,30 +81,25 @@ class Stack:
         self.shared.train()
         self.shared.warmed = warmed
 
-    def set_rates(self, rates):
-        """One rate a model, on the device: a number of each step is moved there without waiting."""
-        rates = torch.tensor(rates, pin_memory=self.device.type == "cuda")
-        self.rates = rates.to(self.device, non_blocking=True)
-
-    def step(self, batches, noises):
+    def step(self, batches, noises, rates):
         losses = self._losses(batches, noises).mean(1)
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()))
         norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-        self._update(gradients, (self.options.clip / (norm + 1e-6)).clamp(max=1))
+        rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
+        self._update(gradients, (self.options.clip / (norm + 1e-6)).clamp(max=1), rates)
         return losses.detach(), norm
 
     @torch.no_grad()
-    def _update(self, gradients, keep):
+    def _update(self, gradients, keep, rates):
         """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), with a rate a model.
 
-        torch's has one rate a tensor, and with a group a model as many calls as models.
-
-        keep : share of its gradient that each model's clipping leaves, (n_models,)
+        torch's has one rate a tensor, and with a group a model as many calls as models. Clipping leaves each model
+        the share `keep` of its gradient.
         """
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay
         for (name, w), g in zip(self.weights.items(), gradients):
-            keep_of_each, rate = (v.view(-1, *[1] * (w.ndim - 1)) for v in (keep, self.rates))
+            keep_of_each, rate = (v.view(-1, *[1] * (w.ndim - 1)) for v in (keep, rates))
             g = g * keep_of_each
             first = self.first[name].lerp_(g, 1 - b1)
             second = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
@@ -133,12 +116,11 @@ class Stack:
         return list(torch.cat(losses, dim=1).double().cpu())
 
     def state(self, place):
-        stacked = self.weights | self.buffers
-        return {name: w[place].detach().clone() for name, w in stacked.items()}
+        return {name: w[place].detach().clone() for name, w in (self.weights | self.fixed).items()}
 
     @torch.no_grad()
     def load(self, place, state):
-        for name, w in (self.weights | self.buffers).items():
+        for name, w in (self.weights | self.fixed).items():
             w[place] = state[name]
 
     @torch.no_grad()
@@ -150,21 +132,21 @@ class Stack:
             self.modules[place].eval()
         kept = [i for i in range(len(self.modules)) if i not in places]
         self.modules = [self.modules[i] for i in kept]
-        for stacked in (self.weights, self.buffers, self.first, self.second):
+        for stacked in (self.weights, self.fixed, self.first, self.second):
             for name, w in stacked.items():
                 stacked[name] = w[kept].requires_grad_(stacked is self.weights)
 
-    def finish(self):
+    def close(self):
         self.drop(list(range(len(self.modules))))
 
     def _losses(self, batches, noises):
         """The losses of all models, (n_models, n_cells)."""
         drawn = (self.shared.noise(x, generator) for x, generator in zip(batches, noises))
         noise = tuple(torch.stack(n) for n in zip(*drawn))
-        return self.all_losses(self.weights, self.buffers, torch.stack(batches), noise)
+        return self.all_losses(self.weights, self.fixed, torch.stack(batches), noise)
 
-    def _losses_of_one(self, weights, buffers, x, noise):
-        named = {f"module.{name}": w for name, w in (weights | buffers).items()}
+    def _losses_of_one(self, weights, fixed, x, noise):
+        named = {f"module.{name}": w for name, w in (weights | fixed).items()}
         return torch.func.functional_call(_Given(self.shared), (named,), (x, *noise))
 
 
@@ -181,20 +163,16 @@ class _Given(nn.Module):
 
 @torch.no_grad()
 def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> Tensor:
-    """The loss of each cell, (n_cells,) on the CPU, with the same noise at each call.
-
-    counts : (n_cells, n_genes), as in `training.fit`
-    """
+    """The loss of each cell of counts as in `training.fit`, (n_cells,) on the CPU, with the same noise at each call."""
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    batches = _in_order(device, cells_of(counts))
-    return torch.cat([module.loss(batch, noise) for batch in batches]).double().cpu()
+    return torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]).double().cpu()
 
 
 def _in_order(device, cells):
     """All cells in order, so many at a time that their loss takes the memory of a minibatch."""
-    return on_device(device, cells.in_order(max(1, min(4096, 2**20 // cells.n_genes))))
+    return on_device(device, cells.minibatches(max(1, min(4096, 2**20 // cells.n_genes))))
 
 
 def on_device(device: torch.device, batches: Iterable[Tensor]) -> Iterator[Tensor]:

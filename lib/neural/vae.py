@@ -1,15 +1,12 @@
 """The variational autoencoder of counts."""
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
-from lib.neural.layers import apply_to_visible, hidden_layers, initialise
+from lib.neural.layers import MaskedNetwork, Parameters, apply_to_visible, hidden_layers, initialise
 from lib.neural.linear import Linear
-from lib.neural.masked import MaskedNetwork, Parameters
 
 
 class ZINBVAE(MaskedNetwork):
@@ -20,36 +17,25 @@ class ZINBVAE(MaskedNetwork):
 
     after Kingma and Welling (arXiv 1312.6114), with scVI's likelihood (Lopez et al. 2018).
 
-    n_genes : genes, all of which it generates
     n_latent, n_hidden : sizes of the latent space and of the hidden layers
-    n_layers : hidden layers of the encoder, and as many of the decoder
-    dispersion : "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene,
-        scVI's default, which costs less
     beta : weight of the KL term; 1 is the true evidence lower bound (ELBO), less copies cells
-    inputs : indices of the genes that the encoder may see, by default all; the others are
-        masked, in training and in prediction
-    hide : in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that
-        any of them can be hidden and predicted
-    target : "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the
-        others, in which the encoder is prior and posterior at once and the KL term is 0
+    inputs : indices of the genes that the encoder may see, by default all; the others are masked
+    hide : in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that any of them can be
+        hidden and predicted
+    target : "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the others, in which the
+        encoder is prior and posterior at once and the KL term is 0
+    n_layers : hidden layers of the encoder, and as many of the decoder
+    dispersion : "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's default, which
+        costs less
     """
 
     needed = "the encoder a gene to see, and one to predict"
 
     def __init__(
-        self,
-        n_genes: int,
-        n_latent: int = 10,
-        n_hidden: int = 128,
-        beta: float = 1.0,
-        inputs: list[int] | None = None,
-        hide: float = 0.0,
-        target: str = "all",
-        n_layers: int = 2,
-        dispersion: str = "gene-cell",
-        *,
-        generator: Generator | None = None,
-    ):
+        self, n_genes: int, n_latent: int = 10, n_hidden: int = 128, beta: float = 1.0,
+        inputs: list[int] | None = None, hide: float = 0.0, target: str = "all", n_layers: int = 2,
+        dispersion: str = "gene-cell", *, generator: Generator | None = None,
+    ):  # fmt: skip
         super().__init__(n_genes, inputs, hide, must_hide=target == "hidden")
         self.n_latent = checks.integer("n_latent", n_latent, low=1)
         n_hidden = checks.integer("n_hidden", n_hidden, low=1)
@@ -58,9 +44,8 @@ class ZINBVAE(MaskedNetwork):
         n_layers = checks.integer("n_layers", n_layers, low=1)
         checks.choice("dispersion", dispersion, ("gene-cell", "gene"))
         self.config = dict(
-            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta,
-            inputs=self.inputs, hide=self.hide, target=target, n_layers=n_layers,
-            dispersion=dispersion,
+            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta, inputs=self.inputs,
+            hide=self.hide, target=target, n_layers=n_layers, dispersion=dispersion,
         )  # fmt: skip
         n_heads = 3 if dispersion == "gene-cell" else 2  # raw mu, log theta, logit pi
         with torch.random.fork_rng(devices=[]):  # torch initialises by the global generator
@@ -73,11 +58,7 @@ class ZINBVAE(MaskedNetwork):
         initialise(self, generator or torch.Generator().manual_seed(0))
 
     def inference(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z | visible counts), each (n_cells, n_latent).
-
-        x : counts (n_cells, n_genes)
-        visible : 1 where the encoder may look, of the same shape or (1, n_genes)
-        """
+        """Mean and log-variance of q(z | visible counts), each (n_cells, n_latent)."""
         mean, log_var = apply_to_visible(self.encoder, x, visible).chunk(2, dim=-1)
         return mean, log_var.clamp(-12, 6)
 

@@ -1,7 +1,5 @@
 """The networks as models of conditional questions."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Callable
@@ -14,7 +12,7 @@ import torch
 
 from lib import checks, model, training
 from lib.laws import ZINB, Mixture
-from lib.neural import dependency_laplace, dependency_search, minibatches
+from lib.neural import dependency_terms, minibatches
 from lib.predict.base import Conditional
 from lib.seeds import key, stream
 
@@ -35,12 +33,12 @@ class Network(Conditional):
         """Learn from counts in memory, or from those of a file that is never held in memory. Returns itself."""
         device = training.pick_device(self.device)
         if isinstance(adata, minibatches.OnDisk):
-            self.genes = adata.genes
-            some = next(adata.minibatches(_SAMPLE, stream(self.seed, "cells to start from"))).to(device)
-            self.module, self.history = self.trained(some, self.seed, self.training_options, adata)
+            self.genes, cells = adata.genes, adata
+            start = next(adata.minibatches(_SAMPLE, stream(self.seed, "cells to start from"))).to(device)
         else:
             self.genes = list(adata.var_names)
-            self.module, self.history = self.trained(model.to_tensor(adata.X, device), self.seed, self.training_options)
+            start = cells = model.to_tensor(adata.X, device)
+        self.module, self.history = self.trained(start, self.seed, self.training_options, cells)
         return self
 
     def trained(self, counts: torch.Tensor, seed, options: dict, cells=None) -> tuple[torch.nn.Module, pd.DataFrame]:
@@ -67,21 +65,21 @@ class Network(Conditional):
     def load(self, path, genes: list[str]):
         """Read what `save` wrote, of a model fitted to `genes`, in place of `fit`."""
         self.module, self.genes = training.load(self.kind, path, self.device), list(genes)
-        if self.module.config["n_genes"] != len(self.genes):
-            raise ValueError(f"path = {str(path)!r}: a model of {self.module.config['n_genes']} genes, not of {len(self.genes)}")
+        n_genes = self.module.config["n_genes"]
+        if n_genes != len(self.genes):
+            raise ValueError(f"path = {str(path)!r}: a model of {n_genes} genes, not of {len(self.genes)}")
         return self
 
 
 class VAE(Network):
     """The ZINB variational autoencoder as a model.
 
-    Its encoder sees the inputs less the gene that it predicts; the prediction is the mixture of
-    the decoded laws over `n_samples` draws from q(z | what it sees).
+    Its encoder sees the inputs less the gene that it predicts; the prediction is the mixture of the decoded laws over
+    `n_samples` draws from q(z | what it sees).
 
-    leaky : leave the count of the predicted gene in the encoder's input, in training and in
-        prediction. Not a prediction: it shows what such a score is worth
-    beta, n_latent, target: of `model.ZINBVAE`
-    vae_options, training_options: others of `model.ZINBVAE`, and those of `training.fit`
+    leaky : leave the count of the predicted gene in the encoder's input. Not a prediction: it shows what such a score
+        is worth
+    vae_options, training_options : others of `model.ZINBVAE`, and those of `training.fit`
     """
 
     kind = model.ZINBVAE
@@ -107,7 +105,8 @@ class VAE(Network):
             if not self.leaky:
                 visible[:, column] = 0
             mean, log_var = self.module.inference(x, visible)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn(self.n_samples, *mean.shape, generator=noise, device=x.device)
+            deviations = torch.randn(self.n_samples, *mean.shape, generator=noise, device=x.device)
+            z = mean + torch.exp(0.5 * log_var) * deviations
             parts.append([p[..., 0] for p in self.module.generative(z, [column])])
         return Mixture(model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts))))
 
@@ -115,10 +114,10 @@ class VAE(Network):
     def reconstruct(self, adata) -> ZINB:
         """The law of every gene in every cell, (n_cells, n_genes), decoded at the posterior mean.
 
-        The encoder sees every input, the gene itself too: what parameters the VAE has learned, no
-        prediction.
+        The encoder sees every input, the gene itself too: what parameters the VAE has learned, no prediction.
         """
-        parts = [self.module.generative(self.module.inference(b, self.module.visible(b))[0]) for b in self.counts_of(adata).split(4096)]
+        vae = self.module
+        parts = [vae.generative(vae.inference(x, vae.visible(x))[0]) for x in self.counts_of(adata).split(4096)]
         return model.to_law(*(torch.cat(p) for p in zip(*parts)))
 
     @torch.no_grad()
@@ -146,15 +145,13 @@ class MLP(Network):
 class DependencyNetworks(Network):
     """Three dependency networks (`model.DependencyNetwork`), of which each gene keeps the one that fits it best.
 
-    Its likelihood has more than one peak, and genes share no parameters. So three networks are trained, and each gene keeps
-    one of its three by the extended Bayesian information criterion: one that is of first order for a third of its epochs, so
-    that what a bent link can say isn't said by squares, which extrapolate otherwise; that one, trained on after a line search
-    for terms that it missed, with a penalty weighed by what the cells tell of each term; and one of second order from the start, which must be better by
-    `MARGIN` nats.
+    The likelihood has more than one peak, and genes share no parameters. So each gene keeps one of three, by the
+    extended Bayesian information criterion: one that is of first order for a third of its epochs, so that what a bent link can
+    say isn't said by squares, which extrapolate otherwise; that one, trained on after a line search for terms that it
+    missed, with a penalty weighed by what the cells tell of each term; and one of second order from the start, which
+    must be better by `MARGIN` nats. Two are trained at a time, unless the environment has CORES=1.
 
-    Two are trained at a time, unless the environment has CORES=1.
-
-    n_steps : of training from each of two starts, whatever the number of cells
+    n_steps : steps of training from each of two starts, whatever the number of cells
     network_options, training_options : of `model.DependencyNetwork` and `training.fit`
     """
 
@@ -162,14 +159,14 @@ class DependencyNetworks(Network):
     MARGIN = 10.0
 
     def __init__(self, inputs=None, *, n_steps=1500, network_options=None, training_options=None, device="auto", seed=0):
-        defaults = {"batch_size": 1024, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle", "validation_fraction": 0.0}
-        options = defaults | (training_options or {})
+        options = {"batch_size": 1024, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle"}
+        options |= {"validation_fraction": 0.0} | (training_options or {})
         super().__init__(inputs, module_options=network_options, training_options=options, device=device, seed=seed)
         self.n_steps = checks.integer("n_steps", n_steps, low=1)
 
     def fit(self, adata):
         if isinstance(adata, minibatches.OnDisk):
-            raise ValueError("adata: cells on disk; the dependency network takes several passes over all cells and must have them in memory")
+            raise ValueError("adata: cells on disk; the dependency network must have all cells in memory")
         self.genes = list(adata.var_names)
         counts, seed = model.to_tensor(adata.X, training.pick_device(self.device)), key(self.seed)
         steps_an_epoch = -(-adata.n_obs // checks.integer("batch_size", self.training_options["batch_size"], low=1))
@@ -179,88 +176,37 @@ class DependencyNetworks(Network):
         def first_order_first():
             module, history = self.trained(counts, (*seed, 0), options | {"warmup": epochs // 3})
             weighed = copy.deepcopy(module)
-            dependency_search.weigh(weighed, counts)
-            dependency_search.search(weighed, counts)
-            options_on = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
-            return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | options_on))
+            dependency_terms.weigh(weighed, counts)
+            dependency_terms.search(weighed, counts)
+            shorter = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
+            return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | shorter))
 
-        # each has its own random streams, so that the order in time is of no matter
-        if os.environ.get("CORES") == "1":
+        with ThreadPoolExecutor(1) as beside:  # each has random streams of its own: the order in time is of no matter
+            waiting = beside.submit(self.trained, counts, (*seed, 2), options)
+            if os.environ.get("CORES") == "1":
+                waiting.result()
             self.module, first, weighed, second = first_order_first()
-            other, third = self.trained(counts, (*seed, 2), options)
-        else:
-            with ThreadPoolExecutor(1) as beside:
-                waiting = beside.submit(self.trained, counts, (*seed, 2), options)
-                self.module, first, weighed, second = first_order_first()
-                other, third = waiting.result()
+            other, third = waiting.result()
         for rival, margin in ((weighed, 0.0), (other, self.MARGIN)):
-            own, its = (dependency_search.criterion(m, counts) for m in (self.module, rival))
-            dependency_search.adopt(self.module, rival, its < own - margin)
+            own, its = (dependency_terms.criterion(m, counts) for m in (self.module, rival))
+            dependency_terms.adopt(self.module, rival, its < own - margin)
         history = pd.concat([first, second, third], keys=["first", "weighed", "second"], names=["network"])
         self.history = history.reset_index("network").reset_index(drop=True)
         noise = training.torch_generator(self.seed, "draws of the weights", counts.device)
-        dependency_laplace.settle(self.module, counts, noise)
+        dependency_terms.settle(self.module, counts, noise)
         return self
 
     @torch.no_grad()
-    def law_of(self, cells, gene, given: list[str] | None = None):
-        """The law of `gene` in each cell, (n_cells,), from the other inputs' counts.
-
-        given : the genes whose counts may be used, by default all inputs. The other inputs are hidden, and
-            their counts drawn by Gibbs sampling, the gene's own among them
-        """
+    def law_of(self, cells, gene):
         counts, column = self.counts_of(cells), self.column(gene)
-        hidden = [] if given is None else self._hidden(given, column)
-        if set(hidden) <= {column}:
-            return Mixture(self._law(counts, column))
-        rng = stream(self.seed, f"hidden counts for {gene}")
-        chains = counts.repeat(len(self.module.draws), 1)
-        chains[:, hidden] = 0
-        self._sweep(chains, hidden, rng)
-        mu, theta, logit_pi = self.module.link(self.module.index(chains)[:, [column]], [column])
-        law = model.to_law(*(p.expand_as(mu).reshape(-1, len(counts)) for p in (mu, theta, logit_pi)))
-        return Mixture(law)
-
-    @torch.no_grad()
-    def generate(self, n_cells: int, seed=0) -> np.ndarray:
-        """Counts of new cells, (n_cells, n_genes), by Gibbs sampling from all zeros."""
-        device = self.module.inputs.device
-        cells = torch.zeros(checks.integer("n_cells", n_cells, low=1), len(self.genes), device=device)
-        inputs, rng = self.module.inputs.tolist(), stream(seed, "generated counts")
-        self._sweep(cells, inputs, rng)
-        others = [i for i in range(len(self.genes)) if i not in inputs]
-        self._sweep(cells, others, rng, n_sweeps=1)
-        return cells.long().cpu().numpy()
-
-    def depends_on(self, gene: str) -> list[str]:
-        """The genes that are in the learned index of `gene`, by themselves or in a square or product."""
-        weight = self.module.weight[:, self.column(gene)]
-        places = torch.cat([torch.arange(len(self.module.inputs)).repeat(2, 1), self.module.pairs.cpu()], dim=1)
-        return [self.genes[self.module.inputs[i]] for i in places[:, (weight != 0).cpu()].unique().tolist()]
-
-    def _hidden(self, given, column):
-        known = checks.genes("given", given, self.genes)
-        return [i for i in self.module.inputs.tolist() if self.genes[i] not in known or i == column]
-
-    def _law(self, counts, column):
         parts = [self.module.drawn(x, column) for x in counts.split(4096)]
-        return model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts)))
-
-    def _sweep(self, cells, columns, rng, n_sweeps=10):
-        """Draw some genes of the cells in turn, each from its law given the others, in place."""
-        for _ in range(n_sweeps):
-            for column in columns:
-                mu, theta, logit_pi = self.module.link(self.module.index(cells)[:, [column]], [column])
-                draws = model.to_law(mu, theta, logit_pi).sample(rng)
-                cells[:, column] = torch.as_tensor(draws[:, 0], dtype=cells.dtype, device=cells.device)
+        return Mixture(model.to_law(*(torch.cat(p, dim=1) for p in zip(*parts))))
 
 
 class Ensemble(Conditional):
-    """Several models that differ in their seed alone: the equal mixture of their laws (deep ensemble,
-    Lakshminarayanan et al. 2017).
+    """Several models that differ in their seed alone: the equal mixture of their laws.
 
-    make: seed -> model
-    n_members: models, with the seeds (*seed, 0), (*seed, 1), ...
+    A deep ensemble (Lakshminarayanan et al. 2017) of `make(seed)`, with the seeds (*seed, 0), (*seed, 1), ...
     """
 
     def __init__(self, make: Callable, n_members: int = 5, seed: int | tuple[int, ...] = 0):
@@ -279,8 +225,4 @@ class Ensemble(Conditional):
 
 def dependency_ensemble(inputs=None, *, n_steps=1500, n_members=5, device="auto", seed=0) -> Ensemble:
     """An ensemble of `DependencyNetworks`."""
-
-    def member(seed):
-        return DependencyNetworks(inputs, n_steps=n_steps, device=device, seed=seed)
-
-    return Ensemble(member, n_members, seed)
+    return Ensemble(lambda own: DependencyNetworks(inputs, n_steps=n_steps, device=device, seed=own), n_members, seed)

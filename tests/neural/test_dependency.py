@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lib import model, training
-from lib.neural import dependency_laplace
+from lib.neural import dependency_terms
 from tests.agreement import one_line
 from tests.neural.small import counts, dependency_network, link_by_hand, rng, scipy_log_pmf, terms_by_hand
 
@@ -138,7 +138,7 @@ def test_a_trained_network_follows_the_input_that_matters_and_hardly_any_other()
     module = model.DependencyNetwork(4, inputs=[0, 1, 2], generator=rng())
     module.start_at(x)
     training.fit(module, x, max_epochs=300, batch_size=1000, learning_rate=2e-2, schedule="one_cycle", validation_fraction=0.0)
-    dependency_laplace.settle(module, x, rng())
+    dependency_terms.settle(module, x, rng())
     assert (module.weight[:, :3] == 0).all()
     alone, true = module.weight[:3, 3].abs(), module.weight[1, 3].item()
     assert true > 0 and alone[[0, 2]].max() < 0.1 * true

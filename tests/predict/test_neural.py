@@ -7,11 +7,11 @@ import torch
 
 from lib import dataset, perturb, training
 from lib.laws import Mixture
-from lib.neural import dependency_search
+from lib.neural import dependency_terms
 from lib.predict import neural, references
 from lib.score import distances
 from tests.agreement import one_line
-from tests.predict.test_regressions import GENES, PARENTS, counts_of, table, with_other_counts
+from tests.predict.test_regressions import GENES, PARENTS, table, with_other_counts
 
 torch.set_num_threads(1)
 
@@ -258,12 +258,6 @@ def of_base(product):
     return neural.DependencyNetworks(BASE, n_steps=700, training_options={"batch_size": 512}, device="cpu").fit(product)
 
 
-@pytest.fixture(scope="module")
-def of_all(product):
-    """One whose mechanistic gene is an input of its parents."""
-    return neural.DependencyNetworks(n_steps=250, training_options={"batch_size": 512}, device="cpu").fit(product)
-
-
 def test_a_dependency_network_is_far_closer_to_the_truth_than_the_marginal_and_a_vae(product, of_base):
     fresh, marginal = dataset.fresh_cells(product, 400, seed=4), references.Marginal().fit(product)
     vae = neural.VAE(BASE, vae_options={"n_hidden": 32, "target": "hidden"}, training_options={"max_epochs": 15, "batch_size": 256}, device="cpu")
@@ -275,86 +269,16 @@ def test_a_dependency_network_is_far_closer_to_the_truth_than_the_marginal_and_a
 
 
 def test_it_depends_on_the_true_parents_and_on_no_other_gene(product, of_base):
-    assert {gene: of_base.depends_on(gene) for gene in BASE} == dict.fromkeys(BASE, [])
-    assert of_base.depends_on("mech") == dataset.parents(product)["mech"]
+    module = of_base.module
+    inputs = [{BASE[i]} for i in module.inputs] + [{BASE[i], BASE[j]} for i, j in module.inputs[module.pairs].T]
+    depends_on = {g: set().union(*(of for of, w in zip(inputs, module.weight[:, c]) if w != 0)) for c, g in enumerate(of_base.genes)}
+    assert depends_on == dict.fromkeys(BASE, set()) | {"mech": set(dataset.parents(product)["mech"])}
 
 
 def test_genes_that_depend_on_nothing_are_predicted_by_their_marginal_law(product, of_base):
     marginal = references.Marginal().fit(product)
     for gene in BASE:
         np.testing.assert_allclose(*(table(m.law_of(product[:5].copy(), gene)) for m in (of_base, marginal)), rtol=1e-4, atol=1e-9)
-
-
-def at_every_count_of(gene, cells, n_counts):
-    """Copies of the first cell with the counts 0, 1, 2, ... of a gene."""
-    others = {g: np.full(n_counts, counts_of(cells, g)[0]) for g in cells.var_names}
-    return dataset.with_counts(cells[:n_counts].copy(), others | {gene: np.arange(n_counts)})
-
-
-@pytest.mark.parametrize("dose", [1, 4, 10])
-def test_with_a_parent_hidden_its_prediction_is_the_average_over_that_parents_law(product, of_base, dose):
-    new = dataset.fresh_cells(product, 800, seed=5)
-    new = dataset.with_counts(new, {"gene_1": np.full(800, dose)})
-    law, grid = of_base.law_of(new, "mech", given=["gene_1"]), at_every_count_of("gene_4", new, 200)
-    mean, zeros = law.mean.mean(), law.zero_prob.mean()
-    # 16 draws of the parent in 800 cells
-    share, own = of_base.law_of(new[:1].copy(), "gene_4").pmf_table(200)[0], of_base.law_of(grid, "mech")
-    assert share.sum() > 1 - 1e-4
-    assert mean == pytest.approx(share @ own.mean, rel=0.05)
-    assert zeros == pytest.approx(share @ own.zero_prob, abs=0.01)
-    share, true = dataset.law(new[:1].copy(), "gene_4")[0, 0].pmf_table(200), dataset.law(grid, "mech")[:, 0]
-    assert mean == pytest.approx(share @ true.mean, rel=0.1)
-    assert zeros == pytest.approx(share @ true.zero_prob, abs=0.04)
-    assert abs(true.mean[0] - share @ true.mean) > 0.3 * mean  # as if the hidden parent had no counts
-
-
-@pytest.mark.parametrize("inputs", ["of_base", "of_all"])
-def test_a_prediction_given_some_genes_sees_neither_the_hidden_ones_nor_the_gene_itself(product, inputs, request):
-    network, new = request.getfixturevalue(inputs), dataset.fresh_cells(product, 60, seed=6)
-    for gene, given, hidden in (("mech", ["gene_1"], ["gene_4", "gene_0"]), ("gene_4", ["gene_1", "mech"], ["gene_0", "gene_2"])):
-        before = table(network.law_of(new, gene, given=given))
-        for changed in (hidden, [gene]):
-            np.testing.assert_array_equal(table(network.law_of(with_other_counts(new, changed), gene, given=given)), before)
-    assert not np.array_equal(before, table(network.law_of(with_other_counts(new, ["mech"]), gene, given=given))) or inputs == "of_base"
-
-
-@pytest.mark.parametrize("inputs", ["of_base", "of_all"])
-def test_given_every_input_it_predicts_as_without_saying_so(product, inputs, request):
-    network, new = request.getfixturevalue(inputs), dataset.fresh_cells(product, 50, seed=7)
-    np.testing.assert_array_equal(*(table(network.law_of(new, "mech", given=given)) for given in (None, [*BASE, "mech"])))
-
-
-def test_given_genes_may_come_in_any_collection(product, of_base):
-    new = dataset.fresh_cells(product, 50, seed=7)
-    listed, *others = (table(of_base.law_of(new, "mech", given=given)) for given in (["gene_1"], "gene_1", ("gene_1",), iter(["gene_1"])))
-    for other in others:
-        np.testing.assert_array_equal(other, listed)
-
-
-@pytest.mark.parametrize(("given", "named"), [(["nonsense"], "given = 'nonsense'"), (["gene_1", "gene_1"], "given = "), (3, "given = 3")])
-def test_bad_given_genes_raise_one_line(product, of_base, given, named):
-    with pytest.raises(ValueError) as error:
-        of_base.law_of(product[:3].copy(), "mech", given=given)
-    one_line(error, named)
-
-
-def test_generated_cells_have_the_means_zero_rates_and_dependence_of_the_true_laws(product, of_base):
-    counts, real = of_base.generate(4000, seed=1), dataset.fresh_cells(product, 20_000, seed=8)
-    truth = dataset.law(real)
-    assert counts.shape == (4000, 7) and counts.dtype == np.int64 and (counts >= 0).all()
-    np.testing.assert_allclose(counts.mean(0), truth.mean.mean(0), rtol=0.15)
-    np.testing.assert_allclose((counts == 0).mean(0), truth.zero_prob.mean(0), atol=0.05)
-    rank = [scipy.stats.spearmanr(x).statistic[6, :6] for x in (counts, dataset.dense(real.X))]
-    assert rank[1][[1, 4]].min() > 0.25
-    np.testing.assert_allclose(*rank, atol=0.07)
-    assert counts.tobytes() == of_base.generate(4000, seed=1).tobytes() != of_base.generate(4000, seed=2).tobytes()
-
-
-@pytest.mark.parametrize("n_cells", [0, 2.5])
-def test_generating_no_cells_raises_one_line(of_base, n_cells):
-    with pytest.raises(ValueError) as error:
-        of_base.generate(n_cells)
-    one_line(error, f"n_cells = {n_cells}")
 
 
 @pytest.mark.parametrize(
@@ -415,11 +339,11 @@ def test_each_gene_keeps_the_network_that_the_criterion_prefers(train):
     options = network.training_options | {"max_epochs": 60}
     first, _ = network.trained(counts, (3, 0), options | {"warmup": 20})
     weighed = copy.deepcopy(first)
-    dependency_search.weigh(weighed, counts)
-    dependency_search.search(weighed, counts)
+    dependency_terms.weigh(weighed, counts)
+    dependency_terms.search(weighed, counts)
     training.fit(weighed, counts, seed=(3, 1), **(options | {"max_epochs": 24, "learning_rate": 1e-2}))
     second, _ = network.trained(counts, (3, 2), options)
-    a, b, c = (dependency_search.criterion(module, counts) for module in (first, weighed, second))
+    a, b, c = (dependency_terms.criterion(module, counts) for module in (first, weighed, second))
     network.MARGIN = float((torch.minimum(a, b) - c).median()) - 1e-3  # so that some genes take the second
     network.fit(train)
     kept = torch.where(torch.minimum(a, b) - c > network.MARGIN, 2, torch.where(b < a, 1, 0)).tolist()
