@@ -82,7 +82,7 @@ def readme_summary(folder: Path) -> str:
     off_target = tables.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
     measured = tables.read(folder / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean()
     before = board.query("metric == 'seconds'").set_index("model")["mean"]
-    seconds = pd.concat([measured, before]).reindex(inside.index)
+    seconds = measured.combine_first(before).reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
