@@ -26,19 +26,15 @@ class NoChange:
         return self
 
     def predict(self, query: Query) -> Law:
-        return _asked(self.changed(self.control_law(query.cells)), query)
+        control = query.cells
+        checks.same_genes("control", control, self.controls.var_names)
+        same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
+        both = [sparse.csr_matrix(counts) for counts in (control.X, self.controls.X[same])]
+        return _asked(self.changed(maximum_likelihood.fit(sparse.vstack(both))), query)
 
     def changed(self, law: ZINB) -> ZINB:
         """The law of each gene under the drug, (n_genes,), from that without."""
         return law
-
-    def control_law(self, control: ad.AnnData) -> ZINB:
-        """The law of each gene in the controls' cell type, (n_genes,)."""
-        checks.same_genes("control", control, self.controls.var_names)
-        types = control.obs["cell_type"].unique()
-        same = self.controls.obs["cell_type"].isin(types).to_numpy()
-        both = [sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]
-        return maximum_likelihood.fit(sparse.vstack(both))
 
 
 class MeanShift(NoChange):
@@ -93,15 +89,10 @@ class LatentArithmetic:
         return module.inference(x, module.visible(x))[0].double().cpu().numpy()
 
     @torch.no_grad()
-    def treated(self, control: ad.AnnData) -> ZINB:
-        """The law of every gene in each control cell, were it treated: (n_cells, n_genes)."""
-        module = self.vae.module
-        moved = self.latent(control) + self.effect
-        z = torch.as_tensor(moved, dtype=torch.float32, device=module.is_input.device)
-        return model.to_law(*module.generative(z))
-
     def predict(self, query: Query) -> Law:
-        return _asked(Mixture(self.treated(query.cells)), query)
+        module, moved = self.vae.module, self.latent(query.cells) + self.effect
+        z = torch.as_tensor(moved, dtype=torch.float32, device=module.is_input.device)
+        return _asked(Mixture(model.to_law(*module.generative(z))), query)
 
 
 def means(cells: ad.AnnData, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

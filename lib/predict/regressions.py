@@ -1,5 +1,6 @@
 """One regression a gene."""
 
+import abc
 import math
 from collections.abc import Callable
 
@@ -33,9 +34,9 @@ class GeneByGene(Conditional):
         inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names))
         return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
 
+    @abc.abstractmethod
     def fit_gene(self, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], Law]:
         """From counts x (n_cells, n_inputs) and y (n_cells,), a function from counts x to laws."""
-        raise NotImplementedError
 
 
 class MeanRegression(GeneByGene):
@@ -169,8 +170,9 @@ def basin(y: torch.Tensor) -> torch.Tensor:
     """mu, log theta, logit pi, log floor from which a fit finds dropout rather than a small theta."""
     positive = y > 0
     mean = y.sum() / positive.sum().clamp(min=1)
+    log_theta = torch.tensor(model.START_THETA, dtype=torch.float64).log()
     rate = (1 - positive.double().mean()).clamp(1e-3, 1 - 1e-3)
-    return torch.stack([mean, torch.tensor(model.START_THETA, dtype=torch.float64).log(), torch.logit(rate), torch.log(0.1 * mean.clamp(min=1e-3))])
+    return torch.stack([mean, log_theta, torch.logit(rate), torch.log(0.1 * mean.clamp(min=1e-3))])
 
 
 def _theta(log_theta: torch.Tensor) -> torch.Tensor:

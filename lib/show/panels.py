@@ -18,7 +18,7 @@ def intervals(ax, summary: pd.DataFrame, x: str, *, order: list | None = None, l
     places, models = order or list(pd.unique(summary[x])), list(pd.unique(summary["model"]))
     for j, key in enumerate(models):
         part = summary[summary["model"] == key].set_index(x).reindex(places)
-        at = np.arange(len(places)) + (0.7 * ((j + 0.5) / len(models) - 0.5) if len(models) > 1 else 0)
+        at = np.arange(len(places)) + 0.7 * ((j + 0.5) / len(models) - 0.5)
         mean, colour = part["mean"].to_numpy(dtype=float), COLOURS.get(key, OWN)
         inside = np.ones(len(mean), dtype=bool) if low is None else ~(mean < low)
         errors = np.abs(part[["ci_low", "ci_high"]].to_numpy(dtype=float).T - mean)
@@ -68,8 +68,8 @@ def sweep(ax, summary: pd.DataFrame, x: str | None, hue: str, *, metric: str) ->
         mean = part["mean"].to_numpy(dtype=float)
         ax.plot(at, mean, "o", ls="-" if numeric else "", ms=2.2, lw=0.9, color=colour, label=text)
         ax.vlines(at, np.maximum(part["ci_low"], low), part["ci_high"], color=colour, lw=0.6, alpha=0.6)
-        if (mean < low).any():
-            ax.plot(at[mean < low], np.full((mean < low).sum(), low), "v", ms=3, color=colour, clip_on=False)
+        if (below := at[mean < low]).size:
+            ax.plot(below, np.full(len(below), low), "v", ms=3, color=colour, clip_on=False)
     if skill:
         ax.axhline(1, color=TRUTH, lw=0.6, ls="--")
         ax.axhline(0, color="0.6", lw=0.5)

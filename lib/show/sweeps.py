@@ -38,8 +38,14 @@ def summary(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
 
 def exact(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
     """A table with the values of swept parameters as text, so that they are written as they are and not to four digits."""
+
+    def whole(value):
+        if np.isnan(value):
+            return ""
+        return _text(value) if float(_text(value)) == value else repr(float(value))
+
     floats = [c for c in map(column, parameters) if c in table and pd.api.types.is_float_dtype(table[c])]
-    return table.assign(**{c: table[c].map(lambda v: "" if np.isnan(v) else _text(v) if float(_text(v)) == v else repr(float(v))) for c in floats})
+    return table.assign(**{c: table[c].map(whole) for c in floats})
 
 
 def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None) -> plt.Figure:
