@@ -1,7 +1,7 @@
 """Models of what a drug does: fitted to control and treated cells, asked about control cells of one type.
 
-`obs["drug"]` and `obs["cell_type"]` say which cells are which. The type that is asked about may be one that was never seen
-treated. Effects are means over the cell types that were seen both ways, each with the same weight.
+`obs["drug"]` and `obs["cell_type"]` say which cells are which. The type that is asked about may be one that was never
+seen treated. Effects are means over the cell types that were seen both ways, each with the same weight.
 """
 
 from typing import Self
@@ -64,8 +64,8 @@ class FoldChange(NoChange):
 class LatentArithmetic:
     """scGen's latent arithmetic (Lotfollahi et al. 2019, Nature Methods 16) with a ZINB VAE.
 
-    The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent position of each control
-    cell and decoded. The law of a gene is the mixture over these cells.
+    The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent position of each
+    control cell and decoded. The law of a gene is the mixture over these cells.
 
     vae_options, training_options, device, seed: as of `neural.VAE`
     """
@@ -96,7 +96,7 @@ class LatentArithmetic:
 
 
 def means(cells: ad.AnnData, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mean (control, treated) row of `values` in each cell type that was seen both ways. Raises ValueError without any."""
+    """Mean (control, treated) row of `values` in each cell type that was seen both ways. Raises ValueError."""
     types = cells.obs["cell_type"].astype(str).to_numpy()
     treated = (cells.obs["drug"].astype(str) != CONTROL).to_numpy()
     groups = [((types == t) & ~treated, (types == t) & treated) for t in np.unique(types)]

@@ -1,8 +1,8 @@
 """Between models and questions: what a model is shown, how its answer becomes a law, and whether it leaks.
 
-`predict(query)` answers with a law. In a user's simpler forms, `predict(adata, gene)` for cells and `predict(control)` or
-`predict(control, perturbation)` for an arm, the answer may be a law, or draws or means of the cells, or cells of the arm.
-Which form it is, the names tell: a parameter `query`, and one called `perturbation` or a second one without default.
+`predict(query)` answers with a law. In a user's simpler forms, `predict(adata, gene)` for cells and `predict(control)`
+or `predict(control, perturbation)` for an arm, it may be a law, or draws or means of the cells, or cells of the arm.
+Names tell the form: a parameter `query`, and one called `perturbation` or a second one without default.
 """
 
 import contextlib
@@ -64,7 +64,8 @@ def shown(cells: ad.AnnData) -> ad.AnnData:
 
 def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]:
     """Models of a task by their keys, unfitted. `setting` as of `registry.make`."""
-    return {row.key: Guarded(registry.make(row.made[task], **setting), row.key, told=row.made[task].told) for row in rows}
+    made = {row.key: row.made[task] for row in rows}
+    return {key: Guarded(registry.make(how, **setting), key, told=how.told) for key, how in made.items()}
 
 
 def load(name: str, string: str) -> type:
@@ -84,8 +85,8 @@ def load(name: str, string: str) -> type:
 def own(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0, name: str = "") -> Guarded:
     """A model of one's own, unfitted, as an entry beside the others, from its class.
 
-    A constructor that takes `seed` is given a whole number, one that takes `inputs` the genes that the model may see. One
-    that doesn't sees every gene, and isn't asked about these, whose law given their children isn't the truth.
+    A constructor that takes `seed` is given a whole number, one that takes `inputs` the genes that the model may see.
+    One that doesn't sees every gene, and isn't asked about these, whose law given their children isn't the truth.
     """
     taken = _taken(made)
     values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
@@ -168,10 +169,10 @@ def _asked(query):
 def check_leaks(model, query: Query, name: str = "model", *, n_cells: int | None = 300, seed=0) -> None:
     """Raise ValueError if what a model predicts changes where only what is hidden from it does.
 
-    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever else
-    than counts and `SHOWN` the cells hold. Where it doesn't say the same but for rounding, it may draw at random: it is
-    called eight times with each, and how they differ must be the most extreme of all 6,435 ways to part these calls, in two
-    independent rounds, to be a leak. What the cells of one call have in common, such as a mask drawn for it, is then none.
+    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever
+    else than counts and `SHOWN` the cells hold. Where a model doesn't say the same but for rounding, it may draw at
+    random: it is called eight times with each, and how they differ must be the most extreme of all 6,435 ways to part
+    these calls, in two independent rounds. What cells of one call have in common, such as a mask, is then no leak.
 
     n_cells: of the query, taken at random; None for all
     """
@@ -233,10 +234,10 @@ def _most_extreme(calls):
 
 
 def enter(model, train: ad.AnnData, queries: list[Query], name: str = "model", *, more: list[Query] = (), seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
-    """Fit a model, have it answer each gene once (some fit a gene when asked), and check it in `queries` and `more` for leaks.
+    """Fit a model, have it answer each gene once (some fit only then), and check it in `queries` and `more` for leaks.
 
-    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises ValueError
-    for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
+    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises
+    ValueError for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
     """
     guarded = model if isinstance(model, Guarded) else Guarded(model, name)
     start = time.perf_counter(), time.process_time()

@@ -86,8 +86,8 @@ class TrueForm(Conditional):
     """The mechanism's own form, fitted by maximum likelihood: what this many cells can tell.
 
     It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must find weights, every
-    other parameter, and pi; theta is one constant, or has the form of its own mechanism. A gene without a mechanism gets
-    the marginal law.
+    other parameter, and pi; theta is one constant, or has the form of its own mechanism. A gene without a mechanism
+    gets the marginal law.
 
     seed: of the random starts, of which the most likely fit is kept
     """

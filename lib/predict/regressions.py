@@ -42,9 +42,9 @@ class GeneByGene(Conditional):
 class MeanRegression(GeneByGene):
     """A regression of the mean count from scikit-learn, with a ZINB law put around it.
 
-    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a floor of the mean, are
-    then fitted by maximum likelihood to means predicted out of fold, since those of the fit itself are too close to the
-    counts. `regressor` makes the estimator.
+    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a floor of the mean,
+    are then fitted by maximum likelihood to means predicted out of fold, since those of the fit itself are too close to
+    the counts. `regressor` makes the estimator.
     """
 
     def __init__(self, regressor: Callable, inputs: list[str] | None = None):
@@ -101,9 +101,9 @@ def _of_log1p(regressor):
 class ZINBRegression(GeneByGene):
     """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
 
-    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the standard generalised
-        linear model, which explodes at large counts on a truth that is linear. Both are cut at 1e6 counts, so that
-        distances are finite
+    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the standard
+        generalised linear model, which explodes at large counts on a truth that is linear. Both are cut at 1e6 counts,
+        so that distances are finite
     order: 2 for squares and products of the inputs beside them, without a penalty
     """
 

@@ -37,8 +37,8 @@ class MeanOfPerturbed(Constant):
     """One law for every cell: that of the gene's counts in all perturbed cells of the training set.
 
     The "perturbed mean" of Systema (Viñas Torné et al. 2025, Nature Biotechnology) as a law, by maximum likelihood: how
-    much of a score needs no idea of what was perturbed. Unlike there, a count that the intervention itself set is no part
-    of it, since it has no law.
+    much of a score needs no idea of what was perturbed. Unlike there, a count that the intervention itself set is no
+    part of it, since it has no law.
     """
 
     def fit(self, train):
@@ -55,22 +55,22 @@ class MeanOfPerturbed(Constant):
 class Bilinear(Conditional):
     """The linear model of Ahlmann-Eltze, Huber & Anders (2025, Nature Methods 22, 1657): means, no laws.
 
-    Y, (genes x arms), are means of log1p counts over the cells of an arm. With G, (genes x K), the principal components of
-    the genes' rows of Y, and P the rows of G for the perturbed genes,
+    Y, (genes x arms), are means of log1p counts over the cells of an arm. With G, (genes x K), the principal components
+    of the genes' rows of Y, and P the rows of G for the perturbed genes,
 
         Y - control ~ G W P' + b,   W = (G'G + l I)^-1 G' (Y - control - b) P (P'P + l I)^-1,
 
-    b the row means, which is the paper's ridge on both sides. An arm never seen has the effect G W p + b, and "a+b" the sum
-    of the two single effects. All cells of an arm have one mean, whatever the dose and their own counts.
+    b the row means, which is the paper's ridge on both sides. An arm never seen has the effect G W p + b, and "a+b" the
+    sum of the two single effects. All cells of an arm have one mean, whatever the dose and their own counts.
 
     As in the authors' `run_linear_pretrained_model.R`, the control arm is one of the columns, with p = 0, and Y is a
-    difference from it. Other than there: log1p of raw counts, since simulated cells have no library size; K is at most the
-    number of arms less one; and pairs, which the paper takes for sums of *observed* singles, are sums of predicted ones.
+    difference from it. Other than there: log1p of raw counts, since simulated cells have no library size; K is at most
+    the number of arms less one; and pairs are sums of predicted singles, where the paper has *observed* ones.
 
     n_components: K
     penalty: l
-    smearing: multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of their mean logs (Duan
-        1983, JASA 78, 605): expm1 of a mean of logs lies below the mean count. The paper stays with logs and needs none
+    smearing: multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of their mean logs
+        (Duan 1983, JASA 78, 605): expm1 of a mean of logs lies below the mean count. The paper stays with logs
     """
 
     def __init__(self, n_components: int = 10, penalty: float = 0.1, smearing: bool = False):

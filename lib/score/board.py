@@ -41,7 +41,8 @@ def score(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
     off_target = joined["split"] == "off_target"
     keys = ["model", "metric", "mechanism", "split"]
     mean = joined[off_target].groupby(keys, sort=False, as_index=False)["value"].mean().assign(gene="")
-    return pd.concat([joined[~off_target], mean], ignore_index=True)[["model", "metric", "value", "mechanism", "gene", "split"]]
+    columns = ["model", "metric", "value", "mechanism", "gene", "split"]
+    return pd.concat([joined[~off_target], mean], ignore_index=True)[columns]
 
 
 def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
@@ -63,7 +64,7 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
 
 
 def known(path: str | Path, identity: str, fitted: list[str] = ()) -> pd.DataFrame:
-    """Rows of a summary.csv: models that were scored before on the questions of this identity, but those just fitted."""
+    """Rows of a summary.csv: models scored before on the questions of this identity, but those just fitted."""
     summary = read_summary(path)
     return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(drop=True)
 
@@ -75,7 +76,7 @@ def read_summary(path: str | Path) -> pd.DataFrame:
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
-    """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty without such a table."""
+    """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty without a table."""
     if not Path(path).is_file():
         return {}
     means = tables.read(path).pivot_table(index="model", columns="metric", values="value", sort=False)

@@ -42,8 +42,8 @@ def sweep(ax, summary: pd.DataFrame, x: str | None, hue: str, *, metric: str) ->
     """A metric along a swept parameter with 95 % intervals: a line for each `hue`, points where it isn't a number.
 
     summary: columns x, hue, mean, ci_low, ci_high
-    metric: of skill, 1 is dashed, and what lies below -0.25 is a triangle there; another one gets a logarithmic axis where
-        it spans a factor of 30
+    metric: of skill, 1 is dashed, and what lies below -0.25 is a triangle there; another one gets a logarithmic axis
+        where it spans a factor of 30
     """
     keys = list(pd.unique(summary[hue]))
     shades = plt.get_cmap("viridis_r")(np.linspace(0.1, 0.95, len(keys)))

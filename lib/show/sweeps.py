@@ -52,14 +52,14 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
     """A metric against what was swept, with 95 % intervals; what lies where follows from the shape of the grid.
 
     table: of `results`
-    parameters: that were swept. The one of most numeric values is the horizontal axis (the last such one), the next one the
-        columns of panels (or, where there is a single model, the colours), all others the rows
+    parameters: that were swept. The one of most numeric values is the horizontal axis (the last such one), the next one
+        the columns of panels (or, where there is a single model, the colours), all others the rows
     panels: for each row of panels its `metric`, by default skill_kl or else the first, and `where`, values of the keys
         to keep: by default the first split and scenario. `models` are those to draw, by default all but the references.
         Over genes and mechanisms that are left the mean is taken, in each replicate
 
-    A panel of which there is no run is left out. Raises ValueError for a metric or a value that isn't there, and where more
-    than 40 panels would be needed.
+    A panel of which there is no run is left out. Raises ValueError for a metric or a value that isn't there, and where
+    more than 40 panels would be needed.
     """
     if table.empty:
         raise ValueError("figure: the runs have written no table")
@@ -104,8 +104,9 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
         row[0].set_ylabel("\n".join(filter(None, [style.label(metric), title, note])))
     handles = {text: handle for ax in axes.values() for handle, text in zip(*ax.get_legend_handles_labels())}
     if len(handles) > 1:
-        n_wide, title = min(len(handles), 7 if width > 150 else 4), None if hue == "model" else style.label(hue)
-        fig.legend(handles.values(), handles, loc="outside lower center", ncols=n_wide, title=title, title_fontsize=style.SMALL)
+        about = {} if hue == "model" else {"title": style.label(hue), "title_fontsize": style.SMALL}
+        n_wide = min(len(handles), 7 if width > 150 else 4)
+        fig.legend(handles.values(), handles, loc="outside lower center", ncols=n_wide, **about)
     return fig
 
 

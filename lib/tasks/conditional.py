@@ -1,7 +1,7 @@
 """Conditional questions: the law of a gene given the other genes' counts in that very cell.
 
-A question is a gene and cells, with the gene's true law in each: held-out cells, cells after do(parent = dose) inside and
-beyond the doses of training, after a pair of these, and genes that an intervention doesn't touch.
+A question is a gene and cells, with the gene's true law in each: held-out cells, cells after do(parent = dose) inside
+and beyond the doses of training, after a pair of these, and genes that an intervention doesn't touch.
 """
 
 import anndata as ad
@@ -26,7 +26,7 @@ def identity(*, mechanism: str = "", **parameters) -> str:
 
 
 def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """Training cells: independent base genes, and one mechanistic gene of each kind that depends on `n_parents` of them.
+    """Training cells: independent base genes, and a mechanistic gene of each kind, a function of `n_parents` of them.
 
     n_parents: drawn at random for each kind; 0 for all
     """
@@ -84,7 +84,7 @@ def questions(
 
 
 def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData | None:
-    """A screen of as many cells as `train`: controls, and an arm for each base gene but those whose doses are asked about.
+    """A screen of as many cells as `train`: controls, and an arm for each base gene but those with doses asked about.
 
     Returns None where this leaves fewer than two genes.
     """
