@@ -4,10 +4,9 @@
         def fit(self, train): ...       # learns from cells, returns itself
         def predict(self, query): ...   # the law of the genes asked about
 
-A query without a perturbation asks for a law in each cell, from the counts of the other genes of
-that very cell. One with a perturbation shows control cells, and asks for the law of each gene over
-the cells that had it. Simpler forms of `predict`, and other answers than laws, are adapted by
-`lib.predict.guard`.
+A query without a perturbation asks for a law in each cell, from the counts of the other genes of that very cell. One
+with a perturbation shows control cells, and asks for the law of each gene over the cells that had it. Simpler forms of
+`predict`, and other answers than laws, are adapted by `lib.predict.guard`.
 """
 
 import abc
@@ -24,7 +23,7 @@ ONE_MEAN = 20  # draws in the law that stands for a mean
 
 
 class Perturbation(NamedTuple):
-    """What was done to the cells of an arm, as a model is told: a drug, a gene, or genes joined by "+", and how strongly."""
+    """What was done to the cells of an arm: a drug, a gene, or genes joined by "+", and how strongly."""
 
     name: str
     strength: float = 1.0
@@ -60,9 +59,7 @@ class Predictor(Protocol):
 
 
 class Conditional(abc.ABC):
-    """A model that says one gene's law at a time, from the other genes of the cell.
-
-    It writes `fit` and `law_of`, and inherits `predict`.
+    """A model that says one gene's law at a time, from the other genes of the cell: it writes `fit` and `law_of`.
 
     inputs: genes whose counts it may see, by default all
     """
@@ -84,25 +81,20 @@ class Conditional(abc.ABC):
             raise NotImplementedError(f"{type(self).__name__}: answers for cells, not for an arm")
         return stack([self.law_of(query.cells, gene) for gene in query.genes])
 
-    def features(self, cells: ad.AnnData, gene: str) -> np.ndarray:
-        """Counts of the inputs but `gene`, (n_cells, n_inputs), in the order of `self.genes`, which `fit` has set."""
-        inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names))
-        return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
+
+class Constant(Conditional):
+    """A model with one law a gene, the same in every cell: `fit` sets `laws`, of shape (), by gene."""
+
+    def law_of(self, cells, gene):
+        law = self.laws[checks.genes("gene", gene, list(self.laws))[0]]
+        return ZINB(*(np.full(cells.n_obs, p) for p in (law.mu, law.theta, law.pi)))
 
 
 def around(mean: np.ndarray) -> Empirical:
-    """The narrowest law of whole counts with a given mean, to within half of 1 / ONE_MEAN.
-
-    mean: (...) of at least 0. Counts next to it lie above and below in such shares that it is theirs
-    """
+    """The narrowest law of whole counts with a given mean of at least 0, to within half of 1 / ONE_MEAN."""
     mean = np.asarray(mean, dtype=float)
     above = np.arange(ONE_MEAN) < np.round(ONE_MEAN * (mean % 1))[..., None]
     return Empirical(np.floor(mean)[..., None] + above)
-
-
-def constant(law: ZINB, n_cells: int) -> ZINB:
-    """The same law, of shape (), in each cell."""
-    return ZINB(*(np.full(n_cells, p) for p in (law.mu, law.theta, law.pi)))
 
 
 def gene_counts(cells: ad.AnnData, gene: str) -> np.ndarray:

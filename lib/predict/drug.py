@@ -1,8 +1,7 @@
 """Models of what a drug does: fitted to control and treated cells, asked about control cells of one type.
 
-`obs["drug"]` and `obs["cell_type"]` say which cells are which. The type that is asked about may be
-one that was never seen treated. Effects are means over the cell types that were seen both ways, each
-with the same weight.
+`obs["drug"]` and `obs["cell_type"]` say which cells are which. The type that is asked about may be one that was never
+seen treated. Effects are means over the cell types that were seen both ways, each with the same weight.
 """
 
 from typing import Self
@@ -27,19 +26,15 @@ class NoChange:
         return self
 
     def predict(self, query: Query) -> Law:
-        return _asked(self.changed(self.control_law(query.cells)), query)
+        control = query.cells
+        checks.same_genes("control", control, self.controls.var_names)
+        same = self.controls.obs["cell_type"].isin(control.obs["cell_type"].unique()).to_numpy()
+        both = [sparse.csr_matrix(counts) for counts in (control.X, self.controls.X[same])]
+        return _asked(self.changed(maximum_likelihood.fit(sparse.vstack(both))), query)
 
     def changed(self, law: ZINB) -> ZINB:
         """The law of each gene under the drug, (n_genes,), from that without."""
         return law
-
-    def control_law(self, control: ad.AnnData) -> ZINB:
-        """The law of each gene in the controls' cell type, (n_genes,)."""
-        checks.same_genes("control", control, self.controls.var_names)
-        types = control.obs["cell_type"].unique()
-        same = self.controls.obs["cell_type"].isin(types).to_numpy()
-        both = [sparse.csr_matrix(control.X), sparse.csr_matrix(self.controls.X[same])]
-        return maximum_likelihood.fit(sparse.vstack(both))
 
 
 class MeanShift(NoChange):
@@ -69,23 +64,20 @@ class FoldChange(NoChange):
 class LatentArithmetic:
     """scGen's latent arithmetic (Lotfollahi et al. 2019, Nature Methods 16) with a ZINB VAE.
 
-    The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent
-    position of each control cell and decoded. The law of a gene is the mixture over these cells.
+    The effect is the mean of q(z | treated) less that of q(z | control); it is added to the latent position of each
+    control cell and decoded. The law of a gene is the mixture over these cells.
 
     vae_options, training_options, device, seed: as of `neural.VAE`
     """
 
     def __init__(self, *, vae_options=None, training_options=None, device="auto", seed=0):
         options = {"hide": 0.0} | (vae_options or {})
-        self.vae = neural.VAE(
-            vae_options=options, training_options=training_options, device=device, seed=seed
-        )
+        self.vae = neural.VAE(vae_options=options, training_options=training_options, device=device, seed=seed)
 
     def fit(self, train: ad.AnnData) -> Self:
         means(train, np.zeros((train.n_obs, 1)))  # says at once where there is no effect to learn
         self.vae.fit(train)
-        pairs = means(train, self.latent(train))
-        self.effect = np.mean([after - before for before, after in pairs], axis=0)
+        self.effect = np.mean([after - before for before, after in means(train, self.latent(train))], axis=0)
         return self
 
     @torch.no_grad()
@@ -97,22 +89,14 @@ class LatentArithmetic:
         return module.inference(x, module.visible(x))[0].double().cpu().numpy()
 
     @torch.no_grad()
-    def treated(self, control: ad.AnnData) -> ZINB:
-        """The law of every gene in each control cell, were it treated: (n_cells, n_genes)."""
-        module = self.vae.module
-        moved = self.latent(control) + self.effect
-        z = torch.as_tensor(moved, dtype=torch.float32, device=module.is_input.device)
-        return model.to_law(*module.generative(z))
-
     def predict(self, query: Query) -> Law:
-        return _asked(Mixture(self.treated(query.cells)), query)
+        module, moved = self.vae.module, self.latent(query.cells) + self.effect
+        z = torch.as_tensor(moved, dtype=torch.float32, device=module.is_input.device)
+        return _asked(Mixture(model.to_law(*module.generative(z))), query)
 
 
 def means(cells: ad.AnnData, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mean (control, treated) row of `values` in each cell type that was seen both ways.
-
-    Raises ValueError where there is none.
-    """
+    """Mean (control, treated) row of `values` in each cell type that was seen both ways. Raises ValueError."""
     types = cells.obs["cell_type"].astype(str).to_numpy()
     treated = (cells.obs["drug"].astype(str) != CONTROL).to_numpy()
     groups = [((types == t) & ~treated, (types == t) & treated) for t in np.unique(types)]

@@ -1,9 +1,8 @@
 """Between models and questions: what a model is shown, how its answer becomes a law, and whether it leaks.
 
-Every model but those that are told the truth sees cells without anything hidden. `predict(query)` answers with a law. In a
-user's simpler forms, `predict(adata, gene)` for cells and `predict(control)` or `predict(control, perturbation)` for an arm,
-the answer may be a law, or draws or means of the cells, or cells of the arm. Which form it is, the names tell: a parameter
-`query`, and one called `perturbation` or a second one without default.
+`predict(query)` answers with a law. In a user's simpler forms, `predict(adata, gene)` for cells and `predict(control)`
+or `predict(control, perturbation)` for an arm, it may be a law, or draws or means of the cells, or cells of the arm.
+Names tell the form: a parameter `query`, and one called `perturbation` or a second one without default.
 """
 
 import contextlib
@@ -70,11 +69,7 @@ def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]
 
 
 def load(name: str, string: str) -> type:
-    """The class of a model of one's own, that a parameter `name` gives by its import string.
-
-    Raises ValueError in one line for what has no `fit` and `predict`, has the name of a row of the registry, or needs
-    more than `inputs` and `seed` to be made.
-    """
+    """The class of a model of one's own, that a parameter `name` gives by its import string. Raises ValueError."""
     made = checks.imported(name, string)
     if not all(callable(getattr(made, method, None)) for method in ("fit", "predict")):
         raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
@@ -90,8 +85,8 @@ def load(name: str, string: str) -> type:
 def own(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0, name: str = "") -> Guarded:
     """A model of one's own, unfitted, as an entry beside the others, from its class.
 
-    If the constructor takes `seed` it is given a whole number, if `inputs` the genes that the model may see; if not, it
-    sees every gene, and isn't asked about these, whose law given their children is another one than the truth.
+    A constructor that takes `seed` is given a whole number, one that takes `inputs` the genes that the model may see.
+    One that doesn't sees every gene, and isn't asked about these, whose law given their children isn't the truth.
     """
     taken = _taken(made)
     values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
@@ -105,10 +100,9 @@ def _taken(made):
 
 
 def answer(model, query: Query, name: str = "model") -> Law:
-    """A model's prediction as a law of shape `query.shape`, checked.
+    """A model's prediction as a law of shape `query.shape`, checked. Raises ValueError in one line.
 
-    Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts that has it. Raises
-    ValueError in one line for what is none of these, is of another shape, or has NaN or negative values.
+    Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts that has it.
     """
     parameters = inspect.signature(model.predict).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -175,12 +169,12 @@ def _asked(query):
 def check_leaks(model, query: Query, name: str = "model", *, n_cells: int | None = 300, seed=0) -> None:
     """Raise ValueError if what a model predicts changes where only what is hidden from it does.
 
-    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever else
-    than counts and `SHOWN` the cells hold. At most `n_cells` of the query are taken, at random; None for all.
+    Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever
+    else than counts and `SHOWN` the cells hold. Where a model doesn't say the same but for rounding, it may draw at
+    random: it is called eight times with each, and how they differ must be the most extreme of all 6,435 ways to part
+    these calls, in two independent rounds. What cells of one call have in common, such as a mask, is then no leak.
 
-    Where it says the same but for rounding, all is well. Where it doesn't, it may draw at random: it is called eight times
-    with each, and how they differ must be the most extreme of all 6,435 ways to part these calls, in two independent
-    rounds, to be a leak. What the cells of one call have in common, such as a mask drawn for it, is then none.
+    n_cells: of the query, taken at random; None for all
     """
     rng = stream(seed, "other counts")
     rows = np.sort(rng.permutation(query.cells.n_obs)[:n_cells])
@@ -240,11 +234,10 @@ def _most_extreme(calls):
 
 
 def enter(model, train: ad.AnnData, queries: list[Query], name: str = "model", *, more: list[Query] = (), seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
-    """Fit a model, have it answer each gene once (some fit a gene when it is asked for), and check it for leaks in all
-    `queries` and `more`.
+    """Fit a model, have it answer each gene once (some fit only then), and check it in `queries` and `more` for leaks.
 
-    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises ValueError
-    for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
+    Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises
+    ValueError for what `answer` and `check_leaks` refuse, and for a model that answers nothing.
     """
     guarded = model if isinstance(model, Guarded) else Guarded(model, name)
     start = time.perf_counter(), time.process_time()

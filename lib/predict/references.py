@@ -13,7 +13,7 @@ from lib import checks, model
 from lib.counts import dense
 from lib.laws import ZINB, Empirical, maximum_likelihood, zinb
 from lib.laws.likelihood import log_likelihood
-from lib.predict.base import Conditional, Query, constant, gene_counts
+from lib.predict.base import Conditional, Constant, Query, gene_counts
 from lib.predict.regressions import basin, least_squares, maximise
 from lib.seeds import stream
 from lib.simulate import mechanisms, truth
@@ -22,8 +22,8 @@ from lib.simulate import mechanisms, truth
 class Oracle(Conditional):
     """The true law: the floor of every distance.
 
-    n_draws: draws by which alone each law is known, 0 for the law itself: what the truth scores where a model only draws
-        samples, since the CRPS of n draws exceeds that of their law by sum_k F(k) (1 - F(k)) / n
+    n_draws: draws by which alone each law is known, 0 for the law itself: what the truth scores where a model only
+        draws. The CRPS of n draws exceeds that of their law by sum_k F(k) (1 - F(k)) / n
     """
 
     def __init__(self, n_draws: int = 0, *, seed: int | tuple[int, ...] = 0):
@@ -51,16 +51,12 @@ class Oracle(Conditional):
         return law[0, query.cells.var_names.get_indexer(query.genes)]
 
 
-class Marginal(Conditional):
+class Marginal(Constant):
     """The one constant law fitted to the gene in the training cells: skill 0."""
 
     def fit(self, train):
         self.laws = dict(zip(train.var_names, maximum_likelihood.fit(train.X)))
         return self
-
-    def law_of(self, cells, gene):
-        checks.genes("gene", gene, list(self.laws))
-        return constant(self.laws[gene], cells.n_obs)
 
 
 class NoChange(Conditional):
@@ -79,21 +75,19 @@ class NoChange(Conditional):
     def law_of(self, cells, gene):
         if "reference" not in cells.obs:
             raise NotImplementedError("cells: have no obs['reference'], as those of dose_series have")
-        names = cells.obs["reference"].astype(str)
+        names = cells.obs["reference"].astype(str).to_numpy()
         rows = self.reference.obs_names.get_indexer(names)
         if (rows < 0).any():
-            missing = str(names.iloc[int(np.argmin(rows))])
-            raise ValueError(f"cells: reference cell {missing!r} is not among those given to NoChange")
+            raise ValueError(f"cells: reference cell {names[rows < 0][0]!r} is not among those given to NoChange")
         return truth.law(self.reference, [gene])[:, 0][rows]
 
 
 class TrueForm(Conditional):
     """The mechanism's own form, fitted by maximum likelihood: what this many cells can tell.
 
-    It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must
-    find weights, every other parameter, and pi; theta is one constant, or has the form of its own
-    mechanism. A gene without a mechanism gets the marginal law. It reads the parents' counts,
-    whether or not they are among `inputs`.
+    It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must find weights, every
+    other parameter, and pi; theta is one constant, or has the form of its own mechanism. A gene without a mechanism
+    gets the marginal law.
 
     seed: of the random starts, of which the most likely fit is kept
     """
@@ -102,8 +96,8 @@ class TrueForm(Conditional):
     # of a kink or a step, relative to the activation; made narrow by and by, since a step has no gradient
     widths = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256, 1 / 512, 0.0)
 
-    def __init__(self, inputs: list[str] | None = None, *, seed: int | tuple[int, ...] = 0):
-        super().__init__(inputs)
+    def __init__(self, *, seed: int | tuple[int, ...] = 0):
+        super().__init__()
         self.seed = seed
 
     def fit(self, train):
@@ -136,7 +130,8 @@ class TrueForm(Conditional):
 
         def law(p, x, width):
             n = of_mu.n_parameters
-            return of_mu.value(p[1 : n + 1], x, width).clamp(1e-6, 1e6), of_theta.value(p[n + 1 :], x, width).clamp(*zinb.THETA_RANGE), p[0]
+            mu, theta = of_mu.value(p[1 : n + 1], x, width), of_theta.value(p[n + 1 :], x, width)
+            return mu.clamp(1e-6, 1e6), theta.clamp(*zinb.THETA_RANGE), p[0]
 
         def total(p, width):
             return log_likelihood(y, *law(p, x, width)).mean()
@@ -155,7 +150,7 @@ class TrueForm(Conditional):
         return lambda x: model.to_law(*law(p, x, width))
 
 
-class _Constant:
+class _Same:
     """A positive parameter that is the same in every cell."""
 
     n_parameters = 1
@@ -168,29 +163,29 @@ class _Constant:
 
 
 class _Form:
-    """A mechanism with unknown parameters p.
+    """A mechanism with unknown parameters p: `start(x, level)` gives those of values near `level`, `value` the values.
 
-    kind, constants : as in `uns["mechanisms"]`; of the constants, those that aren't fitted are read
-    x : (n_cells, n_parents) counts, for their scale
-
-    `start(x, level)` gives parameters of values near `level`, (n_cells,); `value(p, x, width)` the values.
+    kind, constants: as in `uns["mechanisms"]`; of the constants, those that aren't fitted are read
+    x: (n_cells, n_parents) counts, for their scale
     """
+
+    n_others = 0  # parameters beside the weights
 
     def __init__(self, kind: str, constants: dict, x: torch.Tensor):
         self.kind, self.constants = kind, constants
         self.floor = float(constants.get("floor", mechanisms.FLOOR))
         self.scale = torch.ones(1)
         self.scale = self.features(x).std(0).clamp(min=1e-6)
-        self.n_parameters = len(self.scale)
+        self.n_parameters = self.n_others + len(self.scale)
 
     def features(self, x):
         """What the weights multiply, each with standard deviation 1 in the training cells."""
-        parts = [x]
         if self.kind == "polynomial":
-            parts.append(x**2)
+            x = torch.cat([x, x**2], dim=1)
         elif self.kind == "interaction":
-            parts.append(x[:, np.asarray(self.constants["first"], dtype=int)] * x[:, np.asarray(self.constants["second"], dtype=int)])
-        return torch.cat(parts, dim=1) / self.scale
+            first, second = (np.asarray(self.constants[name], dtype=int) for name in ("first", "second"))
+            x = torch.cat([x, x[:, first] * x[:, second]], dim=1)
+        return x / self.scale
 
 
 class _Additive(_Form):
@@ -207,9 +202,7 @@ class _Additive(_Form):
 class _Hill(_Form):
     """floor + top a^n / (1 + a^n), a = w.x with w >= 0: the half is in the weights, whose scale it can't be told from."""
 
-    def __init__(self, kind, constants, x):
-        super().__init__(kind, constants, x)
-        self.n_parameters += 2
+    n_others = 2
 
     def start(self, x, level):
         total = self.features(x).sum(1).median().clamp(min=1e-3)
@@ -224,9 +217,7 @@ class _Hill(_Form):
 class _Threshold(_Form):
     """low or high by the side of a plane that w.x is on; a sigmoid across it until `width` is 0."""
 
-    def __init__(self, kind, constants, x):
-        super().__init__(kind, constants, x)
-        self.n_parameters += 3
+    n_others = 3
 
     def start(self, x, level):
         above = level > level.median()
@@ -245,9 +236,9 @@ _FORMS = {"linear": _Additive, "polynomial": _Additive, "interaction": _Additive
 
 
 def _form(gene: str, entry: dict | None, x: torch.Tensor):
-    """The form of one parameter of a gene; a constant where it has no mechanism."""
+    """The form of one parameter of a gene."""
     if entry is None:
-        return _Constant()
+        return _Same()
     kind = str(entry["mechanism"])
     if kind not in _FORMS:
         raise NotImplementedError(f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; it has one for {', '.join(_FORMS)}")

@@ -63,12 +63,8 @@ NOT_RUN = "not run with these questions: ./run_all.sh peers"
 DRUGS_ALONE = "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
 
 
-def _cells(string, told=False, **options):
-    return {CONDITIONAL: Made(string, options, told=told)}
-
-
-def _arms(string, **options):
-    return {CONDITIONAL: Made(string, options, trains_on="arms")}
+def _cells(string, told=False, trains_on="cells", **options):
+    return {CONDITIONAL: Made(string, options, trains_on, told)}
 
 
 def _drug(string, told=False, **options):
@@ -94,8 +90,8 @@ ROWS = [
     Row("zinb_regression_log", "ZINB regression, log", "#66C2A5", _cells(_ZINB, link="log"), "leaderboard"),
     Row("zinb_regression_products", "ZINB regression, products", "#00735C", _cells(_ZINB, order=2), "leaderboard picked"),
     Row("boosting", "boosting", "#E69F00", _cells("lib.predict.regressions:boosting"), f"{_BASIC} scatter picked judged"),
-    Row("mean_of_perturbed", "mean of perturbed", "#BDBDBD", _arms("lib.predict.screen:MeanOfPerturbed"), "leaderboard"),
-    Row("bilinear", "bilinear", "#6A51A3", _arms("lib.predict.screen:Bilinear", smearing=True), "leaderboard", NO_LAW),
+    Row("mean_of_perturbed", "mean of perturbed", "#BDBDBD", _cells("lib.predict.screen:MeanOfPerturbed", trains_on="arms"), "leaderboard"),
+    Row("bilinear", "bilinear", "#6A51A3", _cells("lib.predict.screen:Bilinear", trains_on="arms", smearing=True), "leaderboard", NO_LAW),
     Row("mlp", "MLP", "#A65628", _cells("lib.predict.neural:MLP"), "leaderboard generative picked"),
     Row("vae", "VAE", "#0072B2", _cells(_VAE) | _drug("lib.predict.drug:LatentArithmetic"), f"{_BASIC} saved drug generative curves scatter picked"),
     Row("vae_copying", "VAE, copying", "#56B4E9", _cells(_VAE, beta=0.02), f"{_BASIC} saved generative"),

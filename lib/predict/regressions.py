@@ -1,16 +1,20 @@
 """One regression a gene."""
 
+import abc
 import math
 from collections.abc import Callable
 
+import anndata as ad
 import numpy as np
 import torch
 
 from lib import checks, model
+from lib.counts import dense
 from lib.laws import ZINB, Law
 from lib.laws.likelihood import log_likelihood
 from lib.predict.base import Conditional, gene_counts
 
+_LARGEST = 1e6  # counts, of a predicted mu
 
 class GeneByGene(Conditional):
     """A predictor that fits one regression a gene, when the gene is first asked for."""
@@ -25,20 +29,23 @@ class GeneByGene(Conditional):
             self.fitted[gene] = self.fit_gene(self.features(self.train, gene), gene_counts(self.train, gene))
         return self.fitted[gene](self.features(cells, gene))
 
+    def features(self, cells: ad.AnnData, gene: str) -> np.ndarray:
+        """Counts of the inputs but `gene`, (n_cells, n_inputs)."""
+        inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names))
+        return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
+
+    @abc.abstractmethod
     def fit_gene(self, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], Law]:
         """From counts x (n_cells, n_inputs) and y (n_cells,), a function from counts x to laws."""
-        raise NotImplementedError
 
 
 class MeanRegression(GeneByGene):
     """A regression of the mean count from scikit-learn, with a ZINB law put around it.
 
-    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a
-    floor of the mean, are then fitted by maximum likelihood to means predicted out of fold, since
-    those of the fit itself are too close to the counts. `regressor` makes the estimator.
+    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a floor of the mean,
+    are then fitted by maximum likelihood to means predicted out of fold, since those of the fit itself are too close to
+    the counts. `regressor` makes the estimator.
     """
-
-    n_folds = 3
 
     def __init__(self, regressor: Callable, inputs: list[str] | None = None):
         super().__init__(inputs)
@@ -47,7 +54,7 @@ class MeanRegression(GeneByGene):
     def fit_gene(self, x, y):
         from sklearn.model_selection import KFold, cross_val_predict
 
-        folds = KFold(self.n_folds, shuffle=True, random_state=0)
+        folds = KFold(3, shuffle=True, random_state=0)
         floor, theta, pi = law_around_mean(cross_val_predict(self.regressor(), x, y, cv=folds), y)
         fitted = self.regressor().fit(x, y)
         return lambda x: ZINB(np.maximum(fitted.predict(x), floor) / (1 - pi), theta, pi)
@@ -55,32 +62,33 @@ class MeanRegression(GeneByGene):
 
 def ridge(inputs: list[str] | None = None) -> MeanRegression:
     """Ridge regression on counts, its penalty chosen by leave-one-out error."""
-    from sklearn.linear_model import RidgeCV
-
-    return MeanRegression(lambda: RidgeCV(np.logspace(-2, 4, 13)), inputs)
+    return MeanRegression(_ridge, inputs)
 
 
 def ridge_log1p(inputs: list[str] | None = None) -> MeanRegression:
     """Ridge regression of the count on log1p counts, its penalty chosen by leave-one-out error."""
-    from sklearn.linear_model import RidgeCV
-
-    return MeanRegression(lambda: _of_log1p(RidgeCV(np.logspace(-2, 4, 13))), inputs)
+    return MeanRegression(lambda: _of_log1p(_ridge()), inputs)
 
 
-def neighbours(inputs: list[str] | None = None, n_neighbours: int = 50) -> MeanRegression:
-    """Mean of the nearest training cells, by Euclidean distance of log1p counts."""
+def neighbours(inputs: list[str] | None = None) -> MeanRegression:
+    """Mean of the 50 nearest training cells, by Euclidean distance of log1p counts."""
     from sklearn.neighbors import KNeighborsRegressor
 
-    return MeanRegression(lambda: _of_log1p(KNeighborsRegressor(n_neighbours, algorithm="brute")), inputs)
+    return MeanRegression(lambda: _of_log1p(KNeighborsRegressor(50, algorithm="brute")), inputs)
 
 
 def boosting(inputs: list[str] | None = None) -> MeanRegression:
     """Gradient-boosted trees with Poisson loss, stopped early on held-out cells."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    options = {"loss": "poisson", "learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 15, "random_state": 0}
-    stopping = {"early_stopping": True, "n_iter_no_change": 10}
-    return MeanRegression(lambda: HistGradientBoostingRegressor(**options, **stopping), inputs)
+    options = {"loss": "poisson", "max_iter": 300, "max_leaf_nodes": 15, "early_stopping": True, "random_state": 0}
+    return MeanRegression(lambda: HistGradientBoostingRegressor(**options), inputs)
+
+
+def _ridge():
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(np.logspace(-2, 4, 13))
 
 
 def _of_log1p(regressor):
@@ -93,13 +101,11 @@ def _of_log1p(regressor):
 class ZINBRegression(GeneByGene):
     """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
 
-    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
-        standard generalised linear model. At large counts the latter explodes on a truth that is
-        linear. Both are cut at 1e6 counts, so that distances are finite
+    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the standard
+        generalised linear model, which explodes at large counts on a truth that is linear. Both are cut at 1e6 counts,
+        so that distances are finite
     order: 2 for squares and products of the inputs beside them, without a penalty
     """
-
-    largest = 1e6  # counts
 
     def __init__(self, inputs: list[str] | None = None, link: str = "identity", order: int = 1):
         super().__init__(inputs)
@@ -121,8 +127,8 @@ class ZINBRegression(GeneByGene):
         def mu_of(p, x):
             value = p[0] + x @ (p[4:] / scale)
             if self.link == "log":
-                return value.clamp(-math.log(self.largest), math.log(self.largest)).exp()
-            return torch.maximum(value, p[3].exp()).clamp(max=self.largest)
+                return value.clamp(-math.log(_LARGEST), math.log(_LARGEST)).exp()
+            return torch.maximum(value, p[3].exp()).clamp(max=_LARGEST)
 
         p = maximise(lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
@@ -164,8 +170,9 @@ def basin(y: torch.Tensor) -> torch.Tensor:
     """mu, log theta, logit pi, log floor from which a fit finds dropout rather than a small theta."""
     positive = y > 0
     mean = y.sum() / positive.sum().clamp(min=1)
+    log_theta = torch.tensor(model.START_THETA, dtype=torch.float64).log()
     rate = (1 - positive.double().mean()).clamp(1e-3, 1 - 1e-3)
-    return torch.stack([mean, torch.tensor(model.START_THETA, dtype=torch.float64).log(), torch.logit(rate), torch.log(0.1 * mean.clamp(min=1e-3))])
+    return torch.stack([mean, log_theta, torch.logit(rate), torch.log(0.1 * mean.clamp(min=1e-3))])
 
 
 def _theta(log_theta: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pandas as pd
 from lib import checks
 from lib.counts import CONTROL, dense
 from lib.laws import maximum_likelihood
-from lib.predict.base import Conditional, around, constant
+from lib.predict.base import Conditional, Constant, around
 
 _SEPARATOR = "+"
 
@@ -33,12 +33,12 @@ def was_set(cells: ad.AnnData) -> np.ndarray:
     return was
 
 
-class MeanOfPerturbed(Conditional):
+class MeanOfPerturbed(Constant):
     """One law for every cell: that of the gene's counts in all perturbed cells of the training set.
 
-    The "perturbed mean" of Systema (Viñas Torné et al. 2025, Nature Biotechnology), of which a law is
-    made here by maximum likelihood. It says how much of a score needs no idea of what was perturbed.
-    Unlike there, a count that the intervention itself set is no part of it, since it has no law.
+    The "perturbed mean" of Systema (Viñas Torné et al. 2025, Nature Biotechnology) as a law, by maximum likelihood: how
+    much of a score needs no idea of what was perturbed. Unlike there, a count that the intervention itself set is no
+    part of it, since it has no law.
     """
 
     def fit(self, train):
@@ -51,39 +51,31 @@ class MeanOfPerturbed(Conditional):
         self.laws = {g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
         return self
 
-    def law_of(self, cells, gene):
-        return constant(self.laws[checks.genes("gene", gene, list(self.laws))[0]], cells.n_obs)
-
 
 class Bilinear(Conditional):
     """The linear model of Ahlmann-Eltze, Huber & Anders (2025, Nature Methods 22, 1657): means, no laws.
 
-    Y, (genes x arms), are means of log1p counts over the cells of an arm. With G, (genes x K), the
-    principal components of the genes' rows of Y, and P the rows of G for the perturbed genes,
+    Y, (genes x arms), are means of log1p counts over the cells of an arm. With G, (genes x K), the principal components
+    of the genes' rows of Y, and P the rows of G for the perturbed genes,
 
         Y - control ~ G W P' + b,   W = (G'G + l I)^-1 G' (Y - control - b) P (P'P + l I)^-1,
 
-    b the row means, which is the paper's ridge on both sides. An arm never seen has the effect G W p + b,
-    and "a+b" the sum of the two single effects, its additive model.
+    b the row means, which is the paper's ridge on both sides. An arm never seen has the effect G W p + b, and "a+b" the
+    sum of the two single effects. All cells of an arm have one mean, whatever the dose and their own counts.
 
-    As in the authors' `run_linear_pretrained_model.R`, the control arm is one of the columns, with p = 0,
-    and Y is a difference from it. Other than there: log1p of raw counts, without a library size, since
-    the simulator has none; K is at most the number of arms less one; and the double perturbations, which
-    the paper treats by an additive model of *observed* singles, are here sums of predicted ones.
-
-    Neither dose nor the cell's own counts are known to it: one mean for all cells of an arm. expm1 of a
-    mean of logs lies below the mean count (Jensen), with 80 % zeros several times below it.
+    As in the authors' `run_linear_pretrained_model.R`, the control arm is one of the columns, with p = 0, and Y is a
+    difference from it. Other than there: log1p of raw counts, since simulated cells have no library size; K is at most
+    the number of arms less one; and pairs are sums of predicted singles, where the paper has *observed* ones.
 
     n_components: K
     penalty: l
-    smearing: multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of
-        their mean logs, in the manner of Duan (1983, JASA 78, 605); the paper stays with logs and needs none
+    smearing: multiply expm1 by a factor a gene, the mean count over the arms by the mean of expm1 of their mean logs
+        (Duan 1983, JASA 78, 605): expm1 of a mean of logs lies below the mean count. The paper stays with logs
     """
 
     def __init__(self, n_components: int = 10, penalty: float = 0.1, smearing: bool = False):
         super().__init__()
-        self.smearing = smearing
-        self.n_components = checks.integer("n_components", n_components, low=1)
+        self.n_components, self.smearing = checks.integer("n_components", n_components, low=1), smearing
         self.penalty = checks.number("penalty", penalty, low=1e-12)
 
     def fit(self, train):

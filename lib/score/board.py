@@ -1,5 +1,6 @@
 """The leaderboard: scores of models on the same questions, and rows of models that were scored before."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,15 @@ def score(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
 
     fitted: by their keys, "marginal" among them
 
-    Laws are scored by KL and CRPS, draws and means by CRPS and the mean alone. A model that has no
-    answer to a question, which it says by `NotImplementedError`, has no row there. Off target, the
-    value is the mean over genes.
+    Laws are scored by KL and CRPS, draws and means by CRPS and the mean alone. A model that has no answer to a question
+    (`NotImplementedError`) has no row there. Off target, the value is the mean over genes.
     """
     frames = []
     for question in asked:
         true, laws = question.true[:, 0], {}
         for name, model in fitted.items():
-            try:
+            with contextlib.suppress(NotImplementedError):
                 laws[name] = model.predict(question.query)[:, 0]
-            except NotImplementedError:
-                continue
         keys = {"mechanism": question.mechanism, "gene": question.gene, "split": question.split}
         frame = distances.scores(true, laws)
         if question.split == "off_target":
@@ -66,10 +64,7 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
 
 
 def known(path: str | Path, identity: str, fitted: list[str] = ()) -> pd.DataFrame:
-    """Means of models that were scored before on the questions of this identity, but those of models just fitted.
-
-    path: of a summary.csv, of which rows are returned
-    """
+    """Rows of a summary.csv: models scored before on the questions of this identity, but those just fitted."""
     summary = read_summary(path)
     return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(drop=True)
 
@@ -81,12 +76,8 @@ def read_summary(path: str | Path) -> pd.DataFrame:
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
-    """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells.
-
-    Empty where there is no such table.
-    """
+    """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty without a table."""
     if not Path(path).is_file():
         return {}
-    table = tables.read(path)
-    means = table.pivot_table(index="model", columns="metric", values="value", sort=False)
-    return dict(iter(means.iterrows()))
+    means = tables.read(path).pivot_table(index="model", columns="metric", values="value", sort=False)
+    return dict(means.iterrows())

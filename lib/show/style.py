@@ -40,41 +40,18 @@ LABELS = {row.key: row.label for row in registry.ROWS} | {
     "zero_rate": "share of zeros",
     "beta": "β, weight of the KL term",
 }
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": MEDIUM,
-    "axes.titlesize": MEDIUM,
-    "axes.labelsize": MEDIUM,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "legend.fontsize": SMALL,
-    "figure.titlesize": LARGE,
-    "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlepad": 3,
-    "axes.labelpad": 2,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.minor.width": 0.3,
-    "ytick.minor.width": 0.3,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
-    "xtick.minor.size": 1,
-    "ytick.minor.size": 1,
-    "xtick.major.pad": 1.5,
-    "ytick.major.pad": 1.5,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3,
-    "legend.frameon": False,
-    "legend.handlelength": 1.2,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "perturbation-lab",
-    "savefig.dpi": 300,
-    "figure.dpi": 150,
-}
-mpl.rcParams.update(STYLE)
+mpl.rc("font", family="DejaVu Sans", size=MEDIUM)
+mpl.rc("figure", titlesize=LARGE, dpi=150)
+mpl.rc("axes", titlesize=MEDIUM, labelsize=MEDIUM, titlepad=3, labelpad=2, linewidth=0.5)
+mpl.rc("axes.spines", top=False, right=False)
+mpl.rc(("xtick", "ytick"), labelsize=SMALL)
+mpl.rc(("xtick.major", "ytick.major"), width=0.5, size=2, pad=1.5)
+mpl.rc(("xtick.minor", "ytick.minor"), width=0.3, size=1)
+mpl.rc("lines", linewidth=1.0, markersize=3)
+mpl.rc("legend", fontsize=SMALL, frameon=False, handlelength=1.2)
+mpl.rc("savefig", dpi=300)
+mpl.rc("pdf", fonttype=42)
+mpl.rc("svg", fonttype="path", hashsalt="perturbation-lab")  # text as shapes, the same where the font is missing
 
 
 def label(key: str) -> str:
@@ -82,16 +59,8 @@ def label(key: str) -> str:
     return LABELS.get(key, str(key).replace("_", " "))
 
 
-def plural(key: str) -> str:
-    """A key of the tables as a word for several."""
-    return f"{label(key)}s"
-
-
 def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Figure, dict[str, plt.Axes]]:
-    """A figure of the given printed size and its axes by name; one-letter names become panel letters.
-
-    mosaic, options : of `plt.subplot_mosaic`
-    """
+    """`plt.subplot_mosaic` of the given printed size; one-letter names become panel letters."""
     fig, axes = plt.subplot_mosaic(mosaic, figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained", **options)
     fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     for name, ax in axes.items():
@@ -103,8 +72,8 @@ def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Fi
 def save(fig: plt.Figure, folder: str | Path, name: str) -> Image:
     """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure; whole files or none.
 
-    Text in the .svg is drawn as shapes, so that it looks the same where the font is missing. The figure is closed, and comes back as a
-    picture for the screen, which a notebook shows below a cell that ends with this call.
+    The figure is closed, and comes back as a picture for the screen, which a notebook shows below a cell that ends with
+    this call.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,7 @@ class Question(NamedTuple):
 def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dict) -> str:
     """What the questions of a task are known by: its version, and a hash of those parameters that make them.
 
-    versions: what each version of the task changed
-    names: parameters that make the questions; others say nothing of what is asked. How many replicates there are is one of
-        these: a mean over some of them estimates what a mean over all does
+    names: parameters that make the questions; others, such as the number of replicates, say nothing of what is asked
 
     1000 and 1e3 are the same; of what an import string names, the file is hashed too.
     """

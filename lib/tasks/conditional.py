@@ -1,8 +1,7 @@
 """Conditional questions: the law of a gene given the other genes' counts in that very cell.
 
-A question is a gene and cells, with the gene's true law in each: held-out cells, cells after
-do(parent = dose) inside and beyond the doses of training, after a pair of these, and genes that an
-intervention doesn't touch.
+A question is a gene and cells, with the gene's true law in each: held-out cells, cells after do(parent = dose) inside
+and beyond the doses of training, after a pair of these, and genes that an intervention doesn't touch.
 """
 
 import anndata as ad
@@ -27,9 +26,9 @@ def identity(*, mechanism: str = "", **parameters) -> str:
 
 
 def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """Training cells: independent base genes, and one mechanistic gene of each kind that depends on them.
+    """Training cells: independent base genes, and a mechanistic gene of each kind, a function of `n_parents` of them.
 
-    n_parents : on so many of them, drawn at random for each kind; 0 for all
+    n_parents: drawn at random for each kind; 0 for all
     """
     train = dataset.base_genes(n_cells, n_genes, zero_rate, seed=seed)
     base, n_parents = list(train.var_names), checks.integer("n_parents", n_parents, 0, n_genes)
@@ -51,16 +50,16 @@ def questions(
 
     test: held-out cells
     reference: cells on which interventions are performed
-    n_doses: of the parent with the largest weight (the first, where a mechanism has none), from 0 to twice
-        the 99.9th percentile of its counts in `train`; inside are those up to the 99th
+    n_doses: of the parent with the largest weight (the first, where a mechanism has none), from 0 to twice the 99.9th
+        percentile of its counts in `train`; inside are those up to the 99th
     n_pair_doses: of each of that parent and a second one, inside
     n_off_target: base genes that are asked about after do() of a parent of the first mechanistic gene
     """
-    seed = key(seed)
-    if not dataset.kinds(train):
+    seed, kinds = key(seed), dataset.kinds(train)
+    if not kinds:
         raise ValueError("train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one")
     asked, cells = [], range(reference.n_obs)
-    for gene, kind in dataset.kinds(train).items():
+    for gene, kind in kinds.items():
         asked.append(question(test, gene, "held_out", kind))
         try:
             parent = perturb.parent_to_perturb(train, "largest", gene)
@@ -77,7 +76,7 @@ def questions(
             grid = {g: np.unique(np.round(np.linspace(0, np.floor(top), n_pair_doses))) for g, top in tops.items()}
             pairs = perturb.dose_series(reference, grid, cells=cells[::4], seed=(*seed, 3))
             asked.append(question(pairs, gene, "pairs", kind))
-        if gene == next(iter(dataset.kinds(train))):
+        if gene == next(iter(kinds)):
             some = doses[np.isin(dose, values[values <= end][::2])].copy()
             others = [g for g in train.var_names if g != parent and not train.var.loc[g, "mechanistic"]][:n_off_target]
             asked += [question(some, g, "off_target") for g in others]
@@ -85,7 +84,7 @@ def questions(
 
 
 def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData | None:
-    """A screen of as many cells as `train`: controls, and an arm for each base gene but those whose doses are asked about.
+    """A screen of as many cells as `train`: controls, and an arm for each base gene but those with doses asked about.
 
     Returns None where this leaves fewer than two genes.
     """
@@ -96,27 +95,21 @@ def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int |
     return arms(train, genes, n_cells=max(2, train.n_obs // (len(genes) + 1)), seed=seed)
 
 
-def arms(
-    adata: ad.AnnData, genes: list[str], *, n_cells: int = 500, n_control: int | None = None, dose_quantile: float = 0.9, seed=0
-) -> ad.AnnData:
+def arms(adata: ad.AnnData, genes: list[str], *, n_cells: int, seed: int | tuple[int, ...]) -> ad.AnnData:
     """A screen of single genes: control cells, and for each gene fresh cells under do(gene = dose).
 
-    genes: one arm each
-    n_cells, n_control: cells of each cell type in an arm and among the controls, by default as many
-    dose_quantile: the dose of a gene is this quantile of its non-zero counts in `adata`, rounded,
-        and 1 if it has none: a strong activation that is still inside the training range
+    n_cells: of each cell type, in an arm and among the controls
 
-    Returns AnnData with `obs["perturbed"]`, and the dose in `obs["dose_set"]` (NaN for controls),
-    controls first. No two arms share a cell.
+    The dose of a gene is the 90 % quantile of its non-zero counts in `adata`, rounded, and 1 if it has none: a strong
+    activation that is still inside the training range. Returns AnnData with `obs["perturbed"]`, and the dose in
+    `obs["dose_set"]` (NaN for controls), controls first. No two arms share a cell.
     """
     genes = checks.genes("genes", genes, list(adata.var_names))
-    checks.number("dose_quantile", dose_quantile, 0, 1)
     seed = key(seed)
-    controls = dataset.fresh_cells(adata, n_cells if n_control is None else n_control, seed=(*seed, 0))
-    parts = [_labelled(controls, CONTROL, np.nan)]
+    parts = [_labelled(dataset.fresh_cells(adata, n_cells, seed=(*seed, 0)), CONTROL, np.nan)]
     for i, gene in enumerate(genes, start=1):
         counts = dense(adata[:, [gene]].X)[:, 0]
-        dose = float(np.round(np.quantile(counts[counts > 0], dose_quantile))) if (counts > 0).any() else 1.0
+        dose = float(np.round(np.quantile(counts[counts > 0], 0.9))) if (counts > 0).any() else 1.0
         cells = dataset.fresh_cells(adata, n_cells, seed=(*seed, i))
         parts.append(_labelled(perturb.do(cells, {gene: dose}, seed=(*seed, i)), gene, dose))
     joined = dataset.concat(parts)

@@ -44,13 +44,12 @@ def drugs(control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: 
     chosen = stream(seed, "subset").permutation(n_genes) < max(1, n_genes // 5)
     subset = {"genes": list(control.var_names[chosen])}
     factors = {"cell_type_factors": dict(zip(types, np.linspace(0.25, 1.75, len(types))))}
-    drugs = [
-        Drug("additive", "additive", shift, {}),
-        Drug("fold_change", "fold_change", fold, {}),
-        Drug("subset", "fold_change", fold, subset),
-        Drug("cell_type_specific", "additive", shift, factors),
+    return [
+        Drug("additive", "additive", shift, {"dose": dose}),
+        Drug("fold_change", "fold_change", fold, {"dose": dose}),
+        Drug("subset", "fold_change", fold, subset | {"dose": dose}),
+        Drug("cell_type_specific", "additive", shift, factors | {"dose": dose}),
     ]
-    return [drug._replace(options=drug.options | {"dose": dose}) for drug in drugs]
 
 
 def treated_cells(control: ad.AnnData, held_out: str, drug: Drug, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
@@ -69,8 +68,7 @@ def questions(test: ad.AnnData, held_out: str, drug: Drug, *, seed: int | tuple[
     for number, cell_type in enumerate(dataset.cell_types(test)):
         cells = test[test.obs["cell_type"] == cell_type].copy()
         after = drug.treat(cells, seed=(*key(seed), 4, number))
-        perturbation = Perturbation(drug.name, drug.options["dose"])
-        query = Query(cells, list(cells.var_names), perturbation)
+        query = Query(cells, list(cells.var_names), Perturbation(drug.name, drug.options["dose"]))
         split = "held_out_type" if cell_type == held_out else "held_out"
         asked[cell_type] = Question(query, dataset.law(after)[0], split), after
     return asked

@@ -29,7 +29,7 @@ KINDS = {
     "ridge_log1p": regressions.ridge_log1p,
     "zinb_regression_log": lambda inputs=None: regressions.ZINBRegression(inputs, link="log"),
     "zinb_regression_products": lambda inputs=None: regressions.ZINBRegression(inputs, order=2),
-    "true_form": references.TrueForm,
+    "true_form": lambda inputs=None: references.TrueForm(),
 }
 
 

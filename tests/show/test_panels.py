@@ -59,10 +59,10 @@ def a_figure():
     panels.intervals(axes["a"], summary, "mechanism", low=-0.5)
     curves = pd.DataFrame({"model": "vae", "dose": np.repeat(np.arange(9), 5), "mu": rng.random(45)})
     panels.response(axes["b"], curves, "mu", end_inside=4)
-    panels.embedding(axes["c"], rng.normal(size=(40, 2)), ["x", "y"] * 20)
+    panels.embedding(axes["c"], rng.normal(size=(40, 2)), ["control", "treated"] * 20, colours=style.COLOURS)
     panels.against_truth(axes["second"], rng.random(20), rng.random(20), "vae")
     axes["second"].set(xlabel="true μ, θ, π", ylabel=r"$\hat\mu$ − ∞")
-    panels.models_legend(fig, list(axes.values()))
+    panels.models_legend(fig, list(axes.values()), ["vae"])
     return fig
 
 
@@ -214,7 +214,7 @@ def curves():
 
 
 def test_response_has_medians_and_a_band_from_the_10th_to_the_90th_percentile(ax, curves):
-    panels.response(ax, curves, "mu")
+    panels.response(ax, curves, "mu", end_inside=6)
     lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     bands = dict(zip(pd.unique(curves["model"]), ax.collections))
     for model, label in (("true", "true"), ("vae", "VAE")):
@@ -230,7 +230,7 @@ def test_response_has_medians_and_a_band_from_the_10th_to_the_90th_percentile(ax
     assert rgb(lines["true"].get_color()) == (0, 0, 0) and rgb(lines["VAE"].get_color()) == rgb(style.COLOURS["vae"])
 
 
-@pytest.mark.parametrize("end_inside", [6, 6.5, None])
+@pytest.mark.parametrize("end_inside", [6, 6.5])
 def test_markers_are_hollow_beyond_the_training_range_only(ax, curves, end_inside):
     panels.response(ax, curves, "mu", end_inside=end_inside)
     median, shown = curves.query("model == 'vae'").groupby("dose")["mu"].median(), {True: [], False: []}
@@ -238,30 +238,24 @@ def test_markers_are_hollow_beyond_the_training_range_only(ax, curves, end_insid
         shown[line.get_markerfacecolor() == "white"] += list(line.get_xdata())
         np.testing.assert_allclose(line.get_ydata(), median[line.get_xdata()])
     filled, hollow = shown[False], shown[True]
-    assert len(filled) >= 2 and bool(hollow) == (end_inside is not None)
-    assert max(filled) <= (end_inside or 13) and all(dose > end_inside for dose in hollow)
+    assert len(filled) >= 2 and hollow
+    assert max(filled) <= end_inside and all(dose > end_inside for dose in hollow)
 
 
-def test_response_without_markers_has_none(ax, curves):
-    panels.response(ax, curves, "mu", end_inside=6, markers=False)
-    assert not marked(ax, "o")
-
-
-@pytest.mark.parametrize("colours", [{"control": "#999999", "treated": "#D55E00", "predicted": "#0072B2"}, None])
-def test_embedding_keeps_every_point_and_its_colour(ax, colours):
+def test_embedding_keeps_every_point_and_its_colour(ax):
+    colours = {"control": "#999999", "treated": "#D55E00", "predicted": "#0072B2"}
     rng = np.random.default_rng(0)
     points, groups = rng.normal(size=(300, 2)), np.array(["control", "treated", "predicted"])[rng.integers(3, size=300)]
     panels.embedding(ax, points, pd.Series(groups, dtype="category"), colours=colours)
     legend = {line.get_label(): rgb(line.get_color()) for line in ax.lines}
     assert set(legend) == {"control", "treated", "predicted"} and len(set(legend.values())) == 3
-    if colours:
-        assert legend == {g: rgb(c) for g, c in colours.items()}
+    assert legend == {g: rgb(c) for g, c in colours.items()}
     drawn = {tuple(p): tuple(c[:3]) for p, c in zip(ax.collections[0].get_offsets().data, ax.collections[0].get_facecolors())}
     assert drawn == {tuple(p): legend[g] for p, g in zip(points, groups)}
 
 
 def test_embedding_draws_the_groups_in_a_mixed_order(ax):
-    panels.embedding(ax, np.column_stack([np.arange(200), np.arange(200)]), ["first"] * 100 + ["second"] * 100)
+    panels.embedding(ax, np.column_stack([np.arange(200), np.arange(200)]), ["first"] * 100 + ["second"] * 100, colours={"first": "red", "second": "blue"})
     is_first = ax.collections[0].get_offsets().data[:, 0] < 100
     assert 30 < is_first[:100].sum() < 70
 
