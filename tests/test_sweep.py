@@ -214,7 +214,7 @@ def test_a_kernel_that_dies_before_its_first_cell_gets_a_second_chance(house, tm
 
 
 def test_what_changes_while_a_sweep_runs_runs_again(house):
-    needed = house / "lib" / "zinb.py"
+    needed = house / "lib" / "laws" / "zinb.py"
     kept = needed.read_text()
     shutil.rmtree(place(house) / "runs")
     running = start(house)
@@ -284,7 +284,7 @@ def test_a_failed_run_stops_no_other_and_is_named(house):
 
 def test_what_changes_runs_again_and_nothing_else(house):
     assert sweep(house).returncode == 0
-    file, needed, other = house / "workflow" / "sweeps" / "toy.yaml", house / "lib" / "zinb.py", house / "lib" / "perturb.py"
+    file, needed, other = house / "workflow" / "sweeps" / "toy.yaml", house / "lib" / "laws" / "zinb.py", house / "lib" / "perturb.py"
     kept = needed.read_text(), other.read_text()
     try:
         other.write_text(kept[1] + "# another line\n")  # the notebook doesn't need it
@@ -294,7 +294,7 @@ def test_what_changes_runs_again_and_nothing_else(house):
         assert list(to_run(house).values()) == ["its parameters have changed"] * 6
         file.write_text(SWEEP)
         needed.write_text(kept[0] + "# another line\n")
-        assert list(to_run(house).values()) == ["a file that it needs has changed (lib/zinb.py)"] * 6
+        assert list(to_run(house).values()) == ["a file that it needs has changed (lib/laws/zinb.py)"] * 6
         before = finished(house)
         assert sweep(house).returncode == 0 and same_as_undisturbed(house)
         assert not set(before.values()) & set(finished(house).values())
