@@ -5,7 +5,7 @@
     grid: {n_cells: [1000, 3000], seed: [1, 2]}    every combination; or
     runs: [{n_cells: 1000, seed: 1}, ...]          a list; or
     runs: runs.csv                                 a row a run, an empty cell where the default is meant
-    figure: {metric: skill_kl, where: {split: do_inside}}    or a list, a row of panels each: `lib/sweeps.py`
+    figure: {metric: skill_kl, where: {split: do_inside}}    or a list, a row of panels each: `lib/show/sweeps.py`
     table: 06_cells                                what is drawn goes into figures/tables/ too, for notebook 06
 """
 
