@@ -35,6 +35,7 @@ def integer(name: str, value, low: int | None = None, high: int | None = None) -
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
     """`value` as a finite float from low to high, both included."""
     value = _within(name, value, (int, float, np.integer, np.floating), "a number", low, high)
+    value = value.item() if isinstance(value, np.generic) else value  # float32 has no room for the limit
     if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
         raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(value)

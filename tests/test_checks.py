@@ -16,6 +16,7 @@ from tests.agreement import one_line
 
 
 def test_good_values_come_back():
+    assert checks.numbers("doses", np.arange(3, dtype=np.float32), low=0) == [0.0, 1.0, 2.0]  # and no warning
     assert checks.integer("n", np.int64(3), 1, 3) == 3
     assert checks.number("x", 2, 0) == 2.0
     assert checks.interval("r", [1, 1.5]) == (1.0, 1.5)
