@@ -168,7 +168,7 @@ def test_every_figure_is_there_as_a_drawing_with_words(page, folder):
 
 
 def test_figures_stand_in_their_notebooks_too_and_not_as_pixels(page):
-    saved = {name for path in (ROOT / "notebooks").glob("*.py") for name in re.findall(r'plotting\.save\(.*"(\w+)"\)', path.read_text())}
+    saved = {name for path in (ROOT / "notebooks").glob("*.py") for name in re.findall(r'style\.save\(.*"(\w+)"\)', path.read_text())}
     assert saved and all(page.references.count(name) >= 2 for name in saved)  # from the contents, and in the notebook
     assert "img" not in page.kinds
 
