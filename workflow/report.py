@@ -199,7 +199,7 @@ def _notebook(name, paper, figures, papers):
     title, _, first.source = first.source.removeprefix("# ").partition("\n")
     for number, cell in enumerate(paper.cells):
         cell["id"] = f"{name}-{number}"
-        saved = re.search(r'plotting\.save\([^"\']*["\'](\w+)["\']\)', cell.source) if cell.cell_type == "code" else None
+        saved = re.search(r'style\.save\([^"\']*["\'](\w+)["\']\)', cell.source) if cell.cell_type == "code" else None
         if saved and saved[1] in known:
             cell.outputs = [o for o in cell.outputs if "image/png" not in o.get("data", {})]
             cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": _again(known[saved[1]])}))
