@@ -12,6 +12,7 @@ import scipy.stats
 
 from lib import dataset, perturb
 from tests.agreement import one_line, pit_p_value
+from tests.test_counts import own_h5ad
 
 OWN = "tests.mechanisms_of_ones_own:"
 
@@ -327,15 +328,6 @@ def test_cells_simulated_from_real_counts_match_them_gene_by_gene():
     # a gene with fewer zeros than any negative binomial has pi = 0 and a few zeros too many
     excess = (simulated == 0).mean(axis=0) - (real == 0).mean(axis=0)
     assert abs(excess.mean()) < 0.005 and np.abs(excess).mean() < 0.015
-
-
-def own_h5ad(path, changed=None, names=("a", "b", "c"), n_cells=3000):
-    counts = scipy.stats.nbinom.rvs(2.0, 2 / (2 + np.array([1.0, 5, 20])), size=(n_cells, 3), random_state=0).astype(np.float32)
-    if changed is not None:
-        counts[1, 2] = changed
-    kinds = pd.DataFrame({"kind": np.where(np.arange(n_cells) % 3, "x", "y")}, index=[f"c{i}" for i in range(n_cells)])
-    ad.AnnData(scipy.sparse.csr_matrix(counts), obs=kinds, var=pd.DataFrame(index=list(names))).write_h5ad(path)
-    return counts
 
 
 def test_genes_are_fitted_to_an_h5ad_of_ones_own(tmp_path):

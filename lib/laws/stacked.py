@@ -6,13 +6,11 @@ from lib.laws.base import Law
 from lib.laws.zinb import ZINB
 
 
-def stack(laws: list[Law]) -> Law:
-    """Laws of several genes in the same cells, each (n_cells,) and of any kind, as one, (n_cells, n_genes)."""
-    return Stacked(laws)
-
-
 class Stacked(Law):
-    """Laws of one shape along a new last axis. An index may not hold an ellipsis, nor a new axis behind that one."""
+    """Laws of several genes in the same cells, of any kinds: those of shape (n_cells,) as one, (n_cells, n_genes).
+
+    An index may not hold an ellipsis, nor a new axis behind the genes.
+    """
 
     def __init__(self, laws: list[Law]):
         shapes = {law.shape for law in laws}

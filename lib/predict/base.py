@@ -17,7 +17,7 @@ import numpy as np
 
 from lib import checks
 from lib.counts import dense
-from lib.laws import ZINB, Empirical, Law, stack
+from lib.laws import ZINB, Empirical, Law, Stacked
 
 ONE_MEAN = 20  # draws in the law that stands for a mean
 
@@ -79,7 +79,7 @@ class Conditional(abc.ABC):
         """The law of each gene in each cell, (n_cells, n_genes)."""
         if query.perturbation:
             raise NotImplementedError(f"{type(self).__name__}: answers for cells, not for an arm")
-        return stack([self.law_of(query.cells, gene) for gene in query.genes])
+        return Stacked([self.law_of(query.cells, gene) for gene in query.genes])
 
 
 class Constant(Conditional):

@@ -17,7 +17,7 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import counts_of, dense, with_counts
-from lib.laws import Cells, Empirical, Law, stack
+from lib.laws import Cells, Empirical, Law, Stacked
 from lib.predict import registry
 from lib.predict.base import Query, around
 from lib.seeds import stream
@@ -115,7 +115,7 @@ def answer(model, query: Query, name: str = "model") -> Law:
         return _checked(_as_law(model.predict(query.cells, *also, **told), query, says), query, says)
     single = [query._replace(genes=[gene]) for gene in query.genes]
     laws = [_as_law(model.predict(one.cells, *one.genes), one, says) for one in single]
-    return stack([_checked(law, one, says, (query.cells.n_obs,)) for law, one in zip(laws, single)])
+    return Stacked([_checked(law, one, says, (query.cells.n_obs,)) for law, one in zip(laws, single)])
 
 
 def _as_law(predicted, query, says):

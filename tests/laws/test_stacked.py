@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.laws import ZINB, Empirical, Mixture, stack
+from lib.laws import ZINB, Empirical, Mixture, Stacked
 from tests.agreement import one_line
 from tests.models_of_ones_own import APoisson
 
@@ -13,7 +13,7 @@ LAWS = [
     Empirical(np.random.default_rng(0).poisson(MU[:, None], (N, 30))),
     APoisson(MU),
 ]
-STACK = stack(LAWS)
+STACK = Stacked(LAWS)
 ROWS = np.array([2, 0, 2])
 
 
@@ -95,7 +95,7 @@ def test_a_mixture_of_a_stack_is_the_mixture_of_each_gene():
 
 
 def test_a_stack_has_parameters_and_density_if_all_its_laws_have():
-    both = stack(LAWS[:2])
+    both = Stacked(LAWS[:2])
     for i, law in enumerate(LAWS[:2]):
         np.testing.assert_array_equal(both.parameters()[:, i].theta, law.parameters().theta)
     assert both.has_density and both.n_components == 3
@@ -105,7 +105,7 @@ def test_a_stack_has_parameters_and_density_if_all_its_laws_have():
 @pytest.mark.parametrize("laws", [[], [ZINB(MU, 1.0, 0.1), ZINB(MU[:2], 1.0, 0.1)]])
 def test_laws_that_cannot_be_stacked_are_refused_in_one_line(laws):
     with pytest.raises(ValueError) as error:
-        stack(laws)
+        Stacked(laws)
     one_line(error, "laws: of shapes", "one or more of one shape")
 
 
