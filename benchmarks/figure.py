@@ -20,21 +20,36 @@ def draw(folder: Path, figures: Path) -> None:
     growth = pd.read_csv(folder / "growth.csv")
     fig, axes = style.figure([["a", "b", "c"], ["a", "d", "e"]], 183, 105, width_ratios=[1.5, 1, 1])
     _ratios(axes["a"], results)
-    for key, over, what in (("b", "cells", "cpu_seconds"), ("c", "genes", "cpu_seconds"), ("d", "cells", "megabytes"), ("e", "genes", "megabytes")):
+    for key, over, what in (
+        ("b", "cells", "cpu_seconds"),
+        ("c", "genes", "cpu_seconds"),
+        ("d", "cells", "megabytes"),
+        ("e", "genes", "megabytes"),
+    ):
         _growth(axes[key], growth[growth["over"] == over], over, what)
     style.save(fig, figures, "fig9_benchmarks")
 
 
 def _ratios(ax: plt.Axes, results: pd.DataFrame) -> None:
     """How many times better than the reference, a dot each, and the bar of what was to be reached."""
-    rows = results[results["ratio"].notna() & results["reach"].str.startswith(">=")].reset_index(drop=True)
+    rows = results[results["ratio"].notna() & results["reach"].str.startswith(">=")].reset_index(
+        drop=True
+    )
     limits = rows["reach"].str.removeprefix(">= ").astype(float)
     for i, (row, limit) in enumerate(zip(rows.itertuples(), limits)):
         ax.plot([1, row.ratio], [i, i], color="0.8", lw=0.8, zorder=0)
         ax.plot(row.ratio, i, "o", color=style.COLOURS["vae"], ms=3.5)
         ax.plot([limit, limit], [i - 0.3, i + 0.3], color=style.TRUTH, lw=1)
-    ax.set_yticks(range(len(rows)), [f"{r.benchmark}: {r.setting}\nagainst {r.reference_is}" for r in rows.itertuples()], fontsize=style.SMALL)
-    ax.set(xscale="log", xlabel="times as fast as the reference; bar: to be reached", ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticks(
+        range(len(rows)),
+        [f"{r.benchmark}: {r.setting}\nagainst {r.reference_is}" for r in rows.itertuples()],
+        fontsize=style.SMALL,
+    )
+    ax.set(
+        xscale="log",
+        xlabel="times as fast as the reference; bar: to be reached",
+        ylim=(len(rows) - 0.5, -0.5),
+    )
     ax.axvline(1, color="0.6", lw=0.6)
 
 
@@ -45,6 +60,16 @@ def _growth(ax: plt.Axes, points: pd.DataFrame, over: str, what: str) -> None:
         text = f"{TASKS[task]} ({slope(n[-3:], cost[-3:]):.2f})" if len(n) >= 3 else TASKS[task]
         ax.plot(n, cost, "o-", color=TASK_COLOURS[task], ms=2.5, lw=0.8, label=text)
     fixed = f"{AT_GENES} genes" if over == "cells" else f"{AT_CELLS:,} cells"
-    ax.set(xscale="log", yscale="log", xlabel=f"{over} ({fixed})", ylabel="CPU seconds" if what == "cpu_seconds" else "memory beyond the input, MB")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"{over} ({fixed})",
+        ylabel="CPU seconds" if what == "cpu_seconds" else "memory beyond the input, MB",
+    )
     ax.set_ylim(top=40 * points[what].max())  # room for the legend
-    ax.legend(fontsize=style.SMALL, title="slope of the last three", title_fontsize=style.SMALL, loc="upper left")
+    ax.legend(
+        fontsize=style.SMALL,
+        title="slope of the last three",
+        title_fontsize=style.SMALL,
+        loc="upper left",
+    )

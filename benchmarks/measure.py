@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = ["benchmark", "setting", "measure", "ours", "reference", "reference_is", "ratio", "reach", "reached"]
+COLUMNS = [
+    "benchmark",
+    "setting",
+    "measure",
+    "ours",
+    "reference",
+    "reference_is",
+    "ratio",
+    "reach",
+    "reached",
+]
 
 
 def cpu_seconds(action: Callable) -> float:
@@ -34,7 +44,9 @@ def seconds(action: Callable) -> float:
     return time.perf_counter() - started
 
 
-def alternating(ours: Callable, reference: Callable, rounds: int = 5, measure: Callable = cpu_seconds) -> tuple[float, float, float]:
+def alternating(
+    ours: Callable, reference: Callable, rounds: int = 5, measure: Callable = cpu_seconds
+) -> tuple[float, float, float]:
     """Median of ours, of the reference, and of the ratio reference / ours of each round, after one round to warm up."""
     pairs = np.array([(measure(ours), measure(reference)) for _ in range(rounds + 1)])[1:]
     return (*np.median(pairs, axis=0), float(np.median(pairs[:, 1] / pairs[:, 0])))
@@ -63,7 +75,13 @@ def forget_peak() -> None:
 def in_a_process(module: str, *arguments) -> list[dict]:
     """What `python -m module arguments` prints as lines of JSON. Other lines are passed on."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: ended with code {done.returncode}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -76,7 +94,16 @@ def passed_on(rows: list[dict]) -> list[dict]:
     return rows
 
 
-def row(benchmark: str, setting: str, measure: str, ours: float, reference=None, reference_is="", ratio=None, reach="") -> dict:
+def row(
+    benchmark: str,
+    setting: str,
+    measure: str,
+    ours: float,
+    reference=None,
+    reference_is="",
+    ratio=None,
+    reach="",
+) -> dict:
     """A row of the results, printed as JSON.
 
     reach : such as ">= 3", of the ratio if there is one, else of ours
@@ -84,8 +111,15 @@ def row(benchmark: str, setting: str, measure: str, ours: float, reference=None,
     value, reached = (ours if ratio is None else ratio), ""
     if reach:
         sign, limit = reach.split()
-        reached = "yes" if (value >= float(limit) if sign == ">=" else value <= float(limit)) else "no"
-    values = dict(zip(COLUMNS, (benchmark, setting, measure, ours, reference, reference_is, ratio, reach, reached)))
+        reached = (
+            "yes" if (value >= float(limit) if sign == ">=" else value <= float(limit)) else "no"
+        )
+    values = dict(
+        zip(
+            COLUMNS,
+            (benchmark, setting, measure, ours, reference, reference_is, ratio, reach, reached),
+        )
+    )
     print(json.dumps(values, default=float), flush=True)
     return values
 
@@ -94,7 +128,14 @@ def machine() -> str:
     """The machine in words: numbers of another one are not to be compared."""
     import torch
 
-    name = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    name = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return f"{name}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
@@ -106,4 +147,8 @@ def slope(x, y) -> float:
 
 def read(folder: Path) -> pd.DataFrame:
     """results.csv in a folder: text, empty where there is none, and numbers, NaN where there is none."""
-    return pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={c: [""] for c in ("ours", "reference", "ratio")})
+    return pd.read_csv(
+        folder / "results.csv",
+        keep_default_na=False,
+        na_values={c: [""] for c in ("ours", "reference", "ratio")},
+    )

@@ -28,7 +28,9 @@ def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(counts.astype(np.float32))
 
 
-def plain_log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
+def plain_log_likelihood(
+    counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor
+) -> torch.Tensor:
     """The ZINB log-likelihood by the one formula for zeros and counts alike, with torch's own gradient."""
     a, b = torch.log1p(counts / theta), torch.log1p(mu / theta)
     near = torch.log1p(((counts - mu) / (theta + mu)).clamp(min=-0.6))  # a - b, to more digits
@@ -44,7 +46,9 @@ def plain_log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Te
         - _rest(k1)
     )
     log_pi, log_not_pi = -F.softplus(-logit_pi), -F.softplus(logit_pi)
-    return torch.where(counts == 0, torch.logaddexp(log_pi, log_not_pi + log_nb), log_not_pi + log_nb)
+    return torch.where(
+        counts == 0, torch.logaddexp(log_pi, log_not_pi + log_nb), log_not_pi + log_nb
+    )
 
 
 def _rest(x: torch.Tensor) -> torch.Tensor:
@@ -62,12 +66,18 @@ class PlainVAE(nn.Module):
 
     def __init__(self, n_genes: int, n_hidden: int = 128, n_latent: int = 10):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(n_genes, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 2 * n_latent))
-        self.decoder = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 3 * n_genes))
+        self.encoder = nn.Sequential(
+            nn.Linear(n_genes, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 2 * n_latent)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(n_latent, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 3 * n_genes)
+        )
 
     def forward(self, x):
         mean, log_var = self.encoder(torch.log1p(x)).chunk(2, -1)
-        mu, theta, logit_pi = self.decoder(mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)).chunk(3, -1)
+        mu, theta, logit_pi = self.decoder(
+            mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+        ).chunk(3, -1)
         mu, theta = F.softplus(mu) + 1e-4, F.softplus(theta) + 1e-4
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
         return mu, -plain_log_likelihood(x, mu, theta, logit_pi).mean() + 1e-3 * kl.mean()
@@ -113,7 +123,11 @@ class ScVI:
 
     def _own(self, cells):
         obs = pd.DataFrame({"size_factor": 1.0}, index=cells.obs_names)
-        return ad.AnnData(dataset.dense(cells.X).astype(np.float32), obs=obs, var=pd.DataFrame(index=cells.var_names))
+        return ad.AnnData(
+            dataset.dense(cells.X).astype(np.float32),
+            obs=obs,
+            var=pd.DataFrame(index=cells.var_names),
+        )
 
 
 def statsmodels_fit(counts: np.ndarray) -> float:
@@ -122,4 +136,8 @@ def statsmodels_fit(counts: np.ndarray) -> float:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ZeroInflatedNegativeBinomialP(counts, np.ones((len(counts), 1))).fit(disp=0, maxiter=200).llf
+        return (
+            ZeroInflatedNegativeBinomialP(counts, np.ones((len(counts), 1)))
+            .fit(disp=0, maxiter=200)
+            .llf
+        )

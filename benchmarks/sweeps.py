@@ -51,9 +51,17 @@ tables.write(tables.tidy([pd.DataFrame([{{"model": "none", "metric": "seed", "va
 
 def seconds(house: Path, n_runs: int, environment: dict) -> float:
     """Of one call by the clock."""
-    (house / "workflow" / "sweeps" / "toy.yaml").write_text(f"notebook: toy\ngrid: {{seed: {list(range(n_runs))}}}\n")
+    (house / "workflow" / "sweeps" / "toy.yaml").write_text(
+        f"notebook: toy\ngrid: {{seed: {list(range(n_runs))}}}\n"
+    )
     started = time.perf_counter()
-    subprocess.run(["./run_all.sh", "sweep", "toy"], cwd=house, check=True, capture_output=True, env=os.environ | environment)
+    subprocess.run(
+        ["./run_all.sh", "sweep", "toy"],
+        cwd=house,
+        check=True,
+        capture_output=True,
+        env=os.environ | environment,
+    )
     return time.perf_counter() - started
 
 
@@ -72,10 +80,23 @@ def main(n_runs: int = 10) -> None:
             for way, more in (("server", {}), ("a process each", {"SWEEP_WITHOUT_SERVER": "1"})):
                 shutil.rmtree(house / "build", ignore_errors=True)
                 environment = {"CORES": "1", "PATH": path, **more}
-                full, idle = seconds(house, n_runs, environment), seconds(house, n_runs, environment)
-                rows.append({"way": way, "round": number, "runs": n_runs, "overhead_seconds_a_run": (full - idle) / n_runs - OWN, "seconds_of_an_idle_call": idle})
+                full, idle = (
+                    seconds(house, n_runs, environment),
+                    seconds(house, n_runs, environment),
+                )
+                rows.append(
+                    {
+                        "way": way,
+                        "round": number,
+                        "runs": n_runs,
+                        "overhead_seconds_a_run": (full - idle) / n_runs - OWN,
+                        "seconds_of_an_idle_call": idle,
+                    }
+                )
                 print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).assign(machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    table = pd.DataFrame(rows).assign(
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
     table.to_csv(ROOT / "benchmarks" / "sweeps.csv", index=False, float_format="%.3g")
     print(table.groupby("way")[["overhead_seconds_a_run", "seconds_of_an_idle_call"]].median())
 

@@ -35,13 +35,17 @@ def integer(name: str, value, low: int | None = None, high: int | None = None) -
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
     """`value` as a finite float from low to high, both included."""
     value = _within(name, value, (int, float, np.integer, np.floating), "a number", low, high)
-    value = value.item() if isinstance(value, np.generic) else value  # float32 has no room for the limit
+    value = (
+        value.item() if isinstance(value, np.generic) else value
+    )  # float32 has no room for the limit
     if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
         raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(value)
 
 
-def interval(name: str, value, low: float | None = None, high: float | None = None) -> tuple[float, float]:
+def interval(
+    name: str, value, low: float | None = None, high: float | None = None
+) -> tuple[float, float]:
     """`value` as (smallest, largest), in that order."""
     what = "two numbers, the smaller one first"
     first, second = (number(name, v, low, high) for v in _items(name, value, what, 2, 2))
@@ -91,14 +95,20 @@ def text(name: str, value, empty: bool = True) -> str:
 
 def imported(name: str, string: str, builtin=()) -> Callable:
     """What the import string `package.module:function` names; `builtin` are names that the message offers besides."""
-    allowed = ", ".join(builtin) + " or an import string package.module:function" if builtin else "package.module:name"
+    allowed = (
+        ", ".join(builtin) + " or an import string package.module:function"
+        if builtin
+        else "package.module:name"
+    )
     module, colon, attribute = str(string).partition(":")
     if not (module and colon and attribute) or module.startswith("."):
         raise ValueError(f"{name} = {string!r}: must be {allowed}")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name} = {string!r}: can't be imported ({error}); must be {allowed}") from None
+        raise ValueError(
+            f"{name} = {string!r}: can't be imported ({error}); must be {allowed}"
+        ) from None
     if not callable(function):
         raise ValueError(f"{name} = {string!r}: is no function; must be {allowed}")
     return function
@@ -113,7 +123,9 @@ def genes(name: str, value, known) -> list[str]:
         raise ValueError(f"{name} = []: must name at least one gene")
     missing = [g for g in wanted if g not in known]
     if missing:
-        raise ValueError(f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}")
+        raise ValueError(
+            f"{name} = {shown(missing[0])}: no such gene; the genes are {known[0]} ... {known[-1]}"
+        )
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"{name} = {shown(wanted)}: a gene is named twice")
     return [str(g) for g in wanted]
@@ -122,7 +134,9 @@ def genes(name: str, value, known) -> list[str]:
 def same_genes(name: str, value, fitted: list[str]) -> None:
     """The AnnData `value` must have the genes `fitted`, in that order."""
     if list(value.var_names) != list(fitted):
-        raise ValueError(f"{name}: its genes must be those that the model was fitted to, in that order")
+        raise ValueError(
+            f"{name}: its genes must be those that the model was fitted to, in that order"
+        )
 
 
 def writable_folder(name: str, value) -> Path:
@@ -143,7 +157,9 @@ def files(name: str, value, stems: list[str], advice: str) -> Path:
     there = {Path(path).stem for path in os.listdir(value)} if os.path.isdir(value) else set()
     missing = [stem for stem in stems if stem not in there]
     if missing:
-        raise ValueError(f"{name} = {shown(str(value))}: must hold {missing[0]}, and has not; {advice}")
+        raise ValueError(
+            f"{name} = {shown(str(value))}: must hold {missing[0]}, and has not; {advice}"
+        )
     return Path(value)
 
 
@@ -164,7 +180,11 @@ def _within(name, value, kinds, what, low, high):
 
 
 def _limits(low, high):
-    low, high = (f"{x:,}" if isinstance(x, int) else x if x is None else f"{x:g}" for x in (low, high))
+    low, high = (
+        f"{x:,}" if isinstance(x, int) else x if x is None else f"{x:g}" for x in (low, high)
+    )
     if low is not None and high is not None:
         return f" from {low} to {high}"
-    return f", at least {low}" if low is not None else f", at most {high}" if high is not None else ""
+    return (
+        f", at least {low}" if low is not None else f", at most {high}" if high is not None else ""
+    )

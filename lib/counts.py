@@ -42,9 +42,15 @@ def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_ma
         rows = slice(first, min(first + at_once, n_rows))
         block = old[rows]
         block.data = np.where(stays[block.indices], block.data, 0)
-        own = np.array([value[rows] for value in values], dtype=dtype).reshape(len(places), block.shape[0]).T
+        own = (
+            np.array([value[rows] for value in values], dtype=dtype)
+            .reshape(len(places), block.shape[0])
+            .T
+        )
         row, place = np.nonzero(own)
-        block += sparse.csr_matrix((own[row, place], (row, places[place])), shape=block.shape)  # which drops zeros
+        block += sparse.csr_matrix(
+            (own[row, place], (row, places[place])), shape=block.shape
+        )  # which drops zeros
         indptr[first + 1 : rows.stop + 1] = indptr[first] + block.indptr[1:]
         target = slice(indptr[first], indptr[rows.stop])
         data[target], indices[target] = block.data, block.indices
@@ -53,7 +59,10 @@ def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_ma
 
 def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
     """A copy whose counts are `matrix`, without ever copying those of `adata`."""
-    parts = {name: getattr(adata, name).copy() for name in ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")}
+    parts = {
+        name: getattr(adata, name).copy()
+        for name in ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    }
     raw = {} if adata.raw is None else {"raw": adata.raw.copy()}
     return ad.AnnData(matrix, uns=copy.deepcopy(dict(adata.uns)), **parts, **raw)
 
@@ -115,7 +124,9 @@ def check_counts(adata: ad.AnnData, name: str = "counts", layer: str | None = No
     Raises ValueError unless they are whole, of at least one cell and gene, with unique gene names.
     """
     if 0 in adata.shape:
-        raise ValueError(f"{name}: {adata.n_obs} cells x {adata.n_vars} genes; must have at least one of each")
+        raise ValueError(
+            f"{name}: {adata.n_obs} cells x {adata.n_vars} genes; must have at least one of each"
+        )
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(f"{name}: gene {twice!r} is there twice; gene names must be unique")
@@ -134,7 +145,9 @@ def counts_of(adata: ad.AnnData, layer: str | None = None, *, simulated: bool = 
 
 def _first_whole(adata, places, name, simulated, advice):
     """The matrix in the first of these places that holds whole counts. Raises ValueError that says where others are."""
-    shown = {None: "X"} | {place: f"layer {place!r}" for place in (*places, *adata.layers, "raw") if place}
+    shown = {None: "X"} | {
+        place: f"layer {place!r}" for place in (*places, *adata.layers, "raw") if place
+    }
     flaws = {}
     for place in (*places, *shown):
         matrix = _matrix(adata, place)
@@ -174,7 +187,11 @@ def _flaw(matrix, simulated=False) -> str | None:
     values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
     for first in range(0, values.size, BLOCK):
         block = values[first : first + BLOCK]
-        kinds = {"NaN or infinite": ~np.isfinite(block), "negative": block < 0, "fractional": block != np.floor(block)}
+        kinds = {
+            "NaN or infinite": ~np.isfinite(block),
+            "negative": block < 0,
+            "fractional": block != np.floor(block),
+        }
         for kind, wrong in kinds.items():
             if wrong.any():
                 return f"holds {kind} values, the first {block[wrong][0]:g}"
@@ -200,4 +217,6 @@ def _multiplied(matrix):
 def with_empty_column(matrix):
     """A matrix with a column more, as CSR that shares its values."""
     rows = sparse.csr_matrix(matrix)
-    return sparse.csr_matrix((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], rows.shape[1] + 1))
+    return sparse.csr_matrix(
+        (rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], rows.shape[1] + 1)
+    )

@@ -16,7 +16,15 @@ can't go stale. Where X isn't whole counts any more, `law` and interventions tak
 refuse cells that have none.
 """
 
-from lib.counts import CONTROL, check_counts, counts_of, dense, pbmc_counts, read_counts, with_counts
+from lib.counts import (
+    CONTROL,
+    check_counts,
+    counts_of,
+    dense,
+    pbmc_counts,
+    read_counts,
+    with_counts,
+)
 from lib.simulate.cells import base_genes, base_genes_from_counts, fresh_cells, get_mech_dataset
 from lib.simulate.layout import cell_types, concat, descendants, kinds, parents, weights
 from lib.simulate.truth import law, treated_law

@@ -24,7 +24,10 @@ _BLOCK = 500_000  # counts drawn at a time, to bound memory
 
 
 def do(
-    adata: ad.AnnData, interventions: dict[str, float | np.ndarray], *, exogenous: np.ndarray | None = None,
+    adata: ad.AnnData,
+    interventions: dict[str, float | np.ndarray],
+    *,
+    exogenous: np.ndarray | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """do(gene = value) for one gene or several: a copy, in which genes that aren't descendants keep their counts.
@@ -44,7 +47,9 @@ def do(
         wrong = ~np.isfinite(value) | (value < 0) | (value != np.floor(value))
         if wrong.any():
             first = value[wrong].flat[0]
-            raise ValueError(f"interventions[{gene!r}] = {first:g}: must be a whole number of at least 0")
+            raise ValueError(
+                f"interventions[{gene!r}] = {first:g}: must be a whole number of at least 0"
+            )
         values[gene] = np.broadcast_to(value, adata.n_obs)
     if exogenous is not None:
         _check_noise(adata, exogenous, descendants(adata, genes))
@@ -69,22 +74,31 @@ def exogenous_noise(adata: ad.AnnData, *, seed: int | tuple[int, ...] = 0) -> np
 
 
 def produce_perturbed_observations_1gene(
-    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None, *,
-    doses: list[int] | np.ndarray = range(30), cells: list[int] | np.ndarray | None = None,
-    exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData,
+    gene: str = "largest",
+    mech_gene: str | None = None,
+    *,
+    doses: list[int] | np.ndarray = range(30),
+    cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None,
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """`dose_series` of one gene, which `parent_to_perturb` picks."""
     gene = parent_to_perturb(adata, gene, mech_gene)
     return dose_series(adata, {gene: doses}, cells=cells, exogenous=exogenous, seed=seed)
 
 
-def parent_to_perturb(adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None) -> str:
+def parent_to_perturb(
+    adata: ad.AnnData, gene: str = "largest", mech_gene: str | None = None
+) -> str:
     """A gene by its name, or the parent of "smallest" or "largest" weight in `mech_gene`, by default the first one."""
     if gene not in ("smallest", "largest"):
         return checks.genes("gene", gene, list(adata.var_names))[0]
     mechanistic = list(layout.parents(adata))
     if mech_gene is None and not mechanistic:
-        raise ValueError(f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb")
+        raise ValueError(
+            f"gene = {gene!r}: adata has no mechanistic gene; name the gene to perturb"
+        )
     weights = layout.weights(adata, mechanistic[0] if mech_gene is None else mech_gene)
     return str(weights.idxmin() if gene == "smallest" else weights.idxmax())
 
@@ -93,7 +107,9 @@ def second_parent(adata: ad.AnnData, gene: str, mech_gene: str) -> str:
     """The parent of `mech_gene` to perturb with `gene`: the other of smallest weight, or the first without weights."""
     others = [g for g in layout.parents(adata)[mech_gene] if g != gene]
     if not others:
-        raise ValueError(f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two")
+        raise ValueError(
+            f"mech_gene = {mech_gene!r}: has no parent other than {gene}, and a pair needs two"
+        )
     try:
         return str(layout.weights(adata, mech_gene)[others].idxmin())
     except ValueError:
@@ -114,8 +130,12 @@ def doses_to_beyond(
 
 
 def dose_series(
-    adata: ad.AnnData, doses: dict[str, list[int] | np.ndarray], *,
-    cells: list[int] | np.ndarray | None = None, exogenous: np.ndarray | None = None, seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData,
+    doses: dict[str, list[int] | np.ndarray],
+    *,
+    cells: list[int] | np.ndarray | None = None,
+    exogenous: np.ndarray | None = None,
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Every combination of doses of one or several genes in every reference cell.
 
@@ -131,12 +151,18 @@ def dose_series(
         twice = adata.obs_names[adata.obs_names.duplicated()][0]
         raise ValueError(f"adata: cell {twice!r} is there twice; adata.obs_names_make_unique()")
     if cells.size == 0 or (cells < 0).any() or (cells >= adata.n_obs).any():
-        raise ValueError(f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one")
+        raise ValueError(
+            f"cells = {cells.tolist()[:5]}: must be indices from 0 to {adata.n_obs - 1}, at least one"
+        )
     checked = [checks.numbers(f"doses of {g}", np.asarray(doses[g]), low=0) for g in genes]
     grid = np.array(list(itertools.product(*checked)))
-    rows, combination = (part.ravel() for part in np.meshgrid(cells, np.arange(len(grid)), indexing="ij"))
+    rows, combination = (
+        part.ravel() for part in np.meshgrid(cells, np.arange(len(grid)), indexing="ij")
+    )
     references = adata.obs_names[rows]
-    obs = adata.obs.iloc[rows].assign(reference=pd.Categorical(references), perturbed="+".join(genes))
+    obs = adata.obs.iloc[rows].assign(
+        reference=pd.Categorical(references), perturbed="+".join(genes)
+    )
     obs.index = [f"{r}_{i}" for r, i in zip(references, combination)]
     same = {"var": adata.var.copy(), "varm": dict(adata.varm), "uns": adata.uns}
     repeated = ad.AnnData(adata.X[rows], obs=obs, layers={"do": adata.layers["do"][rows]}, **same)
@@ -151,7 +177,9 @@ def dose_of(cells: ad.AnnData, gene: str) -> np.ndarray:
     was_set = "do" in cells.layers and dense(cells.layers["do"][:, place])[:, 0] != 0
     n_free = cells.n_obs - np.count_nonzero(was_set)
     if n_free:
-        raise ValueError(f"gene = {name!r}: wasn't set in {n_free} of {cells.n_obs} cells; must be in all")
+        raise ValueError(
+            f"gene = {name!r}: wasn't set in {n_free} of {cells.n_obs} cells; must be in all"
+        )
     return dense(counts_of(cells)[:, place])[:, 0].astype(float)
 
 
@@ -166,8 +194,15 @@ def fold_change(adata: ad.AnnData, fold: float = 2.0, **options) -> ad.AnnData:
 
 
 def treat(
-    adata: ad.AnnData, kind: str, effect: float, *, name: str | None = None, genes: list[str] | None = None,
-    dose: float = 1.0, cell_type_factors: dict[str, float] | None = None, seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData,
+    kind: str,
+    effect: float,
+    *,
+    name: str | None = None,
+    genes: list[str] | None = None,
+    dose: float = 1.0,
+    cell_type_factors: dict[str, float] | None = None,
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells under a drug, drawn from their treated laws: every count anew, since no cell is measured twice.
 
@@ -182,7 +217,11 @@ def treat(
     if (layout.labels(adata.obs, "drug") != CONTROL).any():
         raise ValueError("adata: has treated cells; a drug is given to control cells")
     after = with_matrix(adata, adata.X)
-    others = [drug for drug in layout.in_order(adata.uns.get("drugs", {})) if str(drug["name"]) != entry["name"]]
+    others = [
+        drug
+        for drug in layout.in_order(adata.uns.get("drugs", {}))
+        if str(drug["name"]) != entry["name"]
+    ]
     after.uns["drugs"] = layout.numbered([*others, entry])
     after.obs["drug"] = pd.Categorical([entry["name"]] * after.n_obs)
     after.obs["dose"] = dose
@@ -195,15 +234,25 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
     """What `uns["drugs"]` has of a drug. Raises ValueError for one that can't be."""
     checks.choice("kind", kind, ("additive", "fold_change"))
     effect = checks.number("effect", effect, low=1e-6 if kind == "fold_change" else None)
-    genes = checks.genes("genes", list(adata.var_names) if genes is None else genes, list(adata.var_names))
+    genes = checks.genes(
+        "genes", list(adata.var_names) if genes is None else genes, list(adata.var_names)
+    )
     factors = {}
     for cell_type, factor in (cell_type_factors or {}).items():
         checks.choice("cell_type_factors", cell_type, layout.cell_types(adata))
         factors[cell_type] = checks.number(f"cell_type_factors[{cell_type!r}]", factor)
     if name == CONTROL:
         raise ValueError(f"name = {name!r}: must be other than {CONTROL!r}, the name of no drug")
-    types, values = np.array(list(factors), dtype=object), np.array(list(factors.values()), dtype=float)
-    known = {"name": str(kind if name is None else name), "kind": kind, "effect": effect, "genes": np.array(genes)}
+    types, values = (
+        np.array(list(factors), dtype=object),
+        np.array(list(factors.values()), dtype=float),
+    )
+    known = {
+        "name": str(kind if name is None else name),
+        "kind": kind,
+        "effect": effect,
+        "genes": np.array(genes),
+    }
     return known | {"cell_types": types, "factors": values}
 
 
@@ -217,7 +266,9 @@ def _base_genes_drawn(adata, mechanistic, rng):
         law = law_given(adata, list(names[base]), None)
         for i, gene in enumerate(base):
             free = np.flatnonzero(~np.isnan(law.mu[:, i]))
-            counts[gene, free] = ZINB(*(p[:, i][free] for p in (law.mu, law.theta, law.pi))).sample(rng)
+            counts[gene, free] = ZINB(*(p[:, i][free] for p in (law.mu, law.theta, law.pi))).sample(
+                rng
+            )
         blocks.append(sparse.csr_matrix(counts, dtype=np.float32).T.tocsr())
     return sparse.hstack(blocks, format="csr")
 

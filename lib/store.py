@@ -33,8 +33,14 @@ def opened(path: str | Path):
         if f["X"].attrs["encoding-type"] != "csr_matrix":
             raise ValueError("X isn't CSR")
     except Exception as error:  # h5py and zarr raise many kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0] if path.exists() else "no such file"
-        raise ValueError(f"path = {str(path)!r}: must be cells that `write` has written ({reason})") from None
+        reason = (
+            (str(error) or type(error).__name__).splitlines()[0]
+            if path.exists()
+            else "no such file"
+        )
+        raise ValueError(
+            f"path = {str(path)!r}: must be cells that `write` has written ({reason})"
+        ) from None
     try:
         yield f
     finally:

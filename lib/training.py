@@ -78,7 +78,9 @@ class Options:
         total = max(3, n_steps)
         rise = max(0.1, 2 / total)  # a step up at least: torch divides by 0 without one
         top, scratch = self.learning_rate, torch.optim.SGD([torch.zeros(())])
-        cycle = torch.optim.lr_scheduler.OneCycleLR(scratch, top, total, pct_start=rise, cycle_momentum=False)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            scratch, top, total, pct_start=rise, cycle_momentum=False
+        )
         rates = []
         for _ in range(n_steps):
             rates += cycle.get_last_lr()
@@ -87,7 +89,9 @@ class Options:
         return rates
 
 
-def fit(module: Trainable, counts: torch.Tensor, *, seed: int | tuple[int, ...] = 0, **options) -> pd.DataFrame:
+def fit(
+    module: Trainable, counts: torch.Tensor, *, seed: int | tuple[int, ...] = 0, **options
+) -> pd.DataFrame:
     """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
 
     counts : (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a sparse matrix, or
@@ -101,7 +105,9 @@ def fit(module: Trainable, counts: torch.Tensor, *, seed: int | tuple[int, ...] 
         return _fit(model, [counts], [seed])[0]
 
 
-def fit_together(modules: list[Stackable], counts: list, *, seeds: Sequence, **options) -> list[pd.DataFrame]:
+def fit_together(
+    modules: list[Stackable], counts: list, *, seeds: Sequence, **options
+) -> list[pd.DataFrame]:
     """As `fit`, of several modules of one configuration at once, each with its own seed and as many counts.
 
     Their weights are stacked (torch.func), so that a step of all costs about as many calls as a step of one. Each ends
@@ -115,7 +121,9 @@ def fit_together(modules: list[Stackable], counts: list, *, seeds: Sequence, **o
         raise ValueError(f"modules: {given}; must be as many of each, at least one, and none twice")
     fit_for_it = all(isinstance(module, Stackable) for module in modules)
     if not fit_for_it or len({str(module.config) for module in modules}) > 1:
-        raise ValueError("modules: must be of one configuration, and of a kind whose noise can be given")
+        raise ValueError(
+            "modules: must be of one configuration, and of a kind whose noise can be given"
+        )
     with closing(Stack(modules, Options(**options))) as models:
         return _fit(models, counts, seeds)
 
@@ -127,7 +135,9 @@ def _fit(models, counts, seeds):
         keep_freed_memory()
     courses = running = _courses(models, counts, seeds)
     n_steps = -(-len(courses[0].cells) // options.batch_size)
-    cycle = options.one_cycle(options.max_epochs * n_steps) if options.schedule == "one_cycle" else []
+    cycle = (
+        options.one_cycle(options.max_epochs * n_steps) if options.schedule == "one_cycle" else []
+    )
     for epoch in range(1, options.max_epochs + 1):
         models.train(min(1.0, (epoch - 1) / options.warmup) if options.warmup else 1.0)
         steps = range((epoch - 1) * n_steps, epoch * n_steps)
@@ -148,7 +158,10 @@ def _fit(models, counts, seeds):
         running = [course for course in running if not course.ended]
         if not running:
             break
-    return [pd.DataFrame(c.history, columns=["epoch", "train", "validation", "learning_rate"]) for c in courses]
+    return [
+        pd.DataFrame(c.history, columns=["epoch", "train", "validation", "learning_rate"])
+        for c in courses
+    ]
 
 
 def _courses(models, counts, seeds):
@@ -196,7 +209,9 @@ class _Course:
 
     def __init__(self, name, cells, seed, state, models):
         self.name, self.seed, self.options = name, seed, models.options
-        self.cells, self.held_out = cells.split(self.options.validation_fraction, stream(seed, "validation split"))
+        self.cells, self.held_out = cells.split(
+            self.options.validation_fraction, stream(seed, "validation split")
+        )
         if len(self.cells) == 0:
             raise ValueError(f"counts: {len(cells)} cells leave none to train on")
         self.shuffle = stream(seed, "minibatches")

@@ -71,55 +71,129 @@ torch.set_num_threads(1)  # another number of threads would give other last digi
 # over the first epochs): where genes are as noisy as in the first data set, or without warm-up, the
 # VAE doesn't find the types at all.
 
+
 # %%
 def squared_errors(true, estimate, **keys):
-    pairs = {"mse_mu": (estimate.mu, true.mu), "mse_log_theta": (np.log(estimate.theta), np.log(true.theta)), "mse_pi": (estimate.pi, true.pi)}
-    return pd.DataFrame([{"metric": m, "value": np.mean((a - b) ** 2), **keys} for m, (a, b) in pairs.items()])
+    pairs = {
+        "mse_mu": (estimate.mu, true.mu),
+        "mse_log_theta": (np.log(estimate.theta), np.log(true.theta)),
+        "mse_pi": (estimate.pi, true.pi),
+    }
+    return pd.DataFrame(
+        [{"metric": m, "value": np.mean((a - b) ** 2), **keys} for m, (a, b) in pairs.items()]
+    )
 
 
 frames, shown = [], {}
 for replicate in range(replicates):
     keys = {"split": "train", "replicate": replicate}
     options = {"device": device, "seed": (seed, replicate)}
-    genes = {"target_zero_prob": zero_rate, "mu_range": mu_range, "dispersion_range": dispersion_range, "seed": (seed, replicate)}
+    genes = {
+        "target_zero_prob": zero_rate,
+        "mu_range": mu_range,
+        "dispersion_range": dispersion_range,
+        "seed": (seed, replicate),
+    }
 
     one = dataset.base_genes(n_cells, n_genes, **genes)
-    true, likely, pooled = dataset.law(one), maximum_likelihood.fit(one.X), maximum_likelihood.fit(dataset.dense(one.X).reshape(-1, 1))
-    frames.append(squared_errors(true, likely, scenario="one_type", model="maximum_likelihood", **keys))
+    true, likely, pooled = (
+        dataset.law(one),
+        maximum_likelihood.fit(one.X),
+        maximum_likelihood.fit(dataset.dense(one.X).reshape(-1, 1)),
+    )
+    frames.append(
+        squared_errors(true, likely, scenario="one_type", model="maximum_likelihood", **keys)
+    )
     frames.append(squared_errors(true, pooled, scenario="one_type", model="constant", **keys))
-    one_cycle = {"max_epochs": max_epochs, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle", "validation_fraction": 0.0}
+    one_cycle = {
+        "max_epochs": max_epochs,
+        "learning_rate": 2e-2,
+        "betas": (0.9, 0.99),
+        "schedule": "one_cycle",
+        "validation_fraction": 0.0,
+    }
     for beta in sorted({*betas, 1.0}):
-        vae = neural.VAE(vae_options={"beta": beta, "hide": 0.0, "n_layers": 1}, training_options=one_cycle, **options)
+        vae = neural.VAE(
+            vae_options={"beta": beta, "hide": 0.0, "n_layers": 1},
+            training_options=one_cycle,
+            **options,
+        )
         estimate = vae.fit(one).reconstruct(one)
         if beta == 1:
             frames.append(squared_errors(true, estimate, scenario="one_type", model="vae", **keys))
         if beta in betas:
-            frames.append(squared_errors(true, estimate, scenario=f"beta={beta:g}", model="vae", **keys))
+            frames.append(
+                squared_errors(true, estimate, scenario=f"beta={beta:g}", model="vae", **keys)
+            )
         if replicate == 0 and beta in (min(betas), 1):
             shown[beta] = (true, likely, estimate)
 
     print(f"replicate {replicate + 1}/{replicates}: one type", flush=True)
 
-    genes |= {"target_zero_prob": type_zero_rate, "dispersion_range": type_dispersion_range, "n_cell_types": n_cell_types, "seed": (seed, replicate, 1)}
-    several = dataset.base_genes(n_cells // n_cell_types, n_type_genes, **genes, marker_fraction=1.0)
+    genes |= {
+        "target_zero_prob": type_zero_rate,
+        "dispersion_range": type_dispersion_range,
+        "n_cell_types": n_cell_types,
+        "seed": (seed, replicate, 1),
+    }
+    several = dataset.base_genes(
+        n_cells // n_cell_types, n_type_genes, **genes, marker_fraction=1.0
+    )
     true = dataset.law(several)
     types = several.obs["cell_type"].to_numpy()
-    apart = dict(zip(pd.unique(types), (maximum_likelihood.fit(several.X[types == t]) for t in pd.unique(types))))
+    apart = dict(
+        zip(
+            pd.unique(types),
+            (maximum_likelihood.fit(several.X[types == t]) for t in pd.unique(types)),
+        )
+    )
     likely = ZINB(*(np.stack([getattr(apart[t], p) for t in types]) for p in ("mu", "theta", "pi")))
-    frames.append(squared_errors(true, likely, scenario="several_types", model="maximum_likelihood", **keys))
-    frames.append(squared_errors(true, maximum_likelihood.fit(several.X), scenario="several_types", model="marginal", **keys))
+    frames.append(
+        squared_errors(true, likely, scenario="several_types", model="maximum_likelihood", **keys)
+    )
+    frames.append(
+        squared_errors(
+            true,
+            maximum_likelihood.fit(several.X),
+            scenario="several_types",
+            model="marginal",
+            **keys,
+        )
+    )
     of_type = [dataset.law(several[types == t])[0] for t in pd.unique(types)]
-    log_likelihood = np.stack([law.log_prob(dataset.dense(several.X)).sum(1) for law in of_type], axis=1)
+    log_likelihood = np.stack(
+        [law.log_prob(dataset.dense(several.X)).sum(1) for law in of_type], axis=1
+    )
     weight = scipy.special.softmax(log_likelihood, axis=1)
-    expected = ZINB(weight @ [law.mu for law in of_type], np.exp(weight @ [np.log(law.theta) for law in of_type]), weight @ [law.pi for law in of_type])
+    expected = ZINB(
+        weight @ [law.mu for law in of_type],
+        np.exp(weight @ [np.log(law.theta) for law in of_type]),
+        weight @ [law.pi for law in of_type],
+    )
     frames.append(squared_errors(true, expected, scenario="several_types", model="bayes", **keys))
-    training_options = {"max_epochs": max_epochs, "warmup": min(10, max_epochs - 1), "learning_rate": 3e-3}
-    vae = neural.VAE(vae_options={"hide": 0.0}, training_options=training_options, **options).fit(several)
-    frames.append(squared_errors(true, vae.reconstruct(several), scenario="several_types", model="vae", **keys))
+    training_options = {
+        "max_epochs": max_epochs,
+        "warmup": min(10, max_epochs - 1),
+        "learning_rate": 3e-3,
+    }
+    vae = neural.VAE(vae_options={"hide": 0.0}, training_options=training_options, **options).fit(
+        several
+    )
+    frames.append(
+        squared_errors(
+            true, vae.reconstruct(several), scenario="several_types", model="vae", **keys
+        )
+    )
     if replicate == 0:
-        generated = ad.AnnData(vae.generate(several.n_obs, seed=(seed, replicate)).astype(np.float32), var=several.var[[]])
+        generated = ad.AnnData(
+            vae.generate(several.n_obs, seed=(seed, replicate)).astype(np.float32),
+            var=several.var[[]],
+        )
         simulated = several
-    print(f"replicate {replicate + 1}/{replicates}: several types, {len(vae.history)} epochs", flush=True)
+    print(
+        f"replicate {replicate + 1}/{replicates}: several types, {len(vae.history)} epochs",
+        flush=True,
+    )
 
 # %% [markdown]
 # ## Simulated and generated cells
@@ -131,7 +205,11 @@ import scanpy as sc
 
 
 def embedded(groups, n_each=1500):
-    cells = ad.concat({name: a[:: max(1, a.n_obs // n_each)] for name, a in groups.items()}, label="source", index_unique="-")
+    cells = ad.concat(
+        {name: a[:: max(1, a.n_obs // n_each)] for name, a in groups.items()},
+        label="source",
+        index_unique="-",
+    )
     cells = ad.AnnData(dataset.dense(cells.X), obs=cells.obs)
     sc.pp.filter_cells(cells, min_counts=1)
     sc.pp.normalize_total(cells, target_sum=100)
@@ -161,7 +239,9 @@ label = "bulk_labels" if "bulk_labels" in real.obs else None
 def misfit(counts, law):
     counts = dataset.dense(counts).astype(int)
     law_table = law.pmf_table(counts.max() + 1)
-    observed = np.stack([np.bincount(column, minlength=counts.max() + 1) for column in counts.T]) / len(counts)
+    observed = np.stack(
+        [np.bincount(column, minlength=counts.max() + 1) for column in counts.T]
+    ) / len(counts)
     return 0.5 * (np.abs(observed - law_table).sum(-1) + 1 - law_table.sum(-1))
 
 
@@ -172,13 +252,29 @@ laws = {
     "NB": maximum_likelihood.fit(real.X, zero_inflated=False),
     "ZINB": fitted,
 }
-misfits = pd.DataFrame({name: misfit(real.X, law) for name, law in laws.items()}, index=real.var_names)
+misfits = pd.DataFrame(
+    {name: misfit(real.X, law) for name, law in laws.items()}, index=real.var_names
+)
 rng = stream(seed, "counts redrawn")
 redrawn = [fitted.sample(rng, real.shape) for _ in range(5)]
-misfits["sampling alone"] = np.mean([misfit(again, maximum_likelihood.fit(again)) for again in redrawn], axis=0)
+misfits["sampling alone"] = np.mean(
+    [misfit(again, maximum_likelihood.fit(again)) for again in redrawn], axis=0
+)
 simulated_real = dataset.base_genes_from_counts(real, cell_type_key=label, seed=seed)
 beside = embedded({"real": real, "simulated": simulated_real})
-frames += [pd.DataFrame([{"scenario": "real_counts", "model": name, "metric": "total_variation", "value": misfits[name].mean()}]) for name in misfits]
+frames += [
+    pd.DataFrame(
+        [
+            {
+                "scenario": "real_counts",
+                "model": name,
+                "metric": "total_variation",
+                "value": misfits[name].mean(),
+            }
+        ]
+    )
+    for name in misfits
+]
 table = tables.tidy(frames)
 summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/01_parameter_recovery.csv")
@@ -190,37 +286,108 @@ tables.write(table, f"{figures_dir}/tables/01_parameter_recovery.csv")
 import seaborn as sns
 
 print("stage figure", flush=True)
-fig, axes = style.figure([["a", "a2", "a3", "b"], ["c", "c2", "d", "e"], ["f", "g", "g2", "h"]], 183, 140)
+fig, axes = style.figure(
+    [["a", "a2", "a3", "b"], ["c", "c2", "d", "e"], ["f", "g", "g2", "h"]], 183, 140
+)
 true, likely, estimate = shown[1]
 one_law = ZINB(true.mu[0], true.theta[0], true.pi[0])
 for key, parameter, symbol in (("a", "mu", "μ"), ("a2", "theta", "θ"), ("a3", "pi", "π")):
     ax, truth = axes[key], getattr(one_law, parameter)
-    values = {"maximum_likelihood": getattr(likely, parameter), "vae": np.median(getattr(estimate, parameter), axis=0)}
-    ends = [min(truth.min(), *map(np.min, values.values())), max(truth.max(), *map(np.max, values.values()))]
+    values = {
+        "maximum_likelihood": getattr(likely, parameter),
+        "vae": np.median(getattr(estimate, parameter), axis=0),
+    }
+    ends = [
+        min(truth.min(), *map(np.min, values.values())),
+        max(truth.max(), *map(np.max, values.values())),
+    ]
     ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
     for (name, value), marker in zip(values.items(), "so"):
-        ax.plot(truth, value, marker, ms=3, color=style.COLOURS[name], mfc="none" if marker == "s" else None, mew=0.7, label=style.label(name))
+        ax.plot(
+            truth,
+            value,
+            marker,
+            ms=3,
+            color=style.COLOURS[name],
+            mfc="none" if marker == "s" else None,
+            mew=0.7,
+            label=style.label(name),
+        )
     ax.set(xlabel=f"true {symbol}", ylabel=f"estimated {symbol}")
 axes["a"].legend(loc="upper left")
 
 path = summary[summary["scenario"].str.startswith("beta=") & (summary["metric"] == "mse_mu")]
 beta = path["scenario"].str.removeprefix("beta=").astype(float)
-axes["b"].errorbar(beta, path["mean"], np.abs(path[["ci_low", "ci_high"]].to_numpy().T - path["mean"].to_numpy()), fmt="o-", ms=3, lw=0.8, color=style.COLOURS["vae"])
+axes["b"].errorbar(
+    beta,
+    path["mean"],
+    np.abs(path[["ci_low", "ci_high"]].to_numpy().T - path["mean"].to_numpy()),
+    fmt="o-",
+    ms=3,
+    lw=0.8,
+    color=style.COLOURS["vae"],
+)
 for name in ("constant", "maximum_likelihood"):
-    level = summary.query("scenario == 'one_type' and metric == 'mse_mu' and model == @name")["mean"].item()
+    level = summary.query("scenario == 'one_type' and metric == 'mse_mu' and model == @name")[
+        "mean"
+    ].item()
     axes["b"].axhline(level, color=style.COLOURS[name], lw=0.8)
-    axes["b"].annotate(style.label(name), (beta.min(), level), (0, 2), textcoords="offset points", fontsize=5, color=style.COLOURS[name])
-axes["b"].annotate("VAE", (beta.iloc[0], path["mean"].iloc[0]), (4, 3), textcoords="offset points", fontsize=5, color=style.COLOURS["vae"])
-axes["b"].set(xscale="log", yscale="log", xlabel="β, weight of the KL term", ylabel="squared error of μ (counts²)")
+    axes["b"].annotate(
+        style.label(name),
+        (beta.min(), level),
+        (0, 2),
+        textcoords="offset points",
+        fontsize=5,
+        color=style.COLOURS[name],
+    )
+axes["b"].annotate(
+    "VAE",
+    (beta.iloc[0], path["mean"].iloc[0]),
+    (4, 3),
+    textcoords="offset points",
+    fontsize=5,
+    color=style.COLOURS["vae"],
+)
+axes["b"].set(
+    xscale="log",
+    yscale="log",
+    xlabel="β, weight of the KL term",
+    ylabel="squared error of μ (counts²)",
+)
 
 copied = shown[min(betas)][2]
-seen = dataset.dense(dataset.base_genes(n_cells, n_genes, zero_rate, mu_range, dispersion_range, seed=(seed, 0)).X)
+seen = dataset.dense(
+    dataset.base_genes(n_cells, n_genes, zero_rate, mu_range, dispersion_range, seed=(seed, 0)).X
+)
 for key, est, name in (("c", copied, f"β = {min(betas):g}"), ("c2", estimate, "β = 1")):
     positive = np.flatnonzero(seen[:, 0])
-    axes[key].plot(seen[positive, 0], est.mu[positive, 0], "o", ms=1.2, mec="none", alpha=0.35, rasterized=True, color=style.COLOURS["vae_copying" if key == "c" else "vae"])
+    axes[key].plot(
+        seen[positive, 0],
+        est.mu[positive, 0],
+        "o",
+        ms=1.2,
+        mec="none",
+        alpha=0.35,
+        rasterized=True,
+        color=style.COLOURS["vae_copying" if key == "c" else "vae"],
+    )
     axes[key].axhline(one_law.mu[0], color=style.TRUTH, lw=0.6, ls="--")
-    axes[key].set(xlabel="count that was seen", ylabel="decoded μ, one gene", title=name, xlim=(0, None), ylim=(0, 1.05 * max(copied.mu[:, 0].max(), one_law.mu[0])))
-axes["c2"].annotate("true μ", (1, one_law.mu[0]), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize=5)
+    axes[key].set(
+        xlabel="count that was seen",
+        ylabel="decoded μ, one gene",
+        title=name,
+        xlim=(0, None),
+        ylim=(0, 1.05 * max(copied.mu[:, 0].max(), one_law.mu[0])),
+    )
+axes["c2"].annotate(
+    "true μ",
+    (1, one_law.mu[0]),
+    (0, 2),
+    xycoords=("axes fraction", "data"),
+    textcoords="offset points",
+    ha="right",
+    fontsize=5,
+)
 
 groups = {"simulated": style.COLOURS["simulated"], "generated": style.COLOURS["vae"]}
 panels.embedding(axes["d"], cells.obsm["X_umap"], cells.obs["source"], colours=groups)
@@ -228,23 +395,53 @@ axes["d"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnsp
 counted = {"simulated": dataset.dense(simulated.X), "generated": dataset.dense(generated.X)}
 for name, values in counted.items():
     share = np.bincount(values.astype(int).ravel(), minlength=41)[:41] / values.size
-    axes["e"].plot(np.arange(41), share, color=groups[name], lw=1, ls="--" if name == "simulated" else "-", label=name)
+    axes["e"].plot(
+        np.arange(41),
+        share,
+        color=groups[name],
+        lw=1,
+        ls="--" if name == "simulated" else "-",
+        label=name,
+    )
 axes["e"].set(yscale="log", xlabel="count, all genes", ylabel="share of counts")
 axes["e"].legend()
 
 sns.boxplot(misfits, color="0.85", fliersize=0, linewidth=0.6, width=0.6, ax=axes["f"])
 axes["f"].set_xticks(range(4), ["Poisson", "NB", "ZINB", "sampling\nalone"])
-axes["f"].set(ylabel="total variation distance", title="real counts, gene by gene", xlabel="", ylim=(0, 0.25))
+axes["f"].set(
+    ylabel="total variation distance", title="real counts, gene by gene", xlabel="", ylim=(0, 0.25)
+)
 groups = {"real": style.COLOURS["real"], "simulated": style.COLOURS["simulated"]}
 both = {"real": dataset.dense(real.X), "simulated": dataset.dense(simulated_real.X)}
 for name, values in both.items():
     mean, variance = values.mean(0), values.var(0)
-    axes["g"].plot(mean[mean > 0], variance[mean > 0], "o", ms=1.5, mec="none", alpha=0.5, color=groups[name], label=name, rasterized=True)
-    axes["g2"].plot(mean[mean > 0], (values == 0).mean(0)[mean > 0], "o", ms=1.5, mec="none", alpha=0.5, color=groups[name], rasterized=True)
+    axes["g"].plot(
+        mean[mean > 0],
+        variance[mean > 0],
+        "o",
+        ms=1.5,
+        mec="none",
+        alpha=0.5,
+        color=groups[name],
+        label=name,
+        rasterized=True,
+    )
+    axes["g2"].plot(
+        mean[mean > 0],
+        (values == 0).mean(0)[mean > 0],
+        "o",
+        ms=1.5,
+        mec="none",
+        alpha=0.5,
+        color=groups[name],
+        rasterized=True,
+    )
 axes["g"].set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance")
 axes["g"].legend(markerscale=2)
 axes["g2"].set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros")
-panels.embedding(axes["h"], beside.obsm["X_pca"][:, :2], beside.obs["source"], colours=groups, name="PC")
+panels.embedding(
+    axes["h"], beside.obsm["X_pca"][:, :2], beside.obs["source"], colours=groups, name="PC"
+)
 axes["h"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
 style.save(fig, figures_dir, "fig1_parameter_recovery")
 
@@ -261,10 +458,14 @@ style.save(fig, figures_dir, "fig1_parameter_recovery")
 # ## The numbers
 # Squared errors of the parameters, mean and 95 % interval over replicates. One cell type:
 
+
 # %%
 def readable(scenario):
     part = summary[summary["scenario"] == scenario].assign(mechanism="")
-    return pd.concat([tables.readable(part, m, columns="metric") for m in ("mse_mu", "mse_log_theta", "mse_pi")], axis=1)
+    return pd.concat(
+        [tables.readable(part, m, columns="metric") for m in ("mse_mu", "mse_log_theta", "mse_pi")],
+        axis=1,
+    )
 
 
 readable("one_type")
@@ -274,8 +475,17 @@ readable("one_type")
 # means over replicates, and mean and 95 % interval of the ratio of each replicate.
 
 # %%
-errors = table.query("metric == 'mse_mu' and scenario == 'one_type'").pivot(index="replicate", columns="model", values="value").astype(float)
-ratio = (errors["vae"] / errors["maximum_likelihood"]).rename("value").reset_index().assign(metric="ratio", model="vae")
+errors = (
+    table.query("metric == 'mse_mu' and scenario == 'one_type'")
+    .pivot(index="replicate", columns="model", values="value")
+    .astype(float)
+)
+ratio = (
+    (errors["vae"] / errors["maximum_likelihood"])
+    .rename("value")
+    .reset_index()
+    .assign(metric="ratio", model="vae")
+)
 print(f"ratio of the means {errors['vae'].mean() / errors['maximum_likelihood'].mean():.2f}")
 print("ratio of each", tables.readable(tables.summary(tables.tidy([ratio])), "ratio").iloc[0, 0])
 
@@ -289,7 +499,9 @@ readable("several_types")
 # Over $\beta$:
 
 # %%
-tables.readable(summary[summary["scenario"].str.startswith("beta=")], "mse_mu", rows="scenario", columns="model")
+tables.readable(
+    summary[summary["scenario"].str.startswith("beta=")], "mse_mu", rows="scenario", columns="model"
+)
 
 # %% [markdown]
 # Real counts: mean total variation distance over genes. There is one real data set, so these have no

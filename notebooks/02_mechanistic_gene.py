@@ -29,7 +29,13 @@ n_cells: int = 10_000  # to train on
 n_test: int = 1000  # held out
 n_genes: int = 20  # base genes
 zero_rate: float = 0.8  # share of zeros of every gene
-mechanisms: list = ["linear", "polynomial", "interaction", "hill", "threshold"]  # or module:function
+mechanisms: list = [
+    "linear",
+    "polynomial",
+    "interaction",
+    "hill",
+    "threshold",
+]  # or module:function
 max_epochs: int = 40  # of each network at most
 device: str = "auto"  # auto, cpu or cuda
 figures_dir: str = "figures"  # figures go here, tables to tables/ in it
@@ -76,27 +82,46 @@ for replicate in range(replicates):
     train = dataset.base_genes(n_cells, n_genes, zero_rate, seed=(seed, replicate))
     base = list(train.var_names)
     for mechanism in mechanisms:
-        train = dataset.get_mech_dataset(train, mechanism, target_zero_prob=zero_rate, seed=(seed, replicate))
+        train = dataset.get_mech_dataset(
+            train, mechanism, target_zero_prob=zero_rate, seed=(seed, replicate)
+        )
     train = dataset.get_mech_dataset(
-        train, "linear", gene="mech_dispersion", theta_mechanism="hill", target_zero_prob=zero_rate, seed=(seed, replicate)
+        train,
+        "linear",
+        gene="mech_dispersion",
+        theta_mechanism="hill",
+        target_zero_prob=zero_rate,
+        seed=(seed, replicate),
     )
     test = dataset.fresh_cells(train, n_test, seed=(seed, replicate, 1))
 
     options = {"max_epochs": max_epochs, "patience": 3, "learning_rate": 5e-3}
-    setting = {"inputs": base, "device": device, "seed": (seed, replicate), "training_options": options}
+    setting = {
+        "inputs": base,
+        "device": device,
+        "seed": (seed, replicate),
+        "training_options": options,
+    }
     rows = registry.rows("basic") + registry.rows("leaky")
     models = guard.models(rows, "conditional", **setting)
     for name, model in models.items():
         model.fit(train)
         if hasattr(model.model, "history"):
-            print(f"replicate {replicate + 1}/{replicates}: {name}, {len(model.model.history)} epochs", flush=True)
+            print(
+                f"replicate {replicate + 1}/{replicates}: {name}, {len(model.model.history)} epochs",
+                flush=True,
+            )
 
     for gene, kind in dataset.kinds(train).items():
         true = dataset.law(test, gene)[:, 0]
         predictions = {name: model.law(test, gene) for name, model in models.items()}
         scores = distances.scores(true, predictions, dataset.dense(test[:, gene].X)[:, 0])
         scenario = "mechanistic_dispersion" if gene == "mech_dispersion" else "mechanistic_gene"
-        frames.append(scores.assign(scenario=scenario, mechanism=kind, gene=gene, split="held_out", replicate=replicate))
+        frames.append(
+            scores.assign(
+                scenario=scenario, mechanism=kind, gene=gene, split="held_out", replicate=replicate
+            )
+        )
         if replicate == 0:
             shown[gene] = (true, predictions)
 
@@ -118,7 +143,10 @@ models_shown = registry.keys("basic", "compared")
 first = next(iter(shown))
 scatter = registry.keys("basic", "scatter")
 fig, axes = style.figure(
-    [["a", "a2", "a3", "a4"], ["b", "b", "b", "b"], ["c", "d", "e", "e"]], 183, 150, height_ratios=[1, 1, 1]
+    [["a", "a2", "a3", "a4"], ["b", "b", "b", "b"], ["c", "d", "e", "e"]],
+    183,
+    150,
+    height_ratios=[1, 1, 1],
 )
 for ax, name in zip((axes[k] for k in ("a", "a2", "a3", "a4")), scatter):
     true, predictions = shown[first]
@@ -128,40 +156,106 @@ for ax, name in zip((axes[k] for k in ("a", "a2", "a3", "a4")), scatter):
 axes["a"].set_ylabel("predicted μ")
 axes["a"].set_title("a", loc="left", fontweight="bold", fontsize=style.LETTER)
 
-skills = summary.query("metric == 'skill_kl' and model in @models_shown and scenario == 'mechanistic_gene'")
+skills = summary.query(
+    "metric == 'skill_kl' and model in @models_shown and scenario == 'mechanistic_gene'"
+)
 panels.intervals(axes["b"], skills, "mechanism")
 axes["b"].axhline(0, color="0.6", lw=0.5)
 axes["b"].axhline(1, color=style.TRUTH, lw=0.6, ls="--")
-axes["b"].text(0.995, 1.01, "oracle", transform=axes["b"].get_yaxis_transform(), ha="right", va="bottom", fontsize=5)
-axes["b"].text(0.995, -0.01, "marginal", transform=axes["b"].get_yaxis_transform(), ha="right", va="top", fontsize=5, color="0.5")
+axes["b"].text(
+    0.995,
+    1.01,
+    "oracle",
+    transform=axes["b"].get_yaxis_transform(),
+    ha="right",
+    va="bottom",
+    fontsize=5,
+)
+axes["b"].text(
+    0.995,
+    -0.01,
+    "marginal",
+    transform=axes["b"].get_yaxis_transform(),
+    ha="right",
+    va="top",
+    fontsize=5,
+    color="0.5",
+)
 axes["b"].set(ylabel="skill (KL), held-out cells", ylim=(-0.08, 1.12))
 axes["b"].legend(ncols=7, loc="upper left", bbox_to_anchor=(0.03, 1.15), columnspacing=1)
 
 true, predictions = shown["mech_dispersion"]
 for name in registry.keys("dispersion"):
-    axes["c"].plot(true.theta, predictions[name].parameters().theta, "o", ms=1.2, alpha=0.35, mec="none", color=style.COLOURS[name], label=style.label(name), rasterized=True)
+    axes["c"].plot(
+        true.theta,
+        predictions[name].parameters().theta,
+        "o",
+        ms=1.2,
+        alpha=0.35,
+        mec="none",
+        color=style.COLOURS[name],
+        label=style.label(name),
+        rasterized=True,
+    )
 ends = [true.theta.min(), true.theta.max()]
 axes["c"].plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
-axes["c"].set(xscale="log", yscale="log", xlabel="true θ, mechanistic dispersion", ylabel="predicted θ")
+axes["c"].set(
+    xscale="log", yscale="log", xlabel="true θ, mechanistic dispersion", ylabel="predicted θ"
+)
 axes["c"].legend(loc="upper left", markerscale=3)
 
 true, predictions = shown[first]
 box_models = [m for m in models_shown if m != "vae_copying"]
-pi = pd.concat([pd.DataFrame({"model": m, "pi": predictions[m].parameters().pi}) for m in box_models])
-sns.boxplot(pi, x="pi", y="model", hue="model", palette=style.COLOURS, legend=False, fliersize=0, linewidth=0.6, width=0.6, ax=axes["d"])
+pi = pd.concat(
+    [pd.DataFrame({"model": m, "pi": predictions[m].parameters().pi}) for m in box_models]
+)
+sns.boxplot(
+    pi,
+    x="pi",
+    y="model",
+    hue="model",
+    palette=style.COLOURS,
+    legend=False,
+    fliersize=0,
+    linewidth=0.6,
+    width=0.6,
+    ax=axes["d"],
+)
 axes["d"].axvline(true.pi[0], color=style.TRUTH, lw=0.6, ls="--")
 axes["d"].set_yticks(range(len(box_models)), [style.label(m) for m in box_models])
 axes["d"].set(xlabel=f"predicted π of {style.label(first)}", ylabel="")
 
-wide = summary[summary["scenario"] == "mechanistic_gene"].pivot_table(index=["mechanism", "model"], columns="metric", values="mean", sort=False)
-wide["excess"] = wide["nll_nats"] - wide["nll_nats"].xs("oracle", level="model").reindex(wide.index, level="mechanism")
+wide = summary[summary["scenario"] == "mechanistic_gene"].pivot_table(
+    index=["mechanism", "model"], columns="metric", values="mean", sort=False
+)
+wide["excess"] = wide["nll_nats"] - wide["nll_nats"].xs("oracle", level="model").reindex(
+    wide.index, level="mechanism"
+)
 for name in [*models_shown, *registry.keys("leaky")]:
     part = wide.xs(name, level="model")
-    axes["e"].plot(part["excess"], part["kl_nats"], "o", color=style.COLOURS[name], label=style.label(name))
+    axes["e"].plot(
+        part["excess"], part["kl_nats"], "o", color=style.COLOURS[name], label=style.label(name)
+    )
 axes["e"].axvspan(axes["e"].get_xlim()[0], 0, color="0.93", lw=0, zorder=0)
-axes["e"].set(yscale="log", xlabel="NLL of observed counts less the oracle's (nats)", ylabel="exact KL (nats)")
-axes["e"].annotate("better than the truth:\nonly by leakage", (0.04, 0.05), xycoords="axes fraction", fontsize=5, va="bottom")
-axes["e"].annotate("VAE, leaky", (part["excess"].mean(), part["kl_nats"].median()), (0, -16), textcoords="offset points", fontsize=5, color=style.COLOURS["vae_leaky"], ha="center")
+axes["e"].set(
+    yscale="log", xlabel="NLL of observed counts less the oracle's (nats)", ylabel="exact KL (nats)"
+)
+axes["e"].annotate(
+    "better than the truth:\nonly by leakage",
+    (0.04, 0.05),
+    xycoords="axes fraction",
+    fontsize=5,
+    va="bottom",
+)
+axes["e"].annotate(
+    "VAE, leaky",
+    (part["excess"].mean(), part["kl_nats"].median()),
+    (0, -16),
+    textcoords="offset points",
+    fontsize=5,
+    color=style.COLOURS["vae_leaky"],
+    ha="center",
+)
 style.save(fig, figures_dir, "fig2_mechanism")
 
 # %% [markdown]
@@ -203,8 +297,15 @@ tables.readable(main, "mse_log_theta")
 # The gene with the mechanistic dispersion (true $\theta$ from 0.1 to 20):
 
 # %%
-dispersion = summary.query("scenario == 'mechanistic_dispersion' and metric in ['skill_kl', 'mse_mu', 'mse_log_theta', 'mse_pi']")
-tables.readable(dispersion, "skill_kl", columns="metric").join([tables.readable(dispersion, m, columns="metric") for m in ("mse_mu", "mse_log_theta", "mse_pi")])
+dispersion = summary.query(
+    "scenario == 'mechanistic_dispersion' and metric in ['skill_kl', 'mse_mu', 'mse_log_theta', 'mse_pi']"
+)
+tables.readable(dispersion, "skill_kl", columns="metric").join(
+    [
+        tables.readable(dispersion, m, columns="metric")
+        for m in ("mse_mu", "mse_log_theta", "mse_pi")
+    ]
+)
 
 # %% [markdown]
 # ## What it shows

@@ -91,35 +91,84 @@ for replicate in range(replicates):
                 continue
             parts = {name: law[rows] for name, law in predictions.items()}
             frames.append(distances.scores(true[rows], parts).assign(split=split, **keys))
-            slopes = {m: distances.slope_ratio(dose[rows], law.mean, true[rows].mean) for m, law in parts.items()}
-            frames.append(pd.DataFrame({"model": slopes.keys(), "value": slopes.values(), "metric": "slope_ratio", "split": split, **keys}))
+            slopes = {
+                m: distances.slope_ratio(dose[rows], law.mean, true[rows].mean)
+                for m, law in parts.items()
+            }
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "model": slopes.keys(),
+                        "value": slopes.values(),
+                        "metric": "slope_ratio",
+                        "split": split,
+                        **keys,
+                    }
+                )
+            )
 
         other = perturb.second_parent(train, parent, gene)
         tops = {g: np.percentile(dataset.dense(train[:, g].X), 99) for g in (parent, other)}
-        grid = {g: np.unique(np.round(np.linspace(0, top, n_pair_doses))) for g, top in tops.items()}
-        pairs = perturb.dose_series(reference, grid, cells=range(0, n_reference, 4), seed=(seed, replicate, 3))
+        grid = {
+            g: np.unique(np.round(np.linspace(0, top, n_pair_doses))) for g, top in tops.items()
+        }
+        pairs = perturb.dose_series(
+            reference, grid, cells=range(0, n_reference, 4), seed=(seed, replicate, 3)
+        )
         asked = {name: model.law(pairs, gene) for name, model in models.items()}
-        frames.append(distances.scores(dataset.law(pairs, gene)[:, 0], asked).assign(split="pairs", **keys))
+        frames.append(
+            distances.scores(dataset.law(pairs, gene)[:, 0], asked).assign(split="pairs", **keys)
+        )
 
         if gene == next(iter(kinds)):
             untouched = [g for g in base if g != parent][:n_off_target]
             some = doses[np.isin(dose, values[values <= end_inside][::4])]
             for unrelated in untouched:
                 asked = {name: model.law(some, unrelated) for name, model in models.items()}
-                scores = distances.scores(dataset.law(some, unrelated)[:, 0], asked).query("metric == 'kl_nats'")
-                off_target = {"split": "off_target", **keys, "gene": unrelated, "mechanism": "", "metric": "off_target_kl"}
+                scores = distances.scores(dataset.law(some, unrelated)[:, 0], asked).query(
+                    "metric == 'kl_nats'"
+                )
+                off_target = {
+                    "split": "off_target",
+                    **keys,
+                    "gene": unrelated,
+                    "mechanism": "",
+                    "metric": "off_target_kl",
+                }
                 frames.append(scores.assign(**off_target))
 
         if replicate == 0:
             ends[gene] = (parent, end_inside)
             for name, law in ({"true": true} | predictions).items():
                 point = law.parameters()
-                curves.append(pd.DataFrame({"gene": gene, "model": name, "dose": dose, "mu": point.mu, "theta": point.theta, "pi": point.pi}))
-    print(f"replicate {replicate + 1}/{replicates}: {len(models)} models x {len(kinds)} mechanisms scored", flush=True)
+                curves.append(
+                    pd.DataFrame(
+                        {
+                            "gene": gene,
+                            "model": name,
+                            "dose": dose,
+                            "mu": point.mu,
+                            "theta": point.theta,
+                            "pi": point.pi,
+                        }
+                    )
+                )
+    print(
+        f"replicate {replicate + 1}/{replicates}: {len(models)} models x {len(kinds)} mechanisms scored",
+        flush=True,
+    )
 
 table = tables.tidy(frames)
 off_target = table["metric"] == "off_target_kl"
-table = pd.concat([table[~off_target], table[off_target].groupby([k for k in tables.KEYS if k != "gene"], sort=False, as_index=False)["value"].mean().assign(gene="")])[table.columns]
+table = pd.concat(
+    [
+        table[~off_target],
+        table[off_target]
+        .groupby([k for k in tables.KEYS if k != "gene"], sort=False, as_index=False)["value"]
+        .mean()
+        .assign(gene=""),
+    ]
+)[table.columns]
 summary = tables.summary(table)
 curves = pd.concat(curves, ignore_index=True)
 tables.write(table, f"{figures_dir}/tables/03_perturbation.csv")
@@ -132,7 +181,13 @@ drawn = ["true", *registry.keys("curves")]
 compared = registry.keys("basic", "compared")
 genes = list(kinds)
 n = len(genes)
-rows = [["a"] + [f"mu{i}" for i in range(1, n)], [f"theta{i}" for i in range(n)], [f"pi{i}" for i in range(n)], ["b"] * n, ["c"] * n]
+rows = [
+    ["a"] + [f"mu{i}" for i in range(1, n)],
+    [f"theta{i}" for i in range(n)],
+    [f"pi{i}" for i in range(n)],
+    ["b"] * n,
+    ["c"] * n,
+]
 fig, axes = style.figure(rows, 183, 190, height_ratios=[1.2, 0.8, 0.8, 1, 1], sharey=False)
 for i, gene in enumerate(genes):
     parent, end_inside = ends[gene]

@@ -33,7 +33,14 @@ n_doses: int = 30  # doses of a gene, from 0 to beyond its training range
 n_genes: int = 20  # base genes
 n_parents: int = 0  # base genes that a mechanistic gene depends on, drawn at random; 0 for all
 zero_rate: float = 0.8  # share of zeros of every gene
-mechanisms: list = ["linear", "polynomial", "interaction", "hill", "threshold", "gate"]  # or module:function
+mechanisms: list = [
+    "linear",
+    "polynomial",
+    "interaction",
+    "hill",
+    "threshold",
+    "gate",
+]  # or module:function
 mechanism: str = ""  # one of one's own instead of these, module:function
 model: str = ""  # one of one's own, package.module:Class; with it, only this one is fitted
 models: list = []  # keys of the models to fit, by default all
@@ -66,7 +73,9 @@ from workflow import parameters
 parameters.check("05_leaderboard", globals())
 torch.set_num_threads(1)  # another number of threads would give other last digits
 if os.path.abspath(figures_dir) == os.path.abspath("figures") and (model or mechanism or models):
-    figures_dir = checks.writable_folder("figures_dir", "build/own/figures")  # the tables of the full run stay as they are
+    figures_dir = checks.writable_folder(
+        "figures_dir", "build/own/figures"
+    )  # the tables of the full run stay as they are
 
 # %% [markdown]
 # ## The models
@@ -94,7 +103,9 @@ if os.path.abspath(figures_dir) == os.path.abspath("figures") and (model or mech
 # %%
 kinds = [mechanism] if mechanism else mechanisms
 own = model.rpartition(":")[2]
-wanted = ["marginal"] if model else ["marginal", *models] if models else registry.keys("leaderboard")
+wanted = (
+    ["marginal"] if model else ["marginal", *models] if models else registry.keys("leaderboard")
+)
 rows = [row for row in registry.rows(task="conditional") if row.key in wanted]
 generative = [own, *registry.keys("generative")]
 frames, seconds = [], []
@@ -108,27 +119,59 @@ for replicate in range(replicates):
     base_asked = [conditional.question(test, gene, "base_genes") for gene in base]
     screen = conditional.interventional_data(train, asked, seed=(*streams, 4))
 
-    setting = {"inputs": base, "reference": reference, "seed": streams, "device": device, "n_steps": n_steps, "n_members": n_members}
-    setting |= {"beta": beta, "n_latent": n_latent, "training_options": {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}}
-    fitted = rows if screen is not None else [row for row in rows if row.made["conditional"].trains_on == "cells"]
+    setting = {
+        "inputs": base,
+        "reference": reference,
+        "seed": streams,
+        "device": device,
+        "n_steps": n_steps,
+        "n_members": n_members,
+    }
+    setting |= {
+        "beta": beta,
+        "n_latent": n_latent,
+        "training_options": {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3},
+    }
+    fitted = (
+        rows
+        if screen is not None
+        else [row for row in rows if row.made["conditional"].trains_on == "cells"]
+    )
     entries = guard.models(fitted, "conditional", **setting)
     if model:
         entries[own] = guard.own(guard.load("model", model), base, streams)
     for name, entry in entries.items():
         cells = screen if name in registry.keys(trains_on="arms") else train
         more = [question.query for question in base_asked] if name in generative else []
-        took = guard.enter(entry, cells, [question.query for question in asked], name, more=more, seed=streams)
-        seconds.append(pd.DataFrame({"model": name, "metric": board.SECONDS, "value": took, "replicate": replicate}))
-    scores = [board.score(entries, asked), board.base_laws({name: entries[name] for name in entries if name in generative}, base_asked)]
+        took = guard.enter(
+            entry, cells, [question.query for question in asked], name, more=more, seed=streams
+        )
+        seconds.append(
+            pd.DataFrame(
+                {"model": name, "metric": board.SECONDS, "value": took, "replicate": replicate}
+            )
+        )
+    scores = [
+        board.score(entries, asked),
+        board.base_laws(
+            {name: entries[name] for name in entries if name in generative}, base_asked
+        ),
+    ]
     frames += [frame.assign(scenario=board.SCENARIO, replicate=replicate) for frame in scores]
-    print(f"replicate {replicate + 1}/{replicates}: {len(entries)} models x {len(asked)} questions", flush=True)
+    print(
+        f"replicate {replicate + 1}/{replicates}: {len(entries)} models x {len(asked)} questions",
+        flush=True,
+    )
 
 # %% [markdown]
 # Seconds are measured, and differ from run to run: they have a table of their own. What is drawn is read from these two, and of models
 # that weren't fitted here from the means in `summary.csv`, if these are of the same questions.
 
 # %%
-table, measured = tables.tidy(frames), tables.tidy([frame.assign(scenario=board.SCENARIO) for frame in seconds])
+table, measured = (
+    tables.tidy(frames),
+    tables.tidy([frame.assign(scenario=board.SCENARIO) for frame in seconds]),
+)
 table = table.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
 tables.write(table, f"{figures_dir}/tables/05_leaderboard.csv")
 tables.write(measured, f"{figures_dir}/tables/05_seconds.csv")
@@ -136,9 +179,16 @@ tables.write(measured, f"{figures_dir}/tables/05_seconds.csv")
 parameters = {name: globals()[name] for name in conditional.QUESTIONS}
 identity = conditional.identity(**parameters, mechanism=mechanism)
 known = board.known(f"{known_dir}/summary.csv", identity, list(pd.unique(table["model"])))
-print(f"questions {identity}: rows of {known['model'].nunique()} other models in {known_dir}/summary.csv")
-written = [tables.read(f"{figures_dir}/tables/{name}.csv") for name in ("05_leaderboard", "05_seconds")]
-summary = pd.concat([tables.summary(pd.concat(written, ignore_index=True)).assign(questions=identity), known], ignore_index=True)
+print(
+    f"questions {identity}: rows of {known['model'].nunique()} other models in {known_dir}/summary.csv"
+)
+written = [
+    tables.read(f"{figures_dir}/tables/{name}.csv") for name in ("05_leaderboard", "05_seconds")
+]
+summary = pd.concat(
+    [tables.summary(pd.concat(written, ignore_index=True)).assign(questions=identity), known],
+    ignore_index=True,
+)
 summary = summary.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
 if model or mechanism or models:
     tables.write(summary, f"{figures_dir}/tables/summary.csv")
@@ -150,12 +200,22 @@ if model or mechanism or models:
 scored = summary[summary["scenario"] == board.SCENARIO]
 splits = [s for s in ("held_out", "do_inside", "do_beyond", "pairs") if s in set(scored["split"])]
 skills = scored[scored["split"].isin(splits)]
-skill_kl = skills[skills["metric"] == "skill_kl"].pivot_table(index="model", columns=["split", "mechanism"], values="mean", sort=False)[splits]
-skill_crps = skills[skills["metric"] == "skill_crps"].pivot_table(index="model", columns="split", values="mean", sort=False)[splits]
+skill_kl = skills[skills["metric"] == "skill_kl"].pivot_table(
+    index="model", columns=["split", "mechanism"], values="mean", sort=False
+)[splits]
+skill_crps = skills[skills["metric"] == "skill_crps"].pivot_table(
+    index="model", columns="split", values="mean", sort=False
+)[splits]
 skill_crps.columns = pd.MultiIndex.from_product([["mean_crps"], splits])
-notes = {row.key: row.note for row in registry.ROWS if row.note and (row.key in skill_crps.index) == (row.note == registry.NO_LAW)}
+notes = {
+    row.key: row.note
+    for row in registry.ROWS
+    if row.note and (row.key in skill_crps.index) == (row.note == registry.NO_LAW)
+}
 order = registry.order({*skill_crps.index, *registry.keys("peers")})
-fig, axes = style.figure([["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]], 183, 165, height_ratios=[1.7, 1])
+fig, axes = style.figure(
+    [["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]], 183, 165, height_ratios=[1.7, 1]
+)
 panels.board(axes["a"], pd.concat([skill_kl, skill_crps], axis=1).reindex(order), notes=notes)
 
 compared = [*registry.keys("picked"), own]
@@ -168,18 +228,41 @@ axes["b"].tick_params(axis="x", rotation=25)
 harm = scored[scored["metric"] == "off_target_kl"].set_index("model")["mean"]
 marginals = scored.query("metric == 'mse_mu' and split == 'base_genes'").set_index("model")["mean"]
 for key in marginals.index.intersection(harm.index):
-    axes["c"].plot(marginals[key], harm[key], "o", color=style.COLOURS.get(key, style.OWN), label=style.label(key))
-axes["c"].set(xscale="log", yscale="log", xlabel="squared error of μ, base genes (counts²)", ylabel="off-target KL (nats)")
+    axes["c"].plot(
+        marginals[key],
+        harm[key],
+        "o",
+        color=style.COLOURS.get(key, style.OWN),
+        label=style.label(key),
+    )
+axes["c"].set(
+    xscale="log",
+    yscale="log",
+    xlabel="squared error of μ, base genes (counts²)",
+    ylabel="off-target KL (nats)",
+)
 axes["c"].xaxis.set_minor_formatter("")
 
 judged = board.cell_eval(f"{known_dir}/05_cell_eval.csv") if "scvi" in skill_crps.index else {}
 for marker, score in zip("os^", ("pearson_delta", "overlap_at_N", "discrimination_score_l1")):
     for key, scores in judged.items():
-        axes["d"].plot(scores["skill_kl"], scores[score], marker, ms=2.5, color=style.COLOURS[key], label=score.replace("_", " ") if key == "oracle" else None)
+        axes["d"].plot(
+            scores["skill_kl"],
+            scores[score],
+            marker,
+            ms=2.5,
+            color=style.COLOURS[key],
+            label=score.replace("_", " ") if key == "oracle" else None,
+        )
 axes["d"].set(xlabel="exact skill (KL)", ylabel="score by cell-eval")
 if judged:
     axes["d"].legend(loc="lower right")
-panels.models_legend(fig, [axes["b"], axes["c"]], [key for key in order if key in {*compared, *marginals.index}], ncols=6)
+panels.models_legend(
+    fig,
+    [axes["b"], axes["c"]],
+    [key for key in order if key in {*compared, *marginals.index}],
+    ncols=6,
+)
 style.save(fig, figures_dir, "fig5_leaderboard")
 
 # %% [markdown]
@@ -232,7 +315,9 @@ tables.readable(scored.query("split == 'do_inside'"), "slope_ratio")
 # KL on genes that the intervention doesn't touch (nats), and squared error of $\mu$ of the base genes (counts²):
 
 # %%
-tables.readable(scored, "off_target_kl", columns="metric").join(tables.readable(scored.query("split == 'base_genes'"), "mse_mu", columns="metric"))
+tables.readable(scored, "off_target_kl", columns="metric").join(
+    tables.readable(scored.query("split == 'base_genes'"), "mse_mu", columns="metric")
+)
 
 # %% [markdown]
 # Seconds to fit and to answer for each gene once, by the clock, and of all cores together: the dependency network trains on
@@ -246,13 +331,23 @@ pd.concat([tables.readable(scored, metric, columns="metric") for metric in board
 # predictors of that notebook. scGen predicts cells, no law.
 
 # %%
-tables.readable(board.read_summary(f"{known_dir}/summary.csv").query("scenario == 'drug'"), "excess_crps")
+tables.readable(
+    board.read_summary(f"{known_dir}/summary.csv").query("scenario == 'drug'"), "excess_crps"
+)
 
 # %% [markdown]
 # Scores of cell-eval beside the exact skill of the same predictions:
 
 # %%
-shown = ["skill_kl", "pearson_delta", "discrimination_score_l1", "overlap_at_N", "precision_at_N", "pr_auc", "mse"]
+shown = [
+    "skill_kl",
+    "pearson_delta",
+    "discrimination_score_l1",
+    "overlap_at_N",
+    "precision_at_N",
+    "pr_auc",
+    "mse",
+]
 pd.DataFrame(judged, index=shown).T.round(3) if judged else "not there: ./run_all.sh peers"
 
 # %% [markdown]

@@ -27,17 +27,31 @@ from lib.show import style, sweeps
 from workflow import parameters
 
 parameters.check("06_sweeps", globals())
-cells, steps, vae, genes = (tables.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes"))
+cells, steps, vae, genes = (
+    tables.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes")
+)
 
 
 def readable(table, parameters, values="n_cells", **keys):
     """Mean and 95 % interval over seeds, of the mean over mechanisms in each."""
-    part = table.query(" and ".join(f"{key} == {value!r}" for key, value in keys.items())) if keys else table
-    part = part.groupby(["model", "metric", *parameters, "seed"], sort=False, as_index=False)["value"].mean()
-    means = tables.summary(part.assign(**{key: "" for key in tables.KEYS if key not in part}), parameters)
+    part = (
+        table.query(" and ".join(f"{key} == {value!r}" for key, value in keys.items()))
+        if keys
+        else table
+    )
+    part = part.groupby(["model", "metric", *parameters, "seed"], sort=False, as_index=False)[
+        "value"
+    ].mean()
+    means = tables.summary(
+        part.assign(**{key: "" for key in tables.KEYS if key not in part}), parameters
+    )
     rows = [p for p in parameters if p != values]
-    means["row"] = means[["model", *rows]].astype(str).agg(", ".join, axis=1) if rows else means["model"]
-    return tables.readable(means, means["metric"].iloc[0], rows="row", columns=values).rename_axis(index=", ".join(["model", *rows]), columns=values)
+    means["row"] = (
+        means[["model", *rows]].astype(str).agg(", ".join, axis=1) if rows else means["model"]
+    )
+    return tables.readable(means, means["metric"].iloc[0], rows="row", columns=values).rename_axis(
+        index=", ".join(["model", *rows]), columns=values
+    )
 
 
 # %% [markdown]
@@ -49,7 +63,9 @@ def readable(table, parameters, values="n_cells", **keys):
 # %%
 swept = ["zero_rate", "n_cells", "seed"]
 form = ["linear", "interaction", "hill"]
-fig = sweeps.figure(cells, swept, [{"where": {"mechanism": form}}, {"where": {"mechanism": "gate"}}])
+fig = sweeps.figure(
+    cells, swept, [{"where": {"mechanism": form}}, {"where": {"mechanism": "gate"}}]
+)
 style.save(fig, figures_dir, "fig6_cells_and_zeros")
 
 # %% [markdown]
@@ -78,7 +94,9 @@ tables.readable(tables.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
 # latent space: its skill, and the squared error of the base genes' $\mu$, which it has to get right as well.
 
 # %%
-fig = sweeps.figure(vae, ["beta", "n_latent", "seed"], [{"metric": "skill_kl"}, {"metric": "mse_mu"}])
+fig = sweeps.figure(
+    vae, ["beta", "n_latent", "seed"], [{"metric": "skill_kl"}, {"metric": "mse_mu"}]
+)
 style.save(fig, figures_dir, "fig7_vae")
 
 # %% [markdown]

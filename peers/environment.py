@@ -23,7 +23,9 @@ def package(name):
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as error:
-        raise RuntimeError(f"{name.partition('.')[0]} can't be imported ({error}); ./run_all.sh peers installs what it needs") from None
+        raise RuntimeError(
+            f"{name.partition('.')[0]} can't be imported ({error}); ./run_all.sh peers installs what it needs"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -32,7 +34,10 @@ def apart(seed, purpose):
     settings = package("scvi").settings
     was = random.getstate(), np.random.get_state(), settings.seed, os.environ.copy()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    loggers = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric", "scvi")}
+    loggers = {
+        name: logging.getLogger(name).level
+        for name in ("lightning.pytorch", "lightning.fabric", "scvi")
+    }
     try:
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore")

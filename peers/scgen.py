@@ -32,12 +32,20 @@ class ScGen:
     model_options, training_options : of `pertpy.tools.Scgen` and its `train`; otherwise their defaults
     """
 
-    def __init__(self, *, normalise=False, max_epochs=100, model_options=None, training_options=None, seed=0):
+    def __init__(
+        self, *, normalise=False, max_epochs=100, model_options=None, training_options=None, seed=0
+    ):
         self.normalise, self.max_epochs = normalise, checks.integer("max_epochs", max_epochs, low=1)
-        self.model_options, self.training_options, self.seed = model_options or {}, training_options or {}, seed
+        self.model_options, self.training_options, self.seed = (
+            model_options or {},
+            training_options or {},
+            seed,
+        )
 
     def fit(self, adata):
-        drug.means(adata, np.zeros((adata.n_obs, 1)))  # says at once where there is no effect to learn
+        drug.means(
+            adata, np.zeros((adata.n_obs, 1))
+        )  # says at once where there is no effect to learn
         scgen = package("pertpy.tools").Scgen
         self.genes = list(adata.var_names)
         self.median_sum = float(np.median(dense(adata.X).sum(1)))
@@ -47,18 +55,24 @@ class ScGen:
             self.scgen = scgen(cells, **self.model_options)
             self.scgen.train(max_epochs=self.max_epochs, **(QUIET | self.training_options))
             self.history = pd.concat(self.scgen.history.values(), axis=1).astype(float)
-        self.effect = np.mean([after - before for before, after in drug.means(adata, self.latent(adata))], axis=0)
+        self.effect = np.mean(
+            [after - before for before, after in drug.means(adata, self.latent(adata))], axis=0
+        )
         return self
 
     def latent(self, adata: ad.AnnData) -> np.ndarray:
         """Posterior mean of each cell, (n_cells, n_latent)."""
         checks.same_genes("control", adata, self.genes)
         with apart(self.seed, "scGen's own draws, not used"):
-            return np.asarray(self.scgen.get_latent_representation(self._expression(adata)), dtype=float)
+            return np.asarray(
+                self.scgen.get_latent_representation(self._expression(adata)), dtype=float
+            )
 
     def predict(self, query):
         z = (self.latent(query.cells) + self.effect).astype(np.float32)
-        counts = np.expm1(np.asarray(self.scgen.module.as_bound().generative(z)["px"], dtype=float)) * self._scale(query.cells)
+        counts = np.expm1(
+            np.asarray(self.scgen.module.as_bound().generative(z)["px"], dtype=float)
+        ) * self._scale(query.cells)
         counts = np.maximum(counts, 0)
         # laws are of whole counts: rounded up or down at random, which leaves the mean where it is
         up = stream(self.seed, "scGen's counts rounded").random(counts.shape) < counts % 1
@@ -72,4 +86,8 @@ class ScGen:
 
     def _scale(self, adata):
         sums = dense(adata.X).sum(1, keepdims=True)
-        return np.where(sums > 0, sums, self.median_sum) / self.median_sum if self.normalise else np.ones_like(sums)
+        return (
+            np.where(sums > 0, sums, self.median_sum) / self.median_sum
+            if self.normalise
+            else np.ones_like(sums)
+        )

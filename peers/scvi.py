@@ -34,12 +34,29 @@ class ScVI(Conditional):
     """
 
     def __init__(
-        self, inputs=None, *, n_samples=16, n_steps=10, max_epochs=100, model_options=None, training_options=None, device="auto", seed=0
+        self,
+        inputs=None,
+        *,
+        n_samples=16,
+        n_steps=10,
+        max_epochs=100,
+        model_options=None,
+        training_options=None,
+        device="auto",
+        seed=0,
     ):
         super().__init__(inputs)
-        self.n_samples, self.n_steps = checks.integer("n_samples", n_samples, low=1), checks.integer("n_steps", n_steps, low=1)
+        self.n_samples, self.n_steps = (
+            checks.integer("n_samples", n_samples, low=1),
+            checks.integer("n_steps", n_steps, low=1),
+        )
         self.max_epochs = checks.integer("max_epochs", max_epochs, low=1)
-        self.model_options, self.training_options, self.device, self.seed = model_options or {}, training_options or {}, device, seed
+        self.model_options, self.training_options, self.device, self.seed = (
+            model_options or {},
+            training_options or {},
+            device,
+            seed,
+        )
 
     def fit(self, adata):
         scvi = package("scvi")
@@ -47,13 +64,20 @@ class ScVI(Conditional):
         checks.genes("inputs", self.genes if self.inputs is None else self.inputs, self.genes)
         accelerator = {"cuda": "gpu"}.get(training.pick_device(self.device).type, "cpu")
         self.counts = dense(adata.X).astype(np.float32)
-        cells = ad.AnnData(self.counts, obs=pd.DataFrame({"size_factor": 1.0}, index=adata.obs_names), var=pd.DataFrame(index=self.genes))
+        cells = ad.AnnData(
+            self.counts,
+            obs=pd.DataFrame({"size_factor": 1.0}, index=adata.obs_names),
+            var=pd.DataFrame(index=self.genes),
+        )
         with apart(self.seed, "scVI"):
             scvi.model.SCVI.setup_anndata(cells, size_factor_key="size_factor")
             self.scvi = scvi.model.SCVI(cells, gene_likelihood="zinb", **self.model_options)
             plan = {"n_epochs_kl_warmup": 10} | self.training_options.get("plan_kwargs", {})
             self.scvi.train(
-                max_epochs=self.max_epochs, accelerator=accelerator, devices=1, **(QUIET | self.training_options | {"plan_kwargs": plan})
+                max_epochs=self.max_epochs,
+                accelerator=accelerator,
+                devices=1,
+                **(QUIET | self.training_options | {"plan_kwargs": plan}),
             )
         self.scvi.module.eval()
         self.history = pd.concat(self.scvi.history.values(), axis=1).astype(float)
@@ -63,25 +87,49 @@ class ScVI(Conditional):
     def law_of(self, adata, gene):
         checks.same_genes("adata", adata, self.genes)
         column = self.genes.index(*checks.genes("gene", gene, self.genes))
-        hidden = [i for i, g in enumerate(self.genes) if i == column or (self.inputs is not None and g not in self.inputs)]
+        hidden = [
+            i
+            for i, g in enumerate(self.genes)
+            if i == column or (self.inputs is not None and g not in self.inputs)
+        ]
         rng = stream(self.seed, f"hidden counts for {gene}")
-        noise = training.torch_generator(self.seed, f"posterior samples of scVI for {gene}", self.scvi.module.device)
+        noise = training.torch_generator(
+            self.seed, f"posterior samples of scVI for {gene}", self.scvi.module.device
+        )
         parts, at = [], hidden.index(column)
         with apart(self.seed, "scVI's own draws, not used"):
             for first in range(0, adata.n_obs, _CELLS):
-                x = np.repeat(dense(adata.X[first : first + _CELLS]).astype(np.float32)[None], self.n_samples, axis=0)
-                x[..., hidden] = self.counts[rng.integers(len(self.counts), size=x.shape[:2])][..., hidden]
+                x = np.repeat(
+                    dense(adata.X[first : first + _CELLS]).astype(np.float32)[None],
+                    self.n_samples,
+                    axis=0,
+                )
+                x[..., hidden] = self.counts[rng.integers(len(self.counts), size=x.shape[:2])][
+                    ..., hidden
+                ]
                 law = self._decoded(x, noise)[..., hidden]
                 for _ in range(self.n_steps - 1):
                     x[..., hidden] = law.sample(rng)
                     law = self._decoded(x, noise)[..., hidden]
                 parts.append(law[..., at])
-        return Mixture(ZINB(*(np.concatenate([getattr(law, p) for law in parts], axis=1) for p in ("mu", "theta", "pi"))))
+        return Mixture(
+            ZINB(
+                *(
+                    np.concatenate([getattr(law, p) for law in parts], axis=1)
+                    for p in ("mu", "theta", "pi")
+                )
+            )
+        )
 
     def _decoded(self, x, noise):
         """The law at one z ~ q(z | x) for each row of counts x (..., n_genes)."""
-        module, rows = self.scvi.module, model.to_tensor(x.reshape(-1, x.shape[-1]), self.scvi.module.device)
-        zero = torch.zeros(len(rows), 1, device=rows.device)  # the logarithm of the size factor; and the only batch
+        module, rows = (
+            self.scvi.module,
+            model.to_tensor(x.reshape(-1, x.shape[-1]), self.scvi.module.device),
+        )
+        zero = torch.zeros(
+            len(rows), 1, device=rows.device
+        )  # the logarithm of the size factor; and the only batch
         q = module.inference(x=rows, batch_index=zero)["qz"]
         z = q.loc + q.scale * torch.randn(q.loc.shape, generator=noise, device=rows.device)
         px = module.generative(z=z, library=zero, batch_index=zero, size_factor=zero, y=zero)["px"]

@@ -14,7 +14,9 @@ def zinb_cdf(k, mu, theta, pi):
 
 def scipy_pmf(k, mu, theta, pi):
     """P(count = k) of a ZINB."""
-    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
+    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(
+        k, theta, theta / (theta + mu)
+    )
 
 
 def exact_log_prob(k, mu, theta):
@@ -22,7 +24,11 @@ def exact_log_prob(k, mu, theta):
     with mpmath.workdps(60):
         k, mu, theta = (mpmath.mpf(float(a)) for a in (k, mu, theta))
         log_choose = mpmath.loggamma(k + theta) - mpmath.loggamma(theta) - mpmath.loggamma(k + 1)
-        return float(log_choose + theta * mpmath.log(theta / (theta + mu)) + k * mpmath.log(mu / (theta + mu)))
+        return float(
+            log_choose
+            + theta * mpmath.log(theta / (theta + mu))
+            + k * mpmath.log(mu / (theta + mu))
+        )
 
 
 def pit_p_value(counts, mu, theta, pi, seed=0):

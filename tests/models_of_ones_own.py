@@ -20,7 +20,9 @@ class MyModel:
         return self
 
     def predict(self, adata, gene):
-        others = [g for g in self.inputs or self.train.var_names if g != gene]  # never the gene itself
+        others = [
+            g for g in self.inputs or self.train.var_names if g != gene
+        ]  # never the gene itself
         nearest = NearestNeighbors(n_neighbors=50).fit(np.log1p(self.train[:, others].X.toarray()))
         rows = nearest.kneighbors(np.log1p(adata[:, others].X.toarray()), return_distance=False)
         return self.train[:, gene].X.toarray()[:, 0][rows]  # (cells, 50): draws
@@ -51,7 +53,9 @@ class ALaw(Means):
 
     def predict(self, adata, gene):
         law = maximum_likelihood.fit(self.train[:, gene].X)
-        return ZINB(np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi)
+        return ZINB(
+            np.maximum(super().predict(adata, gene), 0.01) / (1 - law.pi), law.theta, law.pi
+        )
 
 
 class Sampler(_Own):

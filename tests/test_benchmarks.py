@@ -14,13 +14,30 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "benchmarks", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    done = run("--share", 0.01, "--out", folder, "simulate", "log_likelihood", "replicates", "scores", "imports", "growth")
+    done = run(
+        "--share",
+        0.01,
+        "--out",
+        folder,
+        "simulate",
+        "log_likelihood",
+        "replicates",
+        "scores",
+        "imports",
+        "growth",
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -28,11 +45,19 @@ def small(tmp_path_factory):
 def test_tables_and_the_figure_come_out(small):
     rows = pd.read_csv(small / "results.csv")
     assert list(rows.columns) == [*measure.COLUMNS, "case", "machine"]
-    assert list(pd.unique(rows["case"])) == ["simulate", "log_likelihood", "replicates", "scores", "imports"]
+    assert list(pd.unique(rows["case"])) == [
+        "simulate",
+        "log_likelihood",
+        "replicates",
+        "scores",
+        "imports",
+    ]
     assert (rows["ours"] >= 0).all() and rows["machine"].str.contains("cores").all()
     assert not rows.duplicated(["benchmark", "setting", "measure"]).any()
     points = pd.read_csv(small / "growth.csv")
-    assert set(points["task"]) == set(growth.TASKS) and (points[["cpu_seconds", "megabytes"]] > 0).all(axis=None)
+    assert set(points["task"]) == set(growth.TASKS) and (
+        points[["cpu_seconds", "megabytes"]] > 0
+    ).all(axis=None)
     assert (small / "fig9_benchmarks.pdf").stat().st_size > 1000
 
 
@@ -47,25 +72,41 @@ def test_one_benchmark_leaves_the_rows_of_the_others(small):
     before = pd.read_csv(small / "results.csv")
     assert run("--share", 0.01, "--out", small, "imports").returncode == 0
     after = pd.read_csv(small / "results.csv")
-    pd.testing.assert_frame_equal(after[after["case"] != "imports"], before[before["case"] != "imports"])
+    pd.testing.assert_frame_equal(
+        after[after["case"] != "imports"], before[before["case"] != "imports"]
+    )
     assert len(after) == len(before)
 
 
-@pytest.mark.parametrize(("given", "part"), [(["speed"], "'speed': must be one of simulate"), (["--share", "2"], "--share 2: must be above 0 and at most 1")])
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (["speed"], "'speed': must be one of simulate"),
+        (["--share", "2"], "--share 2: must be above 0 and at most 1"),
+    ],
+)
 def test_bad_arguments_end_in_a_line(given, part):
     done = run(*given)
     assert done.returncode == 2 and part in done.stderr
 
 
 def test_a_row_says_whether_it_reached_what_was_to_be_reached():
-    for ours, ratio, reach, reached in ((1.0, 3.0, ">= 3", "yes"), (5.0, 2.9, ">= 3", "no"), (1.5, None, "<= 1.5", "yes"), (1.6, None, "<= 1.5", "no"), (1, None, "", "")):
+    for ours, ratio, reach, reached in (
+        (1.0, 3.0, ">= 3", "yes"),
+        (5.0, 2.9, ">= 3", "no"),
+        (1.5, None, "<= 1.5", "yes"),
+        (1.6, None, "<= 1.5", "no"),
+        (1, None, "", ""),
+    ):
         assert measure.row("b", "s", "m", ours, ratio=ratio, reach=reach)["reached"] == reached
 
 
 def test_alternating_takes_the_median_of_ratios_without_the_first_round():
     times = iter([(100, 1), (1, 10), (2, 10), (4, 8)])
     queue = [t for pair in times for t in pair]
-    ours, reference, ratio = measure.alternating(None, None, rounds=3, measure=lambda action: queue.pop(0))
+    ours, reference, ratio = measure.alternating(
+        None, None, rounds=3, measure=lambda action: queue.pop(0)
+    )
     assert (ours, reference, ratio) == (2, 10, 5)
 
 
@@ -77,7 +118,12 @@ def test_traced_peak_sees_what_is_held_for_a_moment():
 def test_resident_memory_is_that_of_this_process_alone():
     script = "from benchmarks import measure; print(measure.resident(), measure.resident('VmRSS'))"
     _ = np.ones(40_000_000)  # of the parent, which a child must not be charged for
-    peak, now = map(float, subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    peak, now = map(
+        float,
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split(),
+    )
     assert now <= peak < 200
 
 
@@ -85,7 +131,9 @@ def test_the_plain_simulation_has_the_law_of_ours():
     cells = dataset.base_genes(4000, 5, 0.6, seed=1)
     law = [cells.varm[p][:, 0] for p in ("mu", "theta", "pi")]
     plain, true = references.simulate(*law, 4000, 1).toarray(), dataset.law(cells)[0]
-    np.testing.assert_allclose(plain.mean(0), true.mean, atol=4 * np.sqrt(true.variance.max() / 4000))
+    np.testing.assert_allclose(
+        plain.mean(0), true.mean, atol=4 * np.sqrt(true.variance.max() / 4000)
+    )
     np.testing.assert_allclose((plain == 0).mean(0), 0.6, atol=0.04)
 
 
@@ -95,7 +143,9 @@ def test_slope_is_the_power():
 
 def test_the_figure_is_drawn_of_what_is_committed(tmp_path):
     figure.draw(ROOT / "benchmarks", tmp_path)
-    assert (tmp_path / "fig9_benchmarks.pdf").read_bytes() == (ROOT / "figures" / "fig9_benchmarks.pdf").read_bytes()
+    assert (tmp_path / "fig9_benchmarks.pdf").read_bytes() == (
+        ROOT / "figures" / "fig9_benchmarks.pdf"
+    ).read_bytes()
 
 
 def test_the_readme_shows_what_is_committed():

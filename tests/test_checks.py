@@ -16,7 +16,11 @@ from tests.agreement import one_line
 
 
 def test_good_values_come_back():
-    assert checks.numbers("doses", np.arange(3, dtype=np.float32), low=0) == [0.0, 1.0, 2.0]  # and no warning
+    assert checks.numbers("doses", np.arange(3, dtype=np.float32), low=0) == [
+        0.0,
+        1.0,
+        2.0,
+    ]  # and no warning
     assert checks.integer("n", np.int64(3), 1, 3) == 3
     assert checks.number("x", 2, 0) == 2.0
     assert checks.interval("r", [1, 1.5]) == (1.0, 1.5)
@@ -24,7 +28,10 @@ def test_good_values_come_back():
     assert checks.choice("c", "b", ("a", "b")) == "b"
     assert checks.listed("l", ("b", "a"), ("a", "b"), most=2) == ["b", "a"]
     assert checks.listed("l", [], least=0) == []
-    assert checks.text("t", "é \N{ZERO WIDTH NON-JOINER}/\N{NO-BREAK SPACE}") and checks.text("t", "") == ""
+    assert (
+        checks.text("t", "é \N{ZERO WIDTH NON-JOINER}/\N{NO-BREAK SPACE}")
+        and checks.text("t", "") == ""
+    )
     assert checks.genes("g", "gene_0", ["gene_0", "gene_1"]) == ["gene_0"]
 
 
@@ -82,7 +89,9 @@ def test_bad_value_is_named_in_one_line(check, value, limits, allowed):
     one_line(error, "parameter = ", allowed)
 
 
-@pytest.mark.parametrize("value", [[0.5] * 10**6, np.arange(10**6), "x" * 10**6, {"a": "y" * 10**6}, 10**4000])
+@pytest.mark.parametrize(
+    "value", [[0.5] * 10**6, np.arange(10**6), "x" * 10**6, {"a": "y" * 10**6}, 10**4000]
+)
 def test_a_long_value_is_shown_shortened(value):
     assert len(checks.shown(value)) < 400
 
@@ -127,7 +136,11 @@ def test_one_seed_and_purpose_is_one_stream(seed):
 def test_a_seed_keeps_its_stream_from_one_process_to_the_next(hash_seed):
     # hash() of a string changes with every process; a stream must not
     code = "from lib.seeds import stream; print(stream(7, 'cells').integers(2**60))"
-    there = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True)
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+    )
     assert int(there.stdout) == stream(7, "cells").integers(2**60)
 
 
@@ -137,7 +150,11 @@ def test_no_two_seeds_share_a_stream():
 
 
 def test_neighbouring_seeds_and_purposes_are_uncorrelated():
-    keys = [(s, p) for s in (0, 1, (0, 1), (1, 1)) for p in ("genes", "cells", "mechanism of a", "mechanism of b")]
+    keys = [
+        (s, p)
+        for s in (0, 1, (0, 1), (1, 1))
+        for p in ("genes", "cells", "mechanism of a", "mechanism of b")
+    ]
     draws = np.array([stream(*key).random(4000) for key in keys])
     off_diagonal = np.corrcoef(draws)[np.triu_indices(len(keys), 1)]
     assert np.abs(off_diagonal).max() < 5 / np.sqrt(4000)
@@ -151,7 +168,23 @@ def test_bad_seed_is_named_in_one_line(seed):
     one_line(error, f"seed = {seed!r}", "whole number of at least 0")
 
 
-@pytest.mark.parametrize("seed", [None, "a", 1.5, True, -1, (), (1, None), (1, (2, 3)), {1}, np.array(1), np.random.default_rng(1)], ids=repr)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        None,
+        "a",
+        1.5,
+        True,
+        -1,
+        (),
+        (1, None),
+        (1, (2, 3)),
+        {1},
+        np.array(1),
+        np.random.default_rng(1),
+    ],
+    ids=repr,
+)
 def test_seed_that_is_none_is_refused_in_one_line(seed):
     for use in (lambda: stream(seed, "cells"), lambda: key(seed)):
         with pytest.raises(ValueError) as error:

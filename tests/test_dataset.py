@@ -28,14 +28,22 @@ def assert_same_law(law, other):
 
 
 def bytes_of(adata):
-    return b"".join(np.ascontiguousarray(a).tobytes() for a in (adata.X.data, adata.X.indices, adata.X.indptr))
+    return b"".join(
+        np.ascontiguousarray(a).tobytes() for a in (adata.X.data, adata.X.indices, adata.X.indptr)
+    )
 
 
 @pytest.fixture(scope="module")
 def cells():
     """4000 cells of 6 base genes and a linear mechanistic one of known weights."""
     base = dataset.base_genes(4000, 6, seed=1)
-    return dataset.get_mech_dataset(base, parameters={"weights": np.array([2.0, 1, 0, -1, 0.5, 1])}, theta=50, target_zero_prob=None, seed=1)
+    return dataset.get_mech_dataset(
+        base,
+        parameters={"weights": np.array([2.0, 1, 0, -1, 0.5, 1])},
+        theta=50,
+        target_zero_prob=None,
+        seed=1,
+    )
 
 
 def test_base_genes_have_the_asked_zero_rate_and_ranges():
@@ -44,7 +52,13 @@ def test_base_genes_have_the_asked_zero_rate_and_ranges():
     zeros = (counts_of(adata) == 0).mean(axis=0)
     assert (np.abs(zeros - 0.7) < 4 * np.sqrt(0.7 * 0.3 / 5000)).all()
     mu, theta = adata.varm["mu"], adata.varm["theta"]
-    assert mu.shape == theta.shape == (30, 1) and mu.min() >= 2 and mu.max() <= 5 and theta.min() >= 1 and theta.max() <= 2
+    assert (
+        mu.shape == theta.shape == (30, 1)
+        and mu.min() >= 2
+        and mu.max() <= 5
+        and theta.min() >= 1
+        and theta.max() <= 2
+    )
 
 
 def test_counts_of_base_genes_follow_their_law():
@@ -78,7 +92,9 @@ def test_zero_rate_out_of_reach_is_never_clipped_in_silence():
 
 def test_zero_rate_of_a_mechanistic_gene_is_never_clipped_in_silence():
     base = dataset.base_genes(100, 3, seed=0)
-    options = dict(parameters={"weights": np.zeros(3)}, theta=1e8, target_zero_prob=0.5)  # mu is the floor, 0.1
+    options = dict(
+        parameters={"weights": np.zeros(3)}, theta=1e8, target_zero_prob=0.5
+    )  # mu is the floor, 0.1
     with pytest.raises(ValueError) as error:
         dataset.get_mech_dataset(base, **options)
     one_line(error, "target_zero_prob = 0.5", "mech_linear", f"{np.exp(-0.1):.3f}")
@@ -108,7 +124,10 @@ def test_same_seed_same_bytes_and_different_seed_different():
 @pytest.mark.parametrize(
     ("options", "digest"),
     [
-        ({"n_cells": 500, "n_genes": 40, "seed": 2}, "de71a3cdb8092d73f417355e041b1aaa5358816042b5a77e393ac3a854410464"),
+        (
+            {"n_cells": 500, "n_genes": 40, "seed": 2},
+            "de71a3cdb8092d73f417355e041b1aaa5358816042b5a77e393ac3a854410464",
+        ),
         (
             {"n_cells": 300, "n_genes": 500, "n_cell_types": 3, "seed": (3, 1)},
             "334ae1d261290f776ba7aae46aaa8a2a12c2f0d9c6ccf430fe562a1942f01b52",
@@ -126,7 +145,10 @@ def test_data_sets_of_earlier_versions_come_back(options, digest):
 
 def test_fresh_cells_of_earlier_versions_come_back():
     adata = dataset.get_mech_dataset(dataset.base_genes(150, 20, n_cell_types=2, seed=5), seed=5)
-    digests = [hashlib.sha256(bytes_of(a)).hexdigest() for a in (adata, dataset.fresh_cells(adata, 100, seed=6))]
+    digests = [
+        hashlib.sha256(bytes_of(a)).hexdigest()
+        for a in (adata, dataset.fresh_cells(adata, 100, seed=6))
+    ]
     assert digests[0] == "3fcadb22c1a6de878da2c3e5b5943484bcee06b2a555539e3ddd1a34079ac5e0"
     assert digests[1] == "3f33d7e5f8c1e932f5465aa57b99e9744ad551fa7c95816345cb12342becafce"
 
@@ -147,7 +169,9 @@ def test_cells_and_a_mechanism_on_them_need_hardly_more_memory_than_their_counts
 def test_means_and_weights_of_one_seed_share_no_random_numbers():
     mu, theta, weights = [], [], []
     for seed in range(40):
-        adata = dataset.get_mech_dataset(dataset.base_genes(20, 15, None, seed=seed), target_zero_prob=None, seed=seed)
+        adata = dataset.get_mech_dataset(
+            dataset.base_genes(20, 15, None, seed=seed), target_zero_prob=None, seed=seed
+        )
         mu.append((adata.varm["mu"][:-1, 0] - 1) / 9)
         theta.append((1 / adata.varm["theta"][:-1, 0] - 0.5) / 1.5)
         weights.append((dataset.weights(adata, "mech_linear").to_numpy() + 2) / 4)
@@ -173,7 +197,9 @@ def test_law_is_that_of_the_present_counts_not_of_stored_ones(cells):
 
 @pytest.mark.parametrize("mechanism", ["linear", "polynomial", "interaction", "hill", "threshold"])
 def test_mechanistic_gene_reaches_its_zero_rate_and_follows_its_law(mechanism):
-    adata = dataset.get_mech_dataset(dataset.base_genes(4000, 8, 0.5, seed=6), mechanism, target_zero_prob=0.6, seed=6)
+    adata = dataset.get_mech_dataset(
+        dataset.base_genes(4000, 8, 0.5, seed=6), mechanism, target_zero_prob=0.6, seed=6
+    )
     gene, law = f"mech_{mechanism}", dataset.law(adata, f"mech_{mechanism}")
     np.testing.assert_allclose(law.zero_prob.mean(), 0.6)
     assert pit_p_value(counts_of(adata, [gene]), law.mu, law.theta, law.pi) > 1e-3
@@ -182,7 +208,13 @@ def test_mechanistic_gene_reaches_its_zero_rate_and_follows_its_law(mechanism):
 
 def test_ones_own_mechanisms_give_mu_and_theta():
     base = dataset.base_genes(5000, 4, 0.6, seed=7)
-    adata = dataset.get_mech_dataset(base, OWN + "saturating", gene="own", theta_mechanism=OWN + "growing_theta", target_zero_prob=None)
+    adata = dataset.get_mech_dataset(
+        base,
+        OWN + "saturating",
+        gene="own",
+        theta_mechanism=OWN + "growing_theta",
+        target_zero_prob=None,
+    )
     total, law = counts_of(base).sum(axis=1), dataset.law(adata, "own")
     np.testing.assert_allclose(law.mu[:, 0], 1 + 20 * total / (10 + total))
     np.testing.assert_allclose(law.theta[:, 0], 0.5 + total)
@@ -194,10 +226,20 @@ def cascade():
     """gene_0, gene_1 -> child -> grandchild, the last with gene_1 as a parent too."""
     base = dataset.base_genes(4000, 3, 0.5, seed=8)
     child = dataset.get_mech_dataset(
-        base, gene="child", parents=["gene_0", "gene_1"], parameters={"weights": np.array([2.0, 1.0])}, theta=20, target_zero_prob=0.5
+        base,
+        gene="child",
+        parents=["gene_0", "gene_1"],
+        parameters={"weights": np.array([2.0, 1.0])},
+        theta=20,
+        target_zero_prob=0.5,
     )
     return dataset.get_mech_dataset(
-        child, gene="a_grandchild", parents=["child", "gene_1"], parameters={"weights": np.array([1.5, 0.5])}, theta=30, target_zero_prob=0.6
+        child,
+        gene="a_grandchild",
+        parents=["child", "gene_1"],
+        parameters={"weights": np.array([1.5, 0.5])},
+        theta=30,
+        target_zero_prob=0.6,
     )
 
 
@@ -208,12 +250,20 @@ def assert_cascade_follows_its_own_counts(adata):
     law = dataset.law(adata, ["child", "a_grandchild"])
     np.testing.assert_allclose(law.mu, np.stack([mu_child, mu_grandchild], axis=1))
     assert pit_p_value(x["child"], mu_child, 20.0, adata[:, "child"].varm["pi"][0, 0]) > 1e-3
-    assert pit_p_value(x["a_grandchild"], mu_grandchild, 30.0, adata[:, "a_grandchild"].varm["pi"][0, 0]) > 1e-3
+    assert (
+        pit_p_value(
+            x["a_grandchild"], mu_grandchild, 30.0, adata[:, "a_grandchild"].varm["pi"][0, 0]
+        )
+        > 1e-3
+    )
 
 
 def test_mechanistic_gene_may_be_the_parent_of_another(cascade):
     assert_cascade_follows_its_own_counts(cascade)
-    assert dataset.parents(cascade) == {"child": ["gene_0", "gene_1"], "a_grandchild": ["child", "gene_1"]}
+    assert dataset.parents(cascade) == {
+        "child": ["gene_0", "gene_1"],
+        "a_grandchild": ["child", "gene_1"],
+    }
 
 
 def test_fresh_cells_of_a_cascade_are_drawn_parents_first(cascade):
@@ -229,7 +279,11 @@ def test_do_on_a_grandparent_redraws_in_topological_order(cascade):
 def test_descendants_are_found_at_any_depth(cascade):
     assert dataset.descendants(cascade, ["gene_0"]) == ["child", "a_grandchild"]
     assert dataset.descendants(cascade, ["child"]) == ["a_grandchild"]
-    assert dataset.descendants(cascade, ["gene_2"]) == dataset.descendants(cascade, ["a_grandchild"]) == []
+    assert (
+        dataset.descendants(cascade, ["gene_2"])
+        == dataset.descendants(cascade, ["a_grandchild"])
+        == []
+    )
 
 
 def test_fresh_cells_are_new_cells_of_the_same_genes(cells):
@@ -250,10 +304,20 @@ def test_fresh_cells_are_never_the_training_cells_even_with_their_seed(cells):
 
 def full_house(cell_type="A"):
     """Everything that the truth can depend on: types, mechanisms, a drug and an intervention."""
-    adata = dataset.base_genes(60, 5, seed=3, **({"n_cell_types": 2} if cell_type == "A" else {"cell_type": cell_type}))
+    adata = dataset.base_genes(
+        60, 5, seed=3, **({"n_cell_types": 2} if cell_type == "A" else {"cell_type": cell_type})
+    )
     adata = dataset.get_mech_dataset(adata, "interaction", seed=3)
-    adata = dataset.get_mech_dataset(adata, OWN + "saturating", gene="own", theta_mechanism=OWN + "growing_theta", target_zero_prob=None)
-    adata = perturb.fold_change(adata, 3.0, genes=["gene_1", "own"], dose=0.5, cell_type_factors={cell_type: 0.25})
+    adata = dataset.get_mech_dataset(
+        adata,
+        OWN + "saturating",
+        gene="own",
+        theta_mechanism=OWN + "growing_theta",
+        target_zero_prob=None,
+    )
+    adata = perturb.fold_change(
+        adata, 3.0, genes=["gene_1", "own"], dose=0.5, cell_type_factors={cell_type: 0.25}
+    )
     return perturb.do(adata, {"gene_0": 7, "mech_interaction": np.arange(adata.n_obs)})
 
 
@@ -271,14 +335,22 @@ def test_law_survives_the_h5ad_round_trip(tmp_path, cell_type):
 def test_interventions_on_cells_read_back_are_those_on_the_cells_written(tmp_path):
     before = dataset.get_mech_dataset(dataset.base_genes(100, 5, seed=1), "hill", seed=1)
     before.write_h5ad(tmp_path / "cells.h5ad")
-    arms = [perturb.additive(perturb.do(a, {"gene_2": 9}), 4.0) for a in (before, ad.read_h5ad(tmp_path / "cells.h5ad"))]
+    arms = [
+        perturb.additive(perturb.do(a, {"gene_2": 9}), 4.0)
+        for a in (before, ad.read_h5ad(tmp_path / "cells.h5ad"))
+    ]
     assert bytes_of(arms[0]) == bytes_of(arms[1])
     assert_same_law(dataset.law(arms[0]), dataset.law(arms[1]))
 
 
 def test_concat_of_control_and_treated_keeps_the_law_of_both():
     control = dataset.get_mech_dataset(dataset.base_genes(50, 4, n_cell_types=2, seed=1), seed=1)
-    arms = [control, perturb.additive(control, 5.0, dose=2), perturb.fold_change(control, 3.0), perturb.do(control, {"gene_0": 3})]
+    arms = [
+        control,
+        perturb.additive(control, 5.0, dose=2),
+        perturb.fold_change(control, 3.0),
+        perturb.do(control, {"gene_0": 3}),
+    ]
     law = dataset.law(dataset.concat(arms))
     for i, arm in enumerate(arms):
         assert_same_law(law[100 * i : 100 * (i + 1)], dataset.law(arm))
@@ -287,7 +359,12 @@ def test_concat_of_control_and_treated_keeps_the_law_of_both():
 def test_concat_of_cell_types_made_apart_keeps_the_law_of_each():
     weights = {"weights": np.array([1.0, -1, 2, 0])}
     types = [
-        dataset.get_mech_dataset(dataset.base_genes(50, 4, cell_type=t, seed=s), parameters=weights, target_zero_prob=None, seed=s)
+        dataset.get_mech_dataset(
+            dataset.base_genes(50, 4, cell_type=t, seed=s),
+            parameters=weights,
+            target_zero_prob=None,
+            seed=s,
+        )
         for s, t in enumerate("AB")
     ]
     joined = dataset.concat(types)
@@ -320,7 +397,10 @@ def test_concat_of_one_mechanism_with_two_meanings_never_changes_the_law_in_sile
 
 
 def test_cells_simulated_from_real_counts_match_them_gene_by_gene():
-    real, simulated = counts_of(dataset.pbmc_counts()), counts_of(dataset.base_genes_from_counts(n_cells=1400, seed=1))
+    real, simulated = (
+        counts_of(dataset.pbmc_counts()),
+        counts_of(dataset.base_genes_from_counts(n_cells=1400, seed=1)),
+    )
     assert simulated.shape == (1400, 765)
     scale = np.sqrt(real.var(axis=0) / 1400) + 1e-9
     z = (simulated.mean(axis=0) - real.mean(axis=0)) / scale
@@ -334,7 +414,9 @@ def test_genes_are_fitted_to_an_h5ad_of_ones_own(tmp_path):
     counts = own_h5ad(tmp_path / "own.h5ad")
     adata = dataset.base_genes_from_counts(tmp_path / "own.h5ad", seed=3)
     assert adata.shape == (3000, 3) and list(adata.var_names) == ["a", "b", "c"]
-    np.testing.assert_allclose((adata.varm["mu"] * (1 - adata.varm["pi"]))[:, 0], counts.mean(axis=0), rtol=0.02)
+    np.testing.assert_allclose(
+        (adata.varm["mu"] * (1 - adata.varm["pi"]))[:, 0], counts.mean(axis=0), rtol=0.02
+    )
     np.testing.assert_allclose(adata.varm["theta"], 2, rtol=0.25)
     assert pit_p_value(counts_of(adata), [1.0, 5, 20], 2.0, 0.0) > 1e-3
 
@@ -376,9 +458,18 @@ def test_bad_option_of_base_genes_is_named_in_one_line(options, parts):
     ("options", "parts"),
     [
         ({"mechanism": "cubic"}, ("mechanism = 'cubic'", "linear, polynomial")),
-        ({"mechanism": OWN + "returns_nan"}, ("mechanism = ", "returned nan", "finite and at least 0")),
-        ({"mechanism": OWN + "returns_negative"}, ("mechanism = ", "returned -1", "finite and at least 0")),
-        ({"mechanism": OWN + "returns_wrong_shape"}, ("mechanism = ", "shape (20, 3)", "one value a cell")),
+        (
+            {"mechanism": OWN + "returns_nan"},
+            ("mechanism = ", "returned nan", "finite and at least 0"),
+        ),
+        (
+            {"mechanism": OWN + "returns_negative"},
+            ("mechanism = ", "returned -1", "finite and at least 0"),
+        ),
+        (
+            {"mechanism": OWN + "returns_wrong_shape"},
+            ("mechanism = ", "shape (20, 3)", "one value a cell"),
+        ),
         ({"theta_mechanism": OWN + "returns_nan"}, ("mechanism = ", "returned nan")),
         ({"gene": "m", "parents": ["gene_0", "m"]}, ("parents = 'm'", "own gene")),
         ({"parents": ["gene_7"]}, ("parents = 'gene_7'", "gene_0 ... gene_2")),
@@ -397,7 +488,10 @@ def test_bad_mechanism_is_refused_in_one_line(options, parts):
 
 
 def test_law_of_unknown_or_no_genes_is_refused(cells):
-    for genes, parts in ((["nope"], ("genes = 'nope'", "gene_0 ... mech_linear")), ([], ("genes = []", "at least one"))):
+    for genes, parts in (
+        (["nope"], ("genes = 'nope'", "gene_0 ... mech_linear")),
+        ([], ("genes = []", "at least one")),
+    ):
         with pytest.raises(ValueError) as error:
             dataset.law(cells, genes)
         one_line(error, *parts)
@@ -411,7 +505,12 @@ def test_law_that_misses_its_causes_is_refused(cells):
     other_type.obs["cell_type"] = "Z"
     unknown_drug = cells[:10].copy()
     unknown_drug.obs["drug"] = "aspirin"
-    for adata, part in ((without_parent, "'gene_0'"), (without_mechanism, "'mech_linear'"), (other_type, "'Z'"), (unknown_drug, "'aspirin'")):
+    for adata, part in (
+        (without_parent, "'gene_0'"),
+        (without_mechanism, "'mech_linear'"),
+        (other_type, "'Z'"),
+        (unknown_drug, "'aspirin'"),
+    ):
         with pytest.raises(ValueError) as error:
             dataset.law(adata)
         one_line(error, part)
@@ -425,4 +524,9 @@ def test_fresh_cells_refuse_no_cells(cells):
 
 def test_importing_it_loads_neither_torch_nor_scanpy():
     script = "import sys; import lib.dataset, lib.perturb, lib.score.distances, lib.score.tables; print({'torch', 'scanpy'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )

@@ -37,7 +37,11 @@ def imported(path):
     """What a file imports of lib: names such as "laws.zinb", lazily or not."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "lib":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.partition(".")[0] == "lib"
+        ):
             base = node.module.removeprefix("lib").lstrip(".")
             found |= {f"{base}.{a.name}".lstrip(".") for a in node.names}
         elif isinstance(node, ast.Import):
@@ -49,26 +53,40 @@ def test_every_file_has_a_room():
     assert {room_of(path) for path in LIB} - {"__init__"} == set(ARROWS) | ROOTS
 
 
-@pytest.mark.parametrize("path", [p for p in LIB if room_of(p) in ARROWS], ids=lambda p: str(p.relative_to(ROOT / "lib")))
+@pytest.mark.parametrize(
+    "path", [p for p in LIB if room_of(p) in ARROWS], ids=lambda p: str(p.relative_to(ROOT / "lib"))
+)
 def test_arrows_run_one_way(path):
     room = room_of(path)
     allowed = ARROWS[room] | {room, *ROOTS}
     for name in imported(path):
         fits = any(name == a or name.startswith(f"{a}.") for a in allowed)
-        told = path.relative_to(ROOT / "lib") == Path("predict/references.py") and name.startswith("simulate.")
+        told = path.relative_to(ROOT / "lib") == Path("predict/references.py") and name.startswith(
+            "simulate."
+        )
         assert fits or told, f"{path.name} imports lib.{name}"
 
 
 def test_of_all_models_only_the_references_import_the_truth():
     truth = {"simulate", "dataset", "perturb", "tasks"}
-    told = {p.stem for p in LIB if room_of(p) == "predict" and {n.partition(".")[0] for n in imported(p)} & truth}
+    told = {
+        p.stem
+        for p in LIB
+        if room_of(p) == "predict" and {n.partition(".")[0] for n in imported(p)} & truth
+    }
     assert told == {"references"}
-    peers = [p for p in (ROOT / "peers").glob("*.py") if {n.partition(".")[0] for n in imported(p)} & truth]
+    peers = [
+        p
+        for p in (ROOT / "peers").glob("*.py")
+        if {n.partition(".")[0] for n in imported(p)} & truth
+    ]
     assert not peers
 
 
 def test_an_import_that_goes_the_wrong_way_would_be_seen(tmp_path):
-    (tmp_path / "leak.py").write_text("def fit(self):\n    from lib import dataset\n    import lib.simulate.truth\n")
+    (tmp_path / "leak.py").write_text(
+        "def fit(self):\n    from lib import dataset\n    import lib.simulate.truth\n"
+    )
     assert imported(tmp_path / "leak.py") == {"dataset", "simulate.truth"}
 
 

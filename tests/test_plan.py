@@ -65,7 +65,14 @@ def test_a_grid_is_every_combination_in_the_order_of_the_file(there):
 def test_values_arrive_as_what_they_are(there):
     runs = "runs:\n- {rate: 1e-3, n: 1e3, rates: [1e-3, 2], quick: true, limit: null, name: 'true'}\n- {limit: 1e-5}"
     first, second = values(there(runs))
-    assert first == {"rate": 1e-3, "n": 1000, "rates": [1e-3, 2], "quick": True, "limit": None, "name": "true"}
+    assert first == {
+        "rate": 1e-3,
+        "n": 1000,
+        "rates": [1e-3, 2],
+        "quick": True,
+        "limit": None,
+        "name": "true",
+    }
     assert type(first["n"]) is int and type(first["rate"]) is float and second == {"limit": 1e-5}
 
 
@@ -73,11 +80,16 @@ def test_a_csv_is_a_row_a_run(there, tmp_path):
     text = 'n,quick,rates\n1,true,"[1e-3, 1e-2]"\n2,,\n'
     for start in ("", "\N{BYTE ORDER MARK}"):  # as spreadsheets write it
         (tmp_path / "runs.csv").write_text(start + text)
-        assert values(there("runs: runs.csv")) == [{"n": 1, "quick": True, "rates": [1e-3, 1e-2]}, {"n": 2}]
+        assert values(there("runs: runs.csv")) == [
+            {"n": 1, "quick": True, "rates": [1e-3, 1e-2]},
+            {"n": 2},
+        ]
 
 
 def test_a_date_is_text(there):
-    assert values(there("grid: {name: [2024-01-01, 2024-01-02]}", {"n": 2})) == [{"name": f"2024-01-0{d}", "n": 2} for d in (1, 2)]
+    assert values(there("grid: {name: [2024-01-01, 2024-01-02]}", {"n": 2})) == [
+        {"name": f"2024-01-0{d}", "n": 2} for d in (1, 2)
+    ]
 
 
 def test_what_is_there_twice_stays_a_mistake_under_an_override(there):
@@ -103,7 +115,9 @@ def test_a_run_needs_its_own_modules_and_no_others(there, tmp_path, monkeypatch)
     (tmp_path / "second_model.py").write_text("one = 2\n")
     after = plan.digests(both)[1]
     assert [before[run] == after[run] for run in both.runs] == [True, True, False]
-    assert plan.digests(there("grid: {name: ['first_model:A']}"))[1] == {run: before[run] for run in list(both.runs)[1:2]}
+    assert plan.digests(there("grid: {name: ['first_model:A']}"))[1] == {
+        run: before[run] for run in list(both.runs)[1:2]
+    }
     (tmp_path / "requirements.txt").write_text("another==1\n")
     assert not set(plan.digests(both)[1].values()) & set(before.values())
 
@@ -113,8 +127,14 @@ def test_an_override_fixes_a_parameter_or_sweeps_it(there):
     assert [run["n"] for run in values(there(grid, {"n": 7}))] == [7, 7]
     assert [run["n"] for run in values(there(grid, {"n": [7, 8]}))] == [7, 8, 7, 8]
     assert values(there("grid: {n: [1]}", {"rates": [0.1, 0.2]})) == [{"n": 1, "rates": [0.1, 0.2]}]
-    assert [run["rates"] for run in values(there("grid: {n: [1]}", {"rates": [[0.1], [0.2]]}))] == [[0.1], [0.2]]
-    assert [run["quick"] for run in values(there("set: {quick: false}\ngrid: {n: [1, 2]}", {"quick": True}))] == [True, True]
+    assert [run["rates"] for run in values(there("grid: {n: [1]}", {"rates": [[0.1], [0.2]]}))] == [
+        [0.1],
+        [0.2],
+    ]
+    assert [
+        run["quick"]
+        for run in values(there("set: {quick: false}\ngrid: {n: [1, 2]}", {"quick": True}))
+    ] == [True, True]
 
 
 def test_paths_tell_all_runs_apart_and_are_safe(there):
@@ -193,7 +213,9 @@ def test_ranges_are_those_of_the_notebook(there, tmp_path, capsys):
 def test_a_value_for_which_a_notebook_has_no_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(ValueError, match=r"mechanisms = \{'my_module': 'f'\}: must be text"):
-        plan.check_ranges("02_mechanistic_gene", [{"mechanisms": [{"my_module": "f"}]}], str(tmp_path))
+        plan.check_ranges(
+            "02_mechanistic_gene", [{"mechanisms": [{"my_module": "f"}]}], str(tmp_path)
+        )
 
 
 def test_what_a_notebook_imports_is_loaded_without_running_it(there, tmp_path, monkeypatch, capsys):
@@ -209,7 +231,9 @@ def test_what_a_notebook_imports_is_loaded_without_running_it(there, tmp_path, m
 def test_only_folders_that_a_notebook_writes_are_each_runs_own(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert plan.own_folders("02_mechanistic_gene") == ["figures_dir", "data_dir"]
-    assert plan.own_folders("03_perturb_and_predict") == ["figures_dir"]  # it reads what notebook 02 has left
+    assert plan.own_folders("03_perturb_and_predict") == [
+        "figures_dir"
+    ]  # it reads what notebook 02 has left
 
 
 def test_another_machine_may_have_the_gpu_that_this_one_lacks(tmp_path, monkeypatch):
@@ -221,7 +245,9 @@ def test_another_machine_may_have_the_gpu_that_this_one_lacks(tmp_path, monkeypa
         plan.check_ranges("02_mechanistic_gene", runs, str(tmp_path))
 
 
-@pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))])
+@pytest.mark.parametrize(
+    "name", [p.stem for p in sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))]
+)
 def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     made = plan.read(f"workflow/sweeps/{name}.yaml")
@@ -231,9 +257,16 @@ def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
 
 def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
-    named = plan.own_modules({"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1})
+    named = plan.own_modules(
+        {"mechanisms": ["linear", "tests.mechanisms_of_ones_own:saturating"], "seed": 1}
+    )
     needed = plan.files("02_mechanistic_gene", named)
-    assert {"notebooks/02_mechanistic_gene.py", "lib/laws/zinb.py", "lib/predict/neural.py", "tests/mechanisms_of_ones_own.py"} <= set(needed)
+    assert {
+        "notebooks/02_mechanistic_gene.py",
+        "lib/laws/zinb.py",
+        "lib/predict/neural.py",
+        "tests/mechanisms_of_ones_own.py",
+    } <= set(needed)
     assert not {"lib/score/board.py", "lib/perturb.py", "lib/tasks/drug.py"} & set(needed)
     assert "lib/score/board.py" in plan.files("05_leaderboard")
 
@@ -243,9 +276,15 @@ def test_a_published_model_and_what_ones_own_model_imports_are_needed(monkeypatc
     assert not [path for path in plan.files("05_leaderboard") if path.startswith("peers/")]
     assert "peers/scvi.py" in plan.files("05_leaderboard", plan.own_modules({"models": ["scvi"]}))
     named = plan.own_modules({"model": "tests.models_of_ones_own:MyModel"})
-    assert {"tests/models_of_ones_own.py", "lib/laws/zinb.py"} <= set(plan.files("05_leaderboard", named))
-    assert "tests/agreement.py" in plan.files("05_leaderboard", ["tests.predict.test_guard"])  # by way of another module
-    assert not [path for path in plan.files("06_sweeps") if path.startswith(("lib/neural/", "workflow/"))]
+    assert {"tests/models_of_ones_own.py", "lib/laws/zinb.py"} <= set(
+        plan.files("05_leaderboard", named)
+    )
+    assert "tests/agreement.py" in plan.files(
+        "05_leaderboard", ["tests.predict.test_guard"]
+    )  # by way of another module
+    assert not [
+        path for path in plan.files("06_sweeps") if path.startswith(("lib/neural/", "workflow/"))
+    ]
 
 
 def test_the_needed_files_are_all_that_python_imports(monkeypatch):
@@ -253,5 +292,9 @@ def test_the_needed_files_are_all_that_python_imports(monkeypatch):
     cell = jupytext.read("notebooks/02_mechanistic_gene.py").cells[2].source
     imports = "; ".join(line for line in cell.splitlines() if re.match("(from|import) ", line))
     told = f"import sys; {imports}; print([m.__file__ for n, m in sys.modules.items() if n.startswith('lib.')])"
-    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
-    assert {str(Path(p).relative_to(ROOT)) for p in yaml.safe_load(loaded)} <= set(plan.files("02_mechanistic_gene"))
+    loaded = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True
+    ).stdout
+    assert {str(Path(p).relative_to(ROOT)) for p in yaml.safe_load(loaded)} <= set(
+        plan.files("02_mechanistic_gene")
+    )

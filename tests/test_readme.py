@@ -17,19 +17,37 @@ def blocks(language):
 
 
 def test_shell_commands_exist():
-    lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [
+        line.partition("#")[0].split()
+        for block in blocks("bash")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
     for words in filter(None, lines):
         if words[0] == "./run_all.sh":
             if words[1:2] == ["sweep"]:  # its options are those of the command
                 options = sweep._arguments(shlex.split(" ".join(words[2:])))
                 named = {name for name, _ in options.parameters}
-                assert named <= set(plan.parameters("02_mechanistic_gene")) and options.name.endswith(("mine", "mine.yaml"))
+                assert named <= set(
+                    plan.parameters("02_mechanistic_gene")
+                ) and options.name.endswith(("mine", "mine.yaml"))
                 continue
-            assert set(words[1:]) <= {"quick", "test", "report", "peers", "bench", "--help", "--force"}
+            assert set(words[1:]) <= {
+                "quick",
+                "test",
+                "report",
+                "peers",
+                "bench",
+                "--help",
+                "--force",
+            }
         elif "papermill" in words[:2]:
             notebook = next(w for w in words if w.startswith("notebooks/"))
             assert (ROOT / notebook).is_file()
-            cell = next(c for c in jupytext.read(ROOT / notebook).cells if "parameters" in c.metadata.get("tags", []))
+            cell = next(
+                c
+                for c in jupytext.read(ROOT / notebook).cells
+                if "parameters" in c.metadata.get("tags", [])
+            )
             named = [words[i + 1] for i, w in enumerate(words) if w == "-p"]
             assert set(named) <= set(re.findall(r"^(\w+):", cell.source, flags=re.M))
         else:
@@ -75,5 +93,7 @@ def test_the_map_of_the_house_names_every_room():
 def test_summary_table_is_that_of_the_committed_run():
     from workflow.finish import readme_summary
 
-    block = TEXT.partition("<!-- summary")[2].partition("-->\n")[2].partition("<!-- end of summary")[0]
+    block = (
+        TEXT.partition("<!-- summary")[2].partition("-->\n")[2].partition("<!-- end of summary")[0]
+    )
     assert block == readme_summary(ROOT / "figures" / "tables")

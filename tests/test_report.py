@@ -25,14 +25,27 @@ from lib.show import style
 from workflow import finish, report
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 NAMES = sorted(path.stem for path in (ROOT / "figures").glob("fig*.png"))
 
 
 class Page(HTMLParser):
     """What a page has: ids, references, headings, cells of tables, text outside code, formulas, and what it would load."""
 
-    LOADING = {"script", "iframe", "object", "embed", "frame", "video", "audio", "source", "base", "portal"}
+    LOADING = {
+        "script",
+        "iframe",
+        "object",
+        "embed",
+        "frame",
+        "video",
+        "audio",
+        "source",
+        "base",
+        "portal",
+    }
     VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
 
     def __init__(self, text):
@@ -46,7 +59,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.kinds[tag] = self.kinds.get(tag, 0) + 1
-        if tag in self.LOADING or any(key.startswith("on") for key in attributes) or attributes.get("http-equiv") == "refresh":
+        if (
+            tag in self.LOADING
+            or any(key.startswith("on") for key in attributes)
+            or attributes.get("http-equiv") == "refresh"
+        ):
             self.loads.append(tag)
         for key, value in attributes.items():
             value = value or ""
@@ -93,7 +110,12 @@ class Page(HTMLParser):
         if "style" in tags:
             self.style(text)
             return
-        for found, where in ((self.cells, {"td", "th"}), (self.headings, {f"h{n}" for n in range(1, 7)}), (self.items, {"li"}), (self.formulas, {"math"})):
+        for found, where in (
+            (self.cells, {"td", "th"}),
+            (self.headings, {f"h{n}" for n in range(1, 7)}),
+            (self.items, {"li"}),
+            (self.formulas, {"math"}),
+        ):
             if tags & where:
                 found[-1] += text
         if not tags & {"pre", "code"}:
@@ -116,8 +138,14 @@ def folder(tmp_path_factory):
     axes["a"].plot([1, 2], [3, 4], "o", clip_on=True)
     for name in ("many rows", "few"):
         style.save(fig, folder / "build/sweeps" / name, "figure")
-        pd.DataFrame({"n_cells": range(250 if name == "many rows" else 3), "mean": "0.50321"}).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)
-        about = {"name": name, "notebook": "02_mechanistic_gene", "runs": {f"run{i}": {} for i in range(7 if name == "many rows" else 1)}}
+        pd.DataFrame(
+            {"n_cells": range(250 if name == "many rows" else 3), "mean": "0.50321"}
+        ).to_csv(folder / f"build/sweeps/{name}/summary.csv", index=False)
+        about = {
+            "name": name,
+            "notebook": "02_mechanistic_gene",
+            "runs": {f"run{i}": {} for i in range(7 if name == "many rows" else 1)},
+        }
         (folder / f"build/sweeps/{name}/plan.json").write_text(json.dumps(about))
     (folder / "build/sweeps/unfinished").mkdir()
     return folder
@@ -125,7 +153,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(folder):
-    done = subprocess.run([sys.executable, "workflow/report.py"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "workflow/report.py"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert done.stdout.startswith("build/report.html: ") and len(done.stdout.splitlines()) == 1
     return folder / "build" / "report.html"
@@ -161,27 +191,49 @@ def test_every_figure_is_there_as_a_drawing_with_words(page, folder):
     assert NAMES and set(NAMES) <= set(page.drawn)
     for name in NAMES:
         inside = Page((folder / "figures" / f"{name}.svg").read_text()).kinds
-        assert page.drawn[name]["shapes"] == sum(inside.get(kind, 0) for kind in ("path", "use", "image")) > 10
+        assert (
+            page.drawn[name]["shapes"]
+            == sum(inside.get(kind, 0) for kind in ("path", "use", "image"))
+            > 10
+        )
     assert all(svg["alt"] for svg in page.drawn.values())
-    captions = {number for path in (ROOT / "notebooks").glob("*.py") for number in re.findall(r"^# \*\*(Figure \d+\.)\*\*", path.read_text(), flags=re.M)}
-    assert captions and all(page.text.count(caption) == 2 for caption in captions)  # under the figure, and in the notebook
+    captions = {
+        number
+        for path in (ROOT / "notebooks").glob("*.py")
+        for number in re.findall(r"^# \*\*(Figure \d+\.)\*\*", path.read_text(), flags=re.M)
+    }
+    assert captions and all(
+        page.text.count(caption) == 2 for caption in captions
+    )  # under the figure, and in the notebook
 
 
 def test_figures_stand_in_their_notebooks_too_and_not_as_pixels(page):
-    saved = {name for path in (ROOT / "notebooks").glob("*.py") for name in re.findall(r'style\.save\(.*"(\w+)"\)', path.read_text())}
-    assert saved and all(page.references.count(name) >= 2 for name in saved)  # from the contents, and in the notebook
+    saved = {
+        name
+        for path in (ROOT / "notebooks").glob("*.py")
+        for name in re.findall(r'style\.save\(.*"(\w+)"\)', path.read_text())
+    }
+    assert saved and all(
+        page.references.count(name) >= 2 for name in saved
+    )  # from the contents, and in the notebook
     assert "img" not in page.kinds
 
 
 def test_every_number_of_the_summary_is_there(page):
-    lines = [line.strip("|").split("|") for line in finish.readme_summary(ROOT / "figures" / "tables").splitlines() if line.startswith("|") and ":--" not in line]
+    lines = [
+        line.strip("|").split("|")
+        for line in finish.readme_summary(ROOT / "figures" / "tables").splitlines()
+        if line.startswith("|") and ":--" not in line
+    ]
     cells = {cell.strip() for line in lines for cell in line}
     assert len(cells) > 100 and cells <= {cell.strip() for cell in page.cells}
 
 
 def test_what_it_was_made_with_is_there(page):
     about = json.loads((ROOT / "figures/tables/run.json").read_text())
-    assert {f"{name} {version}" for name, version in about["versions"].items()} <= {item.strip() for item in page.items}
+    assert {f"{name} {version}" for name, version in about["versions"].items()} <= {
+        item.strip() for item in page.items
+    }
     cells = list(page.cells)
     for name, run in about["notebooks"].items():
         at = cells.index(name)
@@ -196,22 +248,34 @@ def test_every_notebook_is_there_and_its_formulas_are_drawn(page):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert path.stem in page.ids
         for cell in nbformat.read(path, as_version=4).cells:
-            for heading in re.findall(r"^#+ (.+)$", cell.source, flags=re.M) if cell.cell_type == "markdown" else []:
+            for heading in (
+                re.findall(r"^#+ (.+)$", cell.source, flags=re.M)
+                if cell.cell_type == "markdown"
+                else []
+            ):
                 assert heading in page.headings
     assert len(page.formulas) > 100
     assert not re.findall(r"\$[^$]+\$|\\[a-zA-Z]+", page.text) and "$" not in page.text
 
 
 def test_sweeps_are_there_with_their_first_rows(page):
-    assert {"sweep-many-rows", "sweep-few"} <= set(page.drawn) and "sweep-unfinished" not in page.ids
-    assert "Means of many rows: the first 200 of 250 rows" in page.text and "02_mechanistic_gene, 7 runs." in page.text
+    assert {"sweep-many-rows", "sweep-few"} <= set(
+        page.drawn
+    ) and "sweep-unfinished" not in page.ids
+    assert (
+        "Means of many rows: the first 200 of 250 rows" in page.text
+        and "02_mechanistic_gene, 7 runs." in page.text
+    )
     assert "Means of few: 3 rows" in page.text and "02_mechanistic_gene, 1 run." in page.text
     assert page.cells.count("0.50321") == 203
 
 
 def test_the_workflow_says_what_feeds_what(page):
     alt = page.drawn["workflow-graph"]["alt"]
-    assert "02 mechanistic gene feeds 03 perturb and predict" in alt and "05 leaderboard feeds every figure and table" in alt
+    assert (
+        "02 mechanistic gene feeds 03 perturb and predict" in alt
+        and "05 leaderboard feeds every figure and table" in alt
+    )
 
 
 def test_a_second_report_has_the_same_bytes(built, folder, monkeypatch):
@@ -226,12 +290,17 @@ def test_a_second_report_has_the_same_bytes(built, folder, monkeypatch):
     "lost, message",
     [
         ("figures", "figures/tables/run.json: isn't there; ./run_all.sh writes it"),
-        ("figures/tables/summary.csv", "figures/tables/summary.csv: isn't there; ./run_all.sh writes it"),
+        (
+            "figures/tables/summary.csv",
+            "figures/tables/summary.csv: isn't there; ./run_all.sh writes it",
+        ),
         (f"figures/{NAMES[0]}.svg", f"figures/{NAMES[0]}.svg: isn't there; ./run_all.sh writes it"),
         ("figures/fig*", "figures/: holds no figure; ./run_all.sh writes them"),
     ],
 )
-def test_without_a_run_one_line_says_so_and_the_old_report_stays(lost, message, folder, tmp_path, monkeypatch):
+def test_without_a_run_one_line_says_so_and_the_old_report_stays(
+    lost, message, folder, tmp_path, monkeypatch
+):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob(lost):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -247,9 +316,13 @@ def test_run_all_ends_in_that_line(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "figures")
     here = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["./run_all.sh", "report"], cwd=tmp_path, capture_output=True, text=True, env=here)
+    done = subprocess.run(
+        ["./run_all.sh", "report"], cwd=tmp_path, capture_output=True, text=True, env=here
+    )
     assert done.returncode != 0 and not done.stdout
-    assert done.stderr == "run_all.sh: figures/tables/run.json: isn't there; ./run_all.sh writes it\n"
+    assert (
+        done.stderr == "run_all.sh: figures/tables/run.json: isn't there; ./run_all.sh writes it\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +346,11 @@ def test_parts_of_a_formula_may_stand_below_one_another():
 
 
 def test_links_to_other_files_lead_nowhere_or_into_the_page():
-    found = report.html("[a](02_b.ipynb) [c](data.csv) ![words](d.png) [e](https://x.org) <img src=f.png>\n\n# G", deeper=2, known=("02_b",))
+    found = report.html(
+        "[a](02_b.ipynb) [c](data.csv) ![words](d.png) [e](https://x.org) <img src=f.png>\n\n# G",
+        deeper=2,
+        known=("02_b",),
+    )
     assert '<a href="#02_b">a</a> <a>c</a> words <a href="https://x.org">e</a>' in found
     assert "<img" not in found and "<h3>G</h3>" in found
 
@@ -283,7 +360,11 @@ def test_ids_of_two_drawings_never_meet():
     svg += '<g clip-path="url(#a)" style="mask: url(#a)"><use href="#a"/></g></svg>'
     both = report.inline(svg, "one", "1 < 2") + report.inline(svg, "two", "2")
     page = Page(both)
-    assert page.ids == ["one", "one-a", "two", "two-a"] and set(page.references) == {"one-a", "two-a"} and not page.loads
+    assert (
+        page.ids == ["one", "one-a", "two", "two-a"]
+        and set(page.references) == {"one-a", "two-a"}
+        and not page.loads
+    )
     assert "#one *{" in both.replace("{ ", "{") and "width=" not in both
 
 
@@ -291,7 +372,13 @@ def test_ids_of_two_drawings_never_meet():
     "arrows",
     [
         [("01 a", "all"), ("02 b", "03 c"), ("02 b", "all"), ("03 c", "all"), ("04 d", "all")],
-        [("01 long name of a rule", "02 b"), ("01 long name of a rule", "04 d"), ("02 b", "03 c"), ("03 c", "all"), ("04 d", "all")],
+        [
+            ("01 long name of a rule", "02 b"),
+            ("01 long name of a rule", "04 d"),
+            ("02 b", "03 c"),
+            ("03 c", "all"),
+            ("04 d", "all"),
+        ],
     ],
 )
 def test_no_arrow_of_the_workflow_crosses_a_box_and_no_word_leaves_one(arrows):
@@ -307,7 +394,9 @@ def test_no_arrow_of_the_workflow_crosses_a_box_and_no_word_leaves_one(arrows):
     drawn = [text.arrow_patch for text in ax.texts if not text.get_text()]
     assert len(drawn) == len(arrows)
     for arrow in drawn:
-        line = mpl.path.Path(arrow.get_transform().transform_path(arrow.get_path()).vertices[:3])  # the rest is its head
+        line = mpl.path.Path(
+            arrow.get_transform().transform_path(arrow.get_path()).vertices[:3]
+        )  # the rest is its head
         assert not [box for box in boxes if line.intersects_bbox(box.padded(-1), filled=False)]
     plt.close(fig)
 
@@ -321,31 +410,69 @@ async def look(path, width):
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        port = next(found[1] for line in browser.stderr if (found := re.search(r"ws://[^:]+:(\d+)/", line)))
-        with urlopen(Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")) as answer:
-            socket = await websocket_connect(json.load(answer)["webSocketDebuggerUrl"], max_message_size=10**9)
+        port = next(
+            found[1] for line in browser.stderr if (found := re.search(r"ws://[^:]+:(\d+)/", line))
+        )
+        with urlopen(
+            Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
+        ) as answer:
+            socket = await websocket_connect(
+                json.load(answer)["webSocketDebuggerUrl"], max_message_size=10**9
+            )
         events, number = [], 0
 
         async def say(method, **parameters):
             nonlocal number
             number += 1
-            await socket.write_message(json.dumps({"id": number, "method": method, "params": parameters}))
+            await socket.write_message(
+                json.dumps({"id": number, "method": method, "params": parameters})
+            )
             while (heard := json.loads(await socket.read_message())).get("id") != number:
                 events.append(heard)
             return heard["result"]
 
         for domain in ("Page", "Network", "Log", "Runtime"):
             await say(f"{domain}.enable")
-        await say("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+        await say(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=800,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         await say("Page.navigate", url=path.as_uri())
         while not [e for e in events if e["method"] == "Page.loadEventFired"]:
             events.append(json.loads(await socket.read_message()))
         measured = []
-        for before in ("", "document.querySelectorAll('details, .zoom').forEach(x => x.open = x.checked = true);"):
-            script = before + "[innerWidth, document.documentElement.scrollWidth, [...document.querySelectorAll('svg')].filter(s => s.checkVisibility() && s.getBoundingClientRect().height < 50).length]"
-            measured.append((await say("Runtime.evaluate", expression=script, returnByValue=True))["result"]["value"])
-        asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
-        wrong = [e for e in events if e["method"] in ("Network.loadingFailed", "Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")]
+        for before in (
+            "",
+            "document.querySelectorAll('details, .zoom').forEach(x => x.open = x.checked = true);",
+        ):
+            script = (
+                before
+                + "[innerWidth, document.documentElement.scrollWidth, [...document.querySelectorAll('svg')].filter(s => s.checkVisibility() && s.getBoundingClientRect().height < 50).length]"
+            )
+            measured.append(
+                (await say("Runtime.evaluate", expression=script, returnByValue=True))["result"][
+                    "value"
+                ]
+            )
+        asked = {
+            e["params"]["request"]["url"]
+            for e in events
+            if e["method"] == "Network.requestWillBeSent"
+        }
+        wrong = [
+            e
+            for e in events
+            if e["method"]
+            in (
+                "Network.loadingFailed",
+                "Log.entryAdded",
+                "Runtime.consoleAPICalled",
+                "Runtime.exceptionThrown",
+            )
+        ]
         return measured, {url for url in asked if not url.startswith("data:")}, wrong
     finally:
         browser.terminate()

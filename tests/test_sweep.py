@@ -18,7 +18,7 @@ from lib.show import sweeps
 from workflow import fork
 
 ROOT = Path(__file__).parents[1]
-TOY = '''
+TOY = """
 # %% tags=["parameters"]
 seed: int = 1  # everything random comes from it
 n_cells: int = 100  # cells
@@ -51,9 +51,11 @@ if n_cells == broken:
 rows = [{"model": m, "metric": "mse_mu", "value": ((law.mu - true.mu) ** 2).mean(), "split": "train", "replicate": 0} for m, law in (("maximum_likelihood", fitted), ("oracle", true))]
 tables.write(tables.tidy([pd.DataFrame(rows)]), f"{figures_dir}/tables/toy.csv")
 tables.write(tables.tidy([pd.DataFrame([{"metric": "seconds", "value": time.time()}])]), f"{figures_dir}/tables/toy_seconds.csv")
-'''
+"""
 SWEEP = "notebook: toy\nset: {zero_rate: 6e-1}\ngrid: {n_cells: [100, 200, 400], seed: [1, 2]}\n"
-HERE = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # this environment, also for a copy of the repository
+HERE = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+}  # this environment, also for a copy of the repository
 TABLES = ["results.csv", "summary.csv", "figure.pdf", "figure.svg", "figure.png"]
 
 
@@ -94,11 +96,29 @@ def sweep(house, *options):
 def job(house, run, digest):
     """The command of one run as a cluster's job has it."""
     values = json.dumps(json.loads((place(house) / "plan.json").read_text())["runs"][run])
-    return [sys.executable, "workflow/fork.py", "", f"build/sweeps/toy/runs/{run}", "build/sweeps/toy/source/toy.ipynb", values, digest, "1", "0"]
+    return [
+        sys.executable,
+        "workflow/fork.py",
+        "",
+        f"build/sweeps/toy/runs/{run}",
+        "build/sweeps/toy/source/toy.ipynb",
+        values,
+        digest,
+        "1",
+        "0",
+    ]
 
 
 def start(house):
-    return subprocess.Popen(["./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=HERE)
+    return subprocess.Popen(
+        ["./run_all.sh", "sweep", "toy"],
+        cwd=house,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=HERE,
+    )
 
 
 def wait_for_a_run(house, running, after=1):
@@ -115,7 +135,10 @@ def finished(house):
 
 
 def same_as_undisturbed(house):
-    return all((place(house) / name).read_bytes() == (house / "undisturbed" / name).read_bytes() for name in TABLES)
+    return all(
+        (place(house) / name).read_bytes() == (house / "undisturbed" / name).read_bytes()
+        for name in TABLES
+    )
 
 
 def to_run(house, *options):
@@ -126,25 +149,48 @@ def to_run(house, *options):
 
 def test_the_table_holds_every_run_with_its_parameters(house):
     table = pd.read_csv(place(house) / "results.csv")
-    assert len(table) == 12 and set(table["n_cells"]) == {100, 200, 400} and set(table["seed"]) == {1, 2}
+    assert (
+        len(table) == 12
+        and set(table["n_cells"]) == {100, 200, 400}
+        and set(table["seed"]) == {1, 2}
+    )
     assert not table["metric"].eq("seconds").any()  # another number at each run
     for path in finished(house):
         about = json.loads(path.read_text())
-        assert about["parameters"]["zero_rate"] == 0.6 and about["seconds"] > 0 and about["versions"]["torch"].startswith("2.")
-        assert {"notebook.ipynb", "log.txt", "results.csv"} <= {p.name for p in path.parent.iterdir()}
+        assert (
+            about["parameters"]["zero_rate"] == 0.6
+            and about["seconds"] > 0
+            and about["versions"]["torch"].startswith("2.")
+        )
+        assert {"notebook.ipynb", "log.txt", "results.csv"} <= {
+            p.name for p in path.parent.iterdir()
+        }
 
 
 def test_means_are_over_seeds(house):
-    rows = pd.read_csv(place(house) / "results.csv").query("model == 'maximum_likelihood' and n_cells == 200")["value"]
-    summary = pd.read_csv(place(house) / "summary.csv").query("model == 'maximum_likelihood' and n_cells == 200")
-    assert summary["mean"].item() == pytest.approx(rows.mean(), rel=1e-3) and summary["n"].item() == 2
+    rows = pd.read_csv(place(house) / "results.csv").query(
+        "model == 'maximum_likelihood' and n_cells == 200"
+    )["value"]
+    summary = pd.read_csv(place(house) / "summary.csv").query(
+        "model == 'maximum_likelihood' and n_cells == 200"
+    )
+    assert (
+        summary["mean"].item() == pytest.approx(rows.mean(), rel=1e-3) and summary["n"].item() == 2
+    )
     assert summary["ci_high"].item() > rows.max()
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(house):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(["./run_all.sh", "sweep", "toy", "--dry-run"], cwd=house, stdout=write, stderr=subprocess.PIPE, text=True, env=HERE)
+    done = subprocess.run(
+        ["./run_all.sh", "sweep", "toy", "--dry-run"],
+        cwd=house,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=HERE,
+    )
     os.close(write)
     assert done.returncode == 0 and done.stderr == ""
 
@@ -156,7 +202,9 @@ def test_a_second_call_runs_nothing(house):
     assert to_run(house) == {}
 
 
-@pytest.mark.parametrize("how, after", [("SIGKILL", 0), ("SIGKILL", 3), ("SIGTERM", 2), ("SIGINT", 1)])
+@pytest.mark.parametrize(
+    "how, after", [("SIGKILL", 0), ("SIGKILL", 3), ("SIGTERM", 2), ("SIGINT", 1)]
+)
 def test_a_sweep_that_is_killed_goes_on(house, how, after):
     shutil.rmtree(place(house) / "runs")
     running = start(house)
@@ -176,13 +224,22 @@ def test_a_sweep_that_is_killed_goes_on(house, how, after):
     assert after <= len(before) < 6
     done = sweep(house)
     assert done.returncode == 0, done.stderr
-    assert {path: finished(house)[path] for path in before} == before, "a finished run has run again"
+    assert {path: finished(house)[path] for path in before} == before, (
+        "a finished run has run again"
+    )
     assert len(finished(house)) == 6 and same_as_undisturbed(house)
 
 
 def test_a_sweep_outlives_its_terminal_under_nohup(house):
     shutil.rmtree(place(house) / "runs")
-    running = subprocess.Popen(["nohup", "./run_all.sh", "sweep", "toy"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=HERE)
+    running = subprocess.Popen(
+        ["nohup", "./run_all.sh", "sweep", "toy"],
+        cwd=house,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=HERE,
+    )
     wait_for_a_run(house, running)
     os.killpg(running.pid, signal.SIGHUP)
     _, said = running.communicate(timeout=120)
@@ -207,8 +264,22 @@ os._exit(run.main(sys.argv[1:], Dead()))
 
 
 def test_a_kernel_that_dies_before_its_first_cell_gets_a_second_chance(house, tmp_path):
-    source, parameters = place(house) / "source" / "toy.ipynb", json.dumps({"n_cells": 100, "seed": 1})
-    done = command(house, sys.executable, "-c", DEAD_AT_FIRST, tmp_path / "run", source, parameters, "digest", "1", "0")
+    source, parameters = (
+        place(house) / "source" / "toy.ipynb",
+        json.dumps({"n_cells": 100, "seed": 1}),
+    )
+    done = command(
+        house,
+        sys.executable,
+        "-c",
+        DEAD_AT_FIRST,
+        tmp_path / "run",
+        source,
+        parameters,
+        "digest",
+        "1",
+        "0",
+    )
     assert done.returncode == 0, (tmp_path / "run" / "log.txt").read_text()
     assert (tmp_path / "run" / "run.json").exists()
 
@@ -222,7 +293,9 @@ def test_what_changes_while_a_sweep_runs_runs_again(house):
         wait_for_a_run(house, running)
         needed.write_text(kept + "# another line\n")
         assert running.wait(120) == 0
-        assert len(to_run(house)) == 6  # all have run by the old file, though the last ones have ended after the change
+        assert (
+            len(to_run(house)) == 6
+        )  # all have run by the old file, though the last ones have ended after the change
     finally:
         needed.write_text(kept)
     before = finished(house)
@@ -236,7 +309,9 @@ def test_runs_of_other_parameters_are_no_result_where_nothing_has_run(house):
         file.write_text(SWEEP.replace("6e-1", "7e-1"))
         done = sweep(house, "--profile", "workflow/profiles/slrum")
         assert done.returncode == 1 and "0 of 6 runs are done" in done.stderr.splitlines()[-1]
-        assert not (place(house) / "results.csv").exists() and not (place(house) / "partial").exists()
+        assert (
+            not (place(house) / "results.csv").exists() and not (place(house) / "partial").exists()
+        )
     finally:
         file.write_text(SWEEP)
     assert sweep(house).returncode == 0 and same_as_undisturbed(house)
@@ -279,12 +354,20 @@ def test_a_failed_run_stops_no_other_and_is_named(house):
     assert not (place(house) / "results.csv").exists()
     part = pd.read_csv(place(house) / "partial" / "results.csv")
     assert set(part["n_cells"]) == {100, 400}
-    assert sweep(house).returncode == 0 and same_as_undisturbed(house) and not (place(house) / "partial").exists()
+    assert (
+        sweep(house).returncode == 0
+        and same_as_undisturbed(house)
+        and not (place(house) / "partial").exists()
+    )
 
 
 def test_what_changes_runs_again_and_nothing_else(house):
     assert sweep(house).returncode == 0
-    file, needed, other = house / "workflow" / "sweeps" / "toy.yaml", house / "lib" / "laws" / "zinb.py", house / "lib" / "perturb.py"
+    file, needed, other = (
+        house / "workflow" / "sweeps" / "toy.yaml",
+        house / "lib" / "laws" / "zinb.py",
+        house / "lib" / "perturb.py",
+    )
     kept = needed.read_text(), other.read_text()
     try:
         other.write_text(kept[1] + "# another line\n")  # the notebook doesn't need it
@@ -294,7 +377,10 @@ def test_what_changes_runs_again_and_nothing_else(house):
         assert list(to_run(house).values()) == ["its parameters have changed"] * 6
         file.write_text(SWEEP)
         needed.write_text(kept[0] + "# another line\n")
-        assert list(to_run(house).values()) == ["a file that it needs has changed (lib/laws/zinb.py)"] * 6
+        assert (
+            list(to_run(house).values())
+            == ["a file that it needs has changed (lib/laws/zinb.py)"] * 6
+        )
         before = finished(house)
         assert sweep(house).returncode == 0 and same_as_undisturbed(house)
         assert not set(before.values()) & set(finished(house).values())
@@ -308,7 +394,9 @@ def test_two_at_a_time_of_the_same_sweep_are_refused(house):
     shutil.rmtree(place(house) / "runs")
     running = start(house)
     try:
-        while not (place(house) / "source" / "toy.ipynb").exists() or not list(place(house).glob("runs/*")):
+        while not (place(house) / "source" / "toy.ipynb").exists() or not list(
+            place(house).glob("runs/*")
+        ):
             time.sleep(0.05)
         second = sweep(house)
         assert second.returncode == 2 and "another run of it is under way" in second.stderr
@@ -330,7 +418,11 @@ def test_two_at_a_time_of_the_same_sweep_are_refused(house):
 def test_bad_input_is_one_line_and_starts_nothing(house, options, message):
     before = finished(house)
     done = command(house, "./run_all.sh", "sweep", *options)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and message in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+    )
     assert done.stdout == "" and finished(house) == before
 
 
@@ -343,7 +435,9 @@ def test_progress_is_a_line_a_run(house):
 def test_a_run_without_a_server_puts_out_the_same(house):
     path = next(iter(finished(house)))
     kept = (path.parent / "results.csv").read_bytes()
-    done = command(house, *job(house, str(path.parent.relative_to(place(house) / "runs")), "another"))
+    done = command(
+        house, *job(house, str(path.parent.relative_to(place(house) / "runs")), "another")
+    )
     assert done.returncode == 0, done.stderr
     assert (path.parent / "results.csv").read_bytes() == kept
 
@@ -360,7 +454,9 @@ def test_the_server_gives_back_codes_and_dies_with_its_lifeline(tmp_path):
 
 def test_a_run_that_is_killed_is_told_at_once_and_takes_its_kernel_along(tmp_path):
     def do(arguments, kernel):
-        kernel.launch(["-f", str(tmp_path / "connection.json")], dict(os.environ), str(tmp_path / "log.txt"))
+        kernel.launch(
+            ["-f", str(tmp_path / "connection.json")], dict(os.environ), str(tmp_path / "log.txt")
+        )
         (tmp_path / "kernel").write_text(str(kernel.pid))
         while not (tmp_path / "connection.json").exists():  # the kernel has started
             time.sleep(0.02)
@@ -404,7 +500,13 @@ def table_of(parameters, models=("mlp", "vae"), mechanisms=("hill",)):
     ],
 )
 def test_the_figure_fits_the_grid(names, models, panels, colours):
-    levels = {"a": [1, 10, 100], "b": [0.1, 0.2], "c": [True, False], "word": ["x", "y"], "seed": [1, 2]}
+    levels = {
+        "a": [1, 10, 100],
+        "b": [0.1, 0.2],
+        "c": [True, False],
+        "word": ["x", "y"],
+        "seed": [1, 2],
+    }
     grid = pd.MultiIndex.from_product([levels[n] for n in names], names=names).to_frame(index=False)
     made = sweeps.figure(table_of(grid.to_dict("records"), models), names)
     assert len(made.axes) == panels
@@ -417,7 +519,9 @@ def test_the_figure_fits_the_grid(names, models, panels, colours):
 def test_a_figure_never_mixes_splits():
     table = table_of([{"a": 1}, {"a": 2}])
     assert set(table[sweeps.rows_of(table, {})]["split"]) == {"held_out"}
-    assert set(table[sweeps.rows_of(table, {"where": {"split": "do_inside"}})]["split"]) == {"do_inside"}
+    assert set(table[sweeps.rows_of(table, {"where": {"split": "do_inside"}})]["split"]) == {
+        "do_inside"
+    }
     with pytest.raises(ValueError, match="split = 'pairs': must be one of held_out, do_inside"):
         sweeps.figure(table, ["a"], [{"where": {"split": "pairs"}}])
     with pytest.raises(ValueError, match="metric = 'mse': must be one of skill_kl"):
@@ -428,7 +532,9 @@ def test_the_mean_over_mechanisms_is_taken_in_each_replicate():
     """Values 0.5 and 0.6 in one replicate, 1.5 and 1.6 in the other: 0.55 and 1.55, whose interval is 1.05 -+ 12.706 / 2."""
     table = table_of([{"a": 1}, {"a": 2}], ["mlp"], ["hill", "gate"])
     lines = sweeps.figure(table, ["a"]).axes[0].collections[0].get_segments()
-    assert lines[0][:, 1] == pytest.approx([-0.25, 1.05 + 12.706 / 2], rel=1e-3)  # its lower end is cut off at the axis
+    assert lines[0][:, 1] == pytest.approx(
+        [-0.25, 1.05 + 12.706 / 2], rel=1e-3
+    )  # its lower end is cut off at the axis
 
 
 def test_runs_that_are_no_grid_have_a_figure_too():
@@ -441,13 +547,19 @@ def test_runs_that_are_no_grid_have_a_figure_too():
 def test_null_is_a_value_among_others():
     made = sweeps.figure(table_of([{"a": None}, {"a": 0.5}]), ["a"])
     assert [text.get_text() for text in made.axes[0].get_xticklabels()] == ["null", "0.5"]
-    across = sweeps.figure(table_of([{"a": a, "b": b} for a in (None, 0.5) for b in (1, 2, 3)]), ["a", "b"])
-    assert [ax.get_title() for ax in across.axes] == ["a = null", "a = 0.5"] and all(ax.lines for ax in across.axes)
+    across = sweeps.figure(
+        table_of([{"a": a, "b": b} for a in (None, 0.5) for b in (1, 2, 3)]), ["a", "b"]
+    )
+    assert [ax.get_title() for ax in across.axes] == ["a = null", "a = 0.5"] and all(
+        ax.lines for ax in across.axes
+    )
 
 
 def test_no_rows_are_no_figure():
     with pytest.raises(ValueError, match="the runs have written no table"):
-        sweeps.figure(sweeps.results([({"a": 1}, pd.DataFrame(columns=[*tables.KEYS, "value"]))]), ["a"])
+        sweeps.figure(
+            sweeps.results([({"a": 1}, pd.DataFrame(columns=[*tables.KEYS, "value"]))]), ["a"]
+        )
 
 
 def test_swept_numbers_are_written_as_they_are(tmp_path):
@@ -455,7 +567,10 @@ def test_swept_numbers_are_written_as_they_are(tmp_path):
     table = table_of([{"beta": v, "n": 123456} for v in values])
     tables.write(sweeps.exact(table, ["beta", "n"]), tmp_path / "t.csv")
     read = pd.read_csv(tmp_path / "t.csv")
-    assert list(read["beta"].drop_duplicates().dropna()) == values[:-1] and read["beta"].isna().sum() == len(read) / 6
+    assert (
+        list(read["beta"].drop_duplicates().dropna()) == values[:-1]
+        and read["beta"].isna().sum() == len(read) / 6
+    )
     assert set(read["swept_n"]) == {123456}
 
 
@@ -486,5 +601,7 @@ with tempfile.TemporaryDirectory() as scratch:
 
 @pytest.mark.parametrize("who", ["kernel", "run"])
 def test_a_fork_that_goes_astray_clears_nothing_of_its_parents_away(who):
-    done = subprocess.run([sys.executable, "-c", ASTRAY, who], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", ASTRAY, who], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "there\n", done.stderr

@@ -25,7 +25,13 @@ class Scripted(nn.Module):
     def __init__(self, goal=10.0, validation_goal=10.0, at=None, where="loss", bad=math.nan):
         super().__init__()
         self.w = nn.Parameter(torch.zeros(()))
-        self.goal, self.validation_goal, self.at, self.where, self.bad = goal, validation_goal, at, where, bad
+        self.goal, self.validation_goal, self.at, self.where, self.bad = (
+            goal,
+            validation_goal,
+            at,
+            where,
+            bad,
+        )
         self.seen, self.n_validations = [], 0
 
     def loss(self, x, generator):
@@ -83,11 +89,15 @@ def test_training_takes_every_cell_once_an_epoch_and_none_of_the_validation_cell
     assert sorted(torch.cat([first, validated]).tolist()) == list(range(103))
     assert sorted(first.tolist()) == sorted(second.tolist())
     assert first.tolist() != second.tolist()  # shuffled anew
-    assert history["train"][0] == pytest.approx(first.mean().item(), abs=0.2)  # weighted by cells, the short batch too
+    assert history["train"][0] == pytest.approx(
+        first.mean().item(), abs=0.2
+    )  # weighted by cells, the short batch too
 
 
 def test_the_rate_is_cut_so_often_and_then_training_stops_early():
-    history = training.fit(Scripted(validation_goal=1.0), CELLS, max_epochs=1000, learning_rate=0.1, patience=4, cuts=3)
+    history = training.fit(
+        Scripted(validation_goal=1.0), CELLS, max_epochs=1000, learning_rate=0.1, patience=4, cuts=3
+    )
     rates = history["learning_rate"].unique()
     np.testing.assert_allclose(rates, 0.1 * 0.3 ** np.arange(4))
     assert len(history) < 200
@@ -112,11 +122,17 @@ def test_a_lead_within_its_standard_error_does_not_bring_weights_back():
     class Noisy(Scripted):
         def loss(self, x, generator):
             # as w grows the mean loss does too, by 0.01, its standard error over 200 cells being 0.07
-            return super().loss(x, generator) if self.training else 5 + self.w * (x[:, 0] - x[:, 0].mean() + 0.01)
+            return (
+                super().loss(x, generator)
+                if self.training
+                else 5 + self.w * (x[:, 0] - x[:, 0].mean() + 0.01)
+            )
 
     module = Noisy()
     cells = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
-    history = training.fit(module, cells, max_epochs=12, learning_rate=0.1, patience=3, validation_fraction=0.5)
+    history = training.fit(
+        module, cells, max_epochs=12, learning_rate=0.1, patience=3, validation_fraction=0.5
+    )
     assert history["validation"].idxmin() == 0
     assert module.w.item() >= max(module.seen) > 0.5
 
@@ -131,7 +147,9 @@ def test_an_overfitting_regression_stops_long_before_max_epochs():
             return (x[:, 0] - x[:, 1:] @ self.w) ** 2
 
     cells = torch.randn(80, 81, generator=torch.Generator().manual_seed(0))  # nothing to be learned
-    history = training.fit(Regression(), cells, max_epochs=2000, validation_fraction=0.3, learning_rate=0.02)
+    history = training.fit(
+        Regression(), cells, max_epochs=2000, validation_fraction=0.3, learning_rate=0.02
+    )
     assert len(history) < 300
     assert history["train"].iloc[-1] < history["train"].iloc[0]
     assert history["validation"].max() > history["validation"].min()
@@ -139,14 +157,23 @@ def test_an_overfitting_regression_stops_long_before_max_epochs():
 
 def test_without_validation_cells_the_training_loss_decides():
     module = Scripted(goal=1.0)
-    history = training.fit(module, CELLS, max_epochs=1000, learning_rate=0.1, validation_fraction=0, patience=20)
+    history = training.fit(
+        module, CELLS, max_epochs=1000, learning_rate=0.1, validation_fraction=0, patience=20
+    )
     assert history["validation"].isna().all() and module.n_validations == 0
     assert len(history) < 1000 and history["learning_rate"].iloc[-1] < 0.1
     assert module.w.item() == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
-    ("where", "bad"), [("loss", math.nan), ("loss", math.inf), ("gradient", None), ("validation", math.nan), ("validation", math.inf)]
+    ("where", "bad"),
+    [
+        ("loss", math.nan),
+        ("loss", math.inf),
+        ("gradient", None),
+        ("validation", math.nan),
+        ("validation", math.inf),
+    ],
 )
 def test_divergence_says_the_epoch_and_leaves_the_last_good_weights(where, bad):
     # two batches an epoch: training call 8 is the second of epoch 4, whose first has moved the weights
@@ -154,7 +181,14 @@ def test_divergence_says_the_epoch_and_leaves_the_last_good_weights(where, bad):
     module = Scripted(at=at, where=where, bad=bad)
     with pytest.raises(training.DivergenceError, match="epoch 4") as error:
         # without validation cells, whose loss would show what a bad gradient has done
-        training.fit(module, CELLS, batch_size=50, max_epochs=20, learning_rate=0.1, validation_fraction=0.1 * (where == "validation"))
+        training.fit(
+            module,
+            CELLS,
+            batch_size=50,
+            max_epochs=20,
+            learning_rate=0.1,
+            validation_fraction=0.1 * (where == "validation"),
+        )
     assert error.value.epoch == 4
     assert "\n" not in str(error.value)
     assert module.seen[7] != module.seen[6]
@@ -191,20 +225,39 @@ def test_one_seed_gives_one_training_and_the_global_state_is_left_alone():
 
 def test_one_cycle_rises_falls_to_nothing_and_never_stops_early():
     module = Scripted(validation_goal=1.0)
-    history = training.fit(module, CELLS, max_epochs=60, batch_size=50, learning_rate=0.5, schedule="one_cycle", patience=1, cuts=0)
+    history = training.fit(
+        module,
+        CELLS,
+        max_epochs=60,
+        batch_size=50,
+        learning_rate=0.5,
+        schedule="one_cycle",
+        patience=1,
+        cuts=0,
+    )
     rates = history["learning_rate"].to_numpy()
     top = rates.argmax()
     assert len(history) == 60 and len(module.seen) == 120
     assert 4 <= top <= 7 and rates[top] == pytest.approx(0.5, rel=0.05)
     assert (np.diff(rates[: top + 1]) > 0).all() and (np.diff(rates[top:]) < 0).all()
     assert rates[0] < 0.05 * 0.5 * 1.01 and rates[-1] < 1e-2 * 0.5
-    assert module.w.item() == pytest.approx(10.0, abs=0.1)  # the last weights, not those that were best at 1
+    assert module.w.item() == pytest.approx(
+        10.0, abs=0.1
+    )  # the last weights, not those that were best at 1
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 10, 11])
 def test_one_cycle_trains_however_few_steps_there_are(max_epochs):
     module = Scripted()
-    history = training.fit(module, CELLS, max_epochs=max_epochs, batch_size=100, learning_rate=0.1, schedule="one_cycle", validation_fraction=0.0)
+    history = training.fit(
+        module,
+        CELLS,
+        max_epochs=max_epochs,
+        batch_size=100,
+        learning_rate=0.1,
+        schedule="one_cycle",
+        validation_fraction=0.0,
+    )
     assert len(history) == len(module.seen) == max_epochs
     assert 1e-3 < module.w.item() <= 0.1 * max_epochs * 1.01
 
@@ -218,12 +271,28 @@ def test_an_unknown_schedule_raises_one_line():
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.7), (0.0, 0.99)])
 def test_weights_follow_adam_with_the_betas_given(betas):
     module = Scripted()
-    training.fit(module, CELLS, max_epochs=30, batch_size=100, learning_rate=0.5, validation_fraction=0.0, patience=100, betas=betas, clip=1e9)
+    training.fit(
+        module,
+        CELLS,
+        max_epochs=30,
+        batch_size=100,
+        learning_rate=0.5,
+        validation_fraction=0.0,
+        patience=100,
+        betas=betas,
+        clip=1e9,
+    )
     w = first = second = 0.0
     for step in range(1, 30):  # Kingma and Ba (arXiv 1412.6980), algorithm 1
         gradient = 2 * (w - 10)
-        first, second = (b * m + (1 - b) * g for b, m, g in zip(betas, (first, second), (gradient, gradient**2)))
-        w -= 0.5 * (first / (1 - betas[0] ** step)) / (np.sqrt(second / (1 - betas[1] ** step)) + 1e-8)
+        first, second = (
+            b * m + (1 - b) * g for b, m, g in zip(betas, (first, second), (gradient, gradient**2))
+        )
+        w -= (
+            0.5
+            * (first / (1 - betas[0] ** step))
+            / (np.sqrt(second / (1 - betas[1] ** step)) + 1e-8)
+        )
         assert module.seen[step] == pytest.approx(w, rel=1e-4, abs=1e-4)
 
 
@@ -311,7 +380,11 @@ def test_training_on_cuda_gives_finite_losses_close_to_those_on_the_cpu():
 @pytest.mark.parametrize("one", [True, False], ids=["alone", "together"])
 def test_an_epoch_waits_for_the_gpu_a_few_times_whatever_its_number_of_batches(one):
     waits = []
-    fit = training.fit if one else lambda module, x, **how: training.fit_together([module], [x], seeds=[0], **how)
+    fit = (
+        training.fit
+        if one
+        else lambda module, x, **how: training.fit_together([module], [x], seeds=[0], **how)
+    )
     for batch_size in (500, 10):
         counts, module = base_counts(500).cuda(), vae(3).cuda()
         torch.cuda.set_sync_debug_mode("warn")

@@ -20,7 +20,16 @@ from workflow import notebooks, plan
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
 TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
-FIGURES = ["fig1_parameter_recovery", "fig2_mechanism", "fig3_dose_response", "fig4_drug_response", "fig5_leaderboard", "fig6_cells_and_zeros", "fig7_vae", "fig8_genes_and_parents"]
+FIGURES = [
+    "fig1_parameter_recovery",
+    "fig2_mechanism",
+    "fig3_dose_response",
+    "fig4_drug_response",
+    "fig5_leaderboard",
+    "fig6_cells_and_zeros",
+    "fig7_vae",
+    "fig8_genes_and_parents",
+]
 
 
 def run(*command, cwd=ROOT):
@@ -30,7 +39,12 @@ def run(*command, cwd=ROOT):
 def tracked_outputs():
     """Hashes of what only the full run may rewrite."""
     folders = [ROOT / "figures", ROOT / "notebooks"]
-    files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+    files = [
+        p
+        for folder in folders
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "__pycache__" not in p.parts
+    ]
     return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in [*files, ROOT / "README.md"]}
 
 
@@ -49,7 +63,11 @@ def table(name):
 
 
 def test_progress_and_summary_are_printed(tiny):
-    for line in ("02_mechanistic_gene | starts", "03_perturb_and_predict | replicate 2/2", "04_drug_response | done"):
+    for line in (
+        "02_mechanistic_gene | starts",
+        "03_perturb_and_predict | replicate 2/2",
+        "04_drug_response | done",
+    ):
         assert line in tiny.stdout + tiny.stderr
     assert "summary.csv" in tiny.stdout and "zinb_regression" in tiny.stdout
 
@@ -64,7 +82,11 @@ def test_tables_are_tidy(tiny, name):
 
 def test_oracle_and_marginal_are_the_ends_of_the_scale(tiny):
     for name in ("02_mechanism", "03_perturbation", "05_leaderboard"):
-        skills = table(name).query("metric == 'skill_kl'").assign(value=lambda t: t["value"].astype(float))
+        skills = (
+            table(name)
+            .query("metric == 'skill_kl'")
+            .assign(value=lambda t: t["value"].astype(float))
+        )
         assert np.allclose(skills.query("model == 'oracle'")["value"], 1)
         assert np.allclose(skills.query("model == 'marginal'")["value"], 0)
     kl = table("04_drug").query("metric == 'kl_nats' and model == 'oracle'")["value"].astype(float)
@@ -80,9 +102,13 @@ def test_every_mechanism_and_split_is_there(tiny):
 
 def test_summary_is_the_mean_of_the_tables(tiny):
     rows = table("02_mechanism").assign(value=lambda t: t["value"].astype(float))
-    mean = rows.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill'")["value"].mean()
+    mean = rows.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill'")[
+        "value"
+    ].mean()
     summary = pd.read_csv(BUILD / "figures/tables/summary.csv", keep_default_na=False)
-    found = summary.query("metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out' and scenario == 'mechanistic_gene'")
+    found = summary.query(
+        "metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out' and scenario == 'mechanistic_gene'"
+    )
     assert found["mean"].astype(float).item() == pytest.approx(mean, rel=1e-3)
 
 
@@ -115,7 +141,12 @@ def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
         "--cores", "1", "--nolock", "--quiet", "all", "--", f"{tmp_path}/figures/tables/02_mechanism.csv",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for file in ("tables/02_mechanism.csv", "fig2_mechanism.pdf", "fig2_mechanism.svg", "fig2_mechanism.png"):
+    for file in (
+        "tables/02_mechanism.csv",
+        "fig2_mechanism.pdf",
+        "fig2_mechanism.svg",
+        "fig2_mechanism.png",
+    ):
         assert (tmp_path / "figures" / file).read_bytes() == (BUILD / "figures" / file).read_bytes()
 
 
@@ -126,7 +157,9 @@ def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
         shutil.copy(ROOT / part, tmp_path)
     (tmp_path / "notebooks").mkdir()
     for source in (ROOT / "notebooks").glob("*.py"):
-        (tmp_path / "notebooks" / source.name).write_text('# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n\n# %%\nraise RuntimeError("no luck")\n')
+        (tmp_path / "notebooks" / source.name).write_text(
+            '# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n\n# %%\nraise RuntimeError("no luck")\n'
+        )
     done = run("./run_all.sh", "tiny", cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
@@ -142,7 +175,10 @@ def test_an_unknown_command_is_refused():
 
 def test_help_names_the_commands():
     text = run("./run_all.sh", "--help").stdout
-    assert all(f"./run_all.sh {command}" in text for command in ("quick", "test", "peers", "sweep", "report", "--help"))
+    assert all(
+        f"./run_all.sh {command}" in text
+        for command in ("quick", "test", "peers", "sweep", "report", "--help")
+    )
 
 
 def test_environment_yml_installs_the_same_pins():
@@ -151,13 +187,19 @@ def test_environment_yml_installs_the_same_pins():
 
 
 def test_every_requirement_is_pinned():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert all(line.count("==") == 1 and "+" not in line for line in lines)
     assert "torch==2.13.0" in lines
 
 
 def test_the_published_models_are_pinned_and_in_the_committed_table():
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["peers"]
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]["peers"]
     assert all(line.count("==") == 1 for line in extra)
     summary = pd.read_csv(ROOT / "figures" / "tables" / "summary.csv", keep_default_na=False)
     assert {"scvi", "scgen"} <= set(summary["model"])
@@ -166,33 +208,54 @@ def test_the_published_models_are_pinned_and_in_the_committed_table():
 def test_committed_means_are_of_the_questions_that_the_notebook_asks(monkeypatch):
     """Else a model of one's own would stand alone in its figure."""
     monkeypatch.chdir(ROOT)
-    defaults = {name: {p: default for p, (_, default) in plan.parameters(name).items()} for name in ("04_drug_response", "05_leaderboard")}
-    of_drugs, of_board = drug.identity(**defaults["04_drug_response"]), conditional.identity(**defaults["05_leaderboard"])
+    defaults = {
+        name: {p: default for p, (_, default) in plan.parameters(name).items()}
+        for name in ("04_drug_response", "05_leaderboard")
+    }
+    of_drugs, of_board = (
+        drug.identity(**defaults["04_drug_response"]),
+        conditional.identity(**defaults["05_leaderboard"]),
+    )
     summary = tables.read(ROOT / "figures" / "tables" / "summary.csv")
     assert set(summary.loc[summary["scenario"] == "leaderboard", "questions"]) == {of_board}
-    assert set(summary.loc[summary["scenario"].isin(["drug", "additive", "subset"]), "questions"]) == {of_drugs}
-    assert set(tables.read(ROOT / "figures" / "tables" / "05_peers.csv")["questions"]) == {of_board, of_drugs}
+    assert set(
+        summary.loc[summary["scenario"].isin(["drug", "additive", "subset"]), "questions"]
+    ) == {of_drugs}
+    assert set(tables.read(ROOT / "figures" / "tables" / "05_peers.csv")["questions"]) == {
+        of_board,
+        of_drugs,
+    }
     everyone = set(board.known(ROOT / "figures" / "tables" / "summary.csv", of_board)["model"])
     assert everyone == {*registry.keys("leaderboard"), "scvi"}
-    assert "scgen" in set(board.known(ROOT / "figures" / "tables" / "summary.csv", of_drugs)["model"])
+    assert "scgen" in set(
+        board.known(ROOT / "figures" / "tables" / "summary.csv", of_drugs)["model"]
+    )
 
 
 def test_satisfied_tells_a_missing_pin(tmp_path):
     pins = tmp_path / "pins.txt"
-    for text, code in (("pytest==" + pytest.__version__, 0), ("pytest==0.0.1", 1), ("no-such-package==1", 1)):
+    for text, code in (
+        ("pytest==" + pytest.__version__, 0),
+        ("pytest==0.0.1", 1),
+        ("no-such-package==1", 1),
+    ):
         pins.write_text(text + "\n")
         assert run(sys.executable, "workflow/satisfied.py", str(pins)).returncode == code
 
 
 def test_committed_figures_are_complete():
     for name in FIGURES:
-        assert all((ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf", "svg"))
+        assert all(
+            (ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf", "svg")
+        )
     for name in [*TABLES, "summary"]:
         assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
 
 
 def test_a_notebook_that_was_killed_before_it_was_written_holds_no_error(tmp_path):
     (tmp_path / "killed.ipynb").write_text("")
-    assert notebooks.explain(str(tmp_path / "killed.ipynb"), str(tmp_path / "missing.ipynb")) is None
+    assert (
+        notebooks.explain(str(tmp_path / "killed.ipynb"), str(tmp_path / "missing.ipynb")) is None
+    )
     (tmp_path / "killed.txt").write_text("Executing Cell 3----\nKilled\n")
     assert "cell 2 failed: Killed" in notebooks.explain(str(tmp_path / "killed.ipynb"))

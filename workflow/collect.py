@@ -33,4 +33,6 @@ def publish(plan: plans.Plan, folder: Path) -> None:
     """Put the rows that are drawn of a sweep that ships into figures/tables/, for notebook 06."""
     table = tables.read(folder / "results.csv")
     drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
-    tables.write(sweeps.exact(table[drawn], plan.varied), Path("figures/tables") / f"{plan.table}.csv")
+    tables.write(
+        sweeps.exact(table[drawn], plan.varied), Path("figures/tables") / f"{plan.table}.csv"
+    )

@@ -37,15 +37,27 @@ def finish(mode: str) -> None:
     build = Path("build") / mode
     figures, executed = build / "figures", sorted((build / "executed").glob("*.ipynb"))
     about = _run(executed)
-    of_drugs, of_board = (about["notebooks"][name]["parameters"] for name in ("04_drug_response", "05_leaderboard"))
-    questions = {"04_drug": drug.identity(**of_drugs), "05_leaderboard": conditional.identity(**of_board)}
-    summaries = {name: tables.summary(tables.read(figures / "tables" / f"{name}.csv")) for name in SHOWN}
+    of_drugs, of_board = (
+        about["notebooks"][name]["parameters"] for name in ("04_drug_response", "05_leaderboard")
+    )
+    questions = {
+        "04_drug": drug.identity(**of_drugs),
+        "05_leaderboard": conditional.identity(**of_board),
+    }
+    summaries = {
+        name: tables.summary(tables.read(figures / "tables" / f"{name}.csv")) for name in SHOWN
+    }
     parts = [part.assign(questions=questions.get(name, "")) for name, part in summaries.items()]
-    tables.write(pd.concat([*parts, _published(questions.values())], ignore_index=True), figures / "tables" / "summary.csv")
+    tables.write(
+        pd.concat([*parts, _published(questions.values())], ignore_index=True),
+        figures / "tables" / "summary.csv",
+    )
     (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")
     if mode == "full":
         Path("figures/tables").mkdir(parents=True, exist_ok=True)
-        for path in sorted(p for p in figures.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        for path in sorted(
+            p for p in figures.rglob("*") if p.is_file() and not p.name.startswith(".")
+        ):
             target = Path("figures") / path.relative_to(figures)
             scratch = target.with_name(f".{target.name}")
             shutil.copyfile(path, scratch)
@@ -55,12 +67,22 @@ def finish(mode: str) -> None:
         _publish_readme()
 
     for name, (scenario, metric, split) in SHOWN.items():
-        part = summaries[name].query("scenario == @scenario and metric == @metric and split == @split")
+        part = summaries[name].query(
+            "scenario == @scenario and metric == @metric and split == @split"
+        )
         print(f"\n{name}: {metric}, {scenario}, {split}, mean [95 % interval]")
-        print(tables.readable(part, metric).to_string(header=part["mechanism"].any(), index_names=False))
+        print(
+            tables.readable(part, metric).to_string(
+                header=part["mechanism"].any(), index_names=False
+            )
+        )
     place = "figures/" if mode == "full" else f"{figures}/"
-    print(f"\nFigures: {place}*.pdf, *.svg, *.png. Tables: {place}tables/, all of it in summary.csv.")
-    print(f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}")
+    print(
+        f"\nFigures: {place}*.pdf, *.svg, *.png. Tables: {place}tables/, all of it in summary.csv."
+    )
+    print(
+        f"Notebooks with outputs: {'notebooks/' if mode == 'full' else str(build / 'executed') + '/'}"
+    )
 
 
 def _published(questions) -> pd.DataFrame:
@@ -68,7 +90,11 @@ def _published(questions) -> pd.DataFrame:
     path = Path("figures/tables/05_peers.csv")
     rows = tables.read(path) if path.is_file() else pd.DataFrame(columns=["questions"])
     rows = rows[rows["questions"].isin(questions)]
-    return tables.summary(rows, ["questions"])[[*tables.SUMMARY, "questions"]] if len(rows) else pd.DataFrame()
+    return (
+        tables.summary(rows, ["questions"])[[*tables.SUMMARY, "questions"]]
+        if len(rows)
+        else pd.DataFrame()
+    )
 
 
 def readme_summary(folder: Path) -> str:
@@ -76,18 +102,30 @@ def readme_summary(folder: Path) -> str:
     summary = tables.read(folder / "summary.csv")
     board = summary.query("scenario == 'leaderboard'")
     inside = tables.readable(board.query("split == 'do_inside'"), "skill_kl")
-    crps = board.query("split == 'do_inside' and metric == 'skill_crps'").groupby("model")["mean"].mean()
+    crps = (
+        board.query("split == 'do_inside' and metric == 'skill_crps'")
+        .groupby("model")["mean"]
+        .mean()
+    )
     inside = inside.reindex([key for key in registry.order(crps.index)])
     inside["CRPS, mean of all"] = crps.map("{:.3g}".format)
     off_target = tables.readable(board, "off_target_kl", columns="metric").reindex(inside.index)
-    measured = tables.read(folder / "05_seconds.csv").query("metric == 'seconds'").groupby("model")["value"].mean()
+    measured = (
+        tables.read(folder / "05_seconds.csv")
+        .query("metric == 'seconds'")
+        .groupby("model")["value"]
+        .mean()
+    )
     before = board.query("metric == 'seconds'").set_index("model")["mean"]
     seconds = measured.combine_first(before).reindex(inside.index)
     inside["off target (nats)"] = off_target["off_target_kl"].str.partition(" ")[0]
     inside["seconds to fit"] = [f"{s:.0f}" if s >= 0.5 else "<1" if s == s else "" for s in seconds]
     drugs = summary.query("metric == 'kl_nats' and split == 'held_out_type'")
     crps_of_drugs = summary.query("scenario == 'drug' and metric == 'excess_crps'")
-    cells, n_replicates = crps_of_drugs.groupby("model", sort=False)["mean"].mean(), crps_of_drugs["n"].max()
+    cells, n_replicates = (
+        crps_of_drugs.groupby("model", sort=False)["mean"].mean(),
+        crps_of_drugs["n"].max(),
+    )
     mu = summary.query("metric == 'mse_mu' and scenario == 'one_type'").set_index("model")
     return (
         "**The leaderboard: skill (KL) on do(gene = dose), doses inside the training range** (oracle 1, marginal 0), skill by "
@@ -95,7 +133,13 @@ def readme_summary(folder: Path) -> str:
         + inside.fillna("—").to_markdown()
         + "\n\n**KL (nats) to the true treated law in a cell type never seen treated** (oracle 0):\n\n"
         + tables.readable(drugs, "kl_nats", columns="scenario").to_markdown()
-        + (f"\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and {n_replicates} replicates, " + ", ".join(f"{key} {value:.3g}" for key, value in cells.items()) + "." if len(cells) else "")
+        + (
+            f"\n\n`scgen` predicts treated cells and no law, and is asked about these drugs alone: excess CRPS, mean of the four drugs and {n_replicates} replicates, "
+            + ", ".join(f"{key} {value:.3g}" for key, value in cells.items())
+            + "."
+            if len(cells)
+            else ""
+        )
         + "\n\n**Recovery of mu from counts of one cell type**, squared error in counts²: maximum likelihood "
         + f"{mu.loc['maximum_likelihood', 'mean']:.3g}, VAE {mu.loc['vae', 'mean']:.3g}, one constant {mu.loc['constant', 'mean']:.3g}.\n"
     )
@@ -103,7 +147,12 @@ def readme_summary(folder: Path) -> str:
 
 def _publish_readme() -> None:
     readme = Path("README.md")
-    put_between(readme, "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->", readme_summary(Path("figures/tables")))
+    put_between(
+        readme,
+        "<!-- summary: written by ./run_all.sh -->\n",
+        "<!-- end of summary -->",
+        readme_summary(Path("figures/tables")),
+    )
 
 
 def put_between(path: Path, start: str, end: str, text: str) -> None:
@@ -123,7 +172,10 @@ def _run(executed):
     """What a run was made with: parameters, seconds and commit of each notebook, device, versions."""
     about: dict = {"notebooks": {}}
     for path in executed:
-        notebook, made = nbformat.read(path, as_version=4), json.loads(path.with_suffix(".json").read_text())
+        notebook, made = (
+            nbformat.read(path, as_version=4),
+            json.loads(path.with_suffix(".json").read_text()),
+        )
         about["notebooks"][path.stem] = {
             "seconds": round(notebook.metadata.papermill.duration),
             "commit": made.pop("commit"),

@@ -118,7 +118,9 @@ class Kernel:
                 os._exit(code)
         os.close(told)
 
-    def _become(self, told: int, arguments: list[str], environment: dict[str, str], log: str) -> None:
+    def _become(
+        self, told: int, arguments: list[str], environment: dict[str, str], log: str
+    ) -> None:
         _die_with(told)
         os.environ.clear()
         os.environ.update(environment)

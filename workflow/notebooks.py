@@ -1,8 +1,8 @@
 """What the workflow does to notebooks around papermill.
 
-    python workflow/notebooks.py build notebooks/01.py OUT.ipynb     the source as a notebook to run
-    python workflow/notebooks.py publish EXECUTED.ipynb DEST.ipynb   its outputs, without traces of the run
-    python workflow/notebooks.py explain EXECUTED.ipynb ...          one line for the first that failed
+python workflow/notebooks.py build notebooks/01.py OUT.ipynb     the source as a notebook to run
+python workflow/notebooks.py publish EXECUTED.ipynb DEST.ipynb   its outputs, without traces of the run
+python workflow/notebooks.py explain EXECUTED.ipynb ...          one line for the first that failed
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def publish(executed: str, target: str) -> None:
     So a second run with the same outputs changes no byte.
     """
     notebook = nbformat.read(executed, as_version=4)
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    notebook.cells = [
+        c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
     count = 0
     for cell in notebook.cells:
         tags = [t for t in cell.metadata.get("tags", []) if not t.startswith("papermill")]
@@ -75,7 +77,9 @@ def explain(*executed: str) -> str | None:
         said = Path(path).with_suffix(".txt")
         lines = said.read_text().strip().splitlines() if said.exists() else []
         if lines and not Path(path).with_suffix(".json").exists():
-            started = [int(n) for n in re.findall(r"^Executing Cell (\d+)-", "\n".join(lines), flags=re.M)]
+            started = [
+                int(n) for n in re.findall(r"^Executing Cell (\d+)-", "\n".join(lines), flags=re.M)
+            ]
             cell = f"cell {started[-1] - 1}" if started else "before its first cell"
             return f"{Path(path).stem}, {cell} failed: {lines[-1]} (run so far: {path}, messages: {said})"
     return None
@@ -83,9 +87,19 @@ def explain(*executed: str) -> str | None:
 
 def used_parameters(notebook) -> dict:
     """The parameters that an executed notebook has run with, but those that say where files are."""
-    tagged = [c.source for c in notebook.cells if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
-    said = [statement for statement in ast.parse("\n".join(tagged)).body if isinstance(statement, ast.Assign | ast.AnnAssign)]
-    found = {(getattr(s, "target", None) or s.targets[0]).id: ast.literal_eval(s.value) for s in said}
+    tagged = [
+        c.source
+        for c in notebook.cells
+        if {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))
+    ]
+    said = [
+        statement
+        for statement in ast.parse("\n".join(tagged)).body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+    ]
+    found = {
+        (getattr(s, "target", None) or s.targets[0]).id: ast.literal_eval(s.value) for s in said
+    }
     return {name: value for name, value in found.items() if not name.endswith("_dir")}
 
 
@@ -94,12 +108,20 @@ def made_with() -> dict:
     import torch
 
     git = shutil.which("git") and subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True,
+        text=True,
     )
-    pins = [line.partition("==")[0] for line in Path("requirements.txt").read_text().splitlines() if "==" in line]
+    pins = [
+        line.partition("==")[0]
+        for line in Path("requirements.txt").read_text().splitlines()
+        if "==" in line
+    ]
     return {
         "commit": git.stdout.strip() or None if git else None,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in pins},
     }

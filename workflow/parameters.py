@@ -126,7 +126,9 @@ def model(name, value, others):
 
 
 def models(name, value, others):
-    checks.listed(name, value, import_module("lib.predict.registry").keys(task="conditional"), least=0)
+    checks.listed(
+        name, value, import_module("lib.predict.registry").keys(task="conditional"), least=0
+    )
 
 
 def more_models(name, value, others):

@@ -1,7 +1,7 @@
 """Published models and scores, in their own environment: what `./run_all.sh peers` does after its notebooks.
 
-    python workflow/peers.py cell-eval OUT.csv   the scores of cell-eval, beside exact ones
-    python workflow/peers.py publish BUILD       rows of the published models into figures/tables/
+python workflow/peers.py cell-eval OUT.csv   the scores of cell-eval, beside exact ones
+python workflow/peers.py publish BUILD       rows of the published models into figures/tables/
 """
 
 from __future__ import annotations
@@ -45,11 +45,20 @@ def cell_eval(target: str) -> None:
         arms = {}
         for number, gene in enumerate(base[:ARMS]):
             dose = float(np.percentile(dataset.dense(train[:, gene].X), 99))
-            measured, asked = (dataset.fresh_cells(train, CELLS, seed=(*streams, 6, number, side)) for side in (0, 1))
-            arms[gene] = tuple(perturb.do(cells, {gene: round(dose)}, seed=(*streams, 7, number, side)) for side, cells in enumerate((measured, asked)))
+            measured, asked = (
+                dataset.fresh_cells(train, CELLS, seed=(*streams, 6, number, side))
+                for side in (0, 1)
+            )
+            arms[gene] = tuple(
+                perturb.do(cells, {gene: round(dose)}, seed=(*streams, 7, number, side))
+                for side, cells in enumerate((measured, asked))
+            )
         for key, model in models.items():
             predicted = {
-                gene: (real, celleval.predicted_cells(asked, model, genes, seed=(*streams, 8, number)))
+                gene: (
+                    real,
+                    celleval.predicted_cells(asked, model, genes, seed=(*streams, 8, number)),
+                )
                 for number, (gene, (real, asked)) in enumerate(arms.items())
             }
             with tempfile.TemporaryDirectory() as folder:
@@ -58,11 +67,24 @@ def cell_eval(target: str) -> None:
             exact = []
             for gene in genes:
                 for _, asked in arms.values():
-                    laws = {"marginal": models["marginal"].law(asked, gene), key: model.law(asked, gene)}
-                    exact.append(distances.scores(dataset.law(asked, gene)[:, 0], laws).query("model == @key and metric == 'skill_kl'")["value"].item())
+                    laws = {
+                        "marginal": models["marginal"].law(asked, gene),
+                        key: model.law(asked, gene),
+                    }
+                    exact.append(
+                        distances.scores(dataset.law(asked, gene)[:, 0], laws)
+                        .query("model == @key and metric == 'skill_kl'")["value"]
+                        .item()
+                    )
             scores.loc[len(scores)] = {"metric": "skill_kl", "value": np.mean(exact)}
-            frames.append(scores.assign(scenario="cell_eval", model=key, split="do_inside", replicate=replicate))
-        print(f"replicate {replicate + 1}/{REPLICATES}: cell-eval of {len(models)} models", flush=True)
+            frames.append(
+                scores.assign(
+                    scenario="cell_eval", model=key, split="do_inside", replicate=replicate
+                )
+            )
+        print(
+            f"replicate {replicate + 1}/{REPLICATES}: cell-eval of {len(models)} models", flush=True
+        )
     tables.write(tables.tidy(frames), target)
 
 
@@ -70,21 +92,37 @@ def publish(build: str) -> None:
     """Write 05_peers.csv and 05_cell_eval.csv into figures/tables, from a run in the peers' environment, and their means
     into summary.csv, which notebook 05 reads."""
     made, target = Path(build) / "figures" / "tables", Path("figures/tables")
-    scores, seconds, drugs = (tables.read(made / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug"))
+    scores, seconds, drugs = (
+        tables.read(made / f"{name}.csv") for name in ("05_leaderboard", "05_seconds", "04_drug")
+    )
     scores = pd.concat([scores, seconds])
-    drugs = drugs[drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")]
+    drugs = drugs[
+        drugs["metric"].isin(["excess_crps", "mse_mean"]) & (drugs["split"] == "held_out_type")
+    ]
     drugs = drugs.assign(mechanism=drugs["scenario"], scenario="drug")
     published = registry.keys("peers")
     both = pd.concat([scores[scores["model"].isin(published)], drugs], ignore_index=True)
-    executed = (nbformat.read(Path(build) / "executed" / f"{name}.ipynb", as_version=4) for name in ("05_leaderboard", "04_drug_response"))
+    executed = (
+        nbformat.read(Path(build) / "executed" / f"{name}.ipynb", as_version=4)
+        for name in ("05_leaderboard", "04_drug_response")
+    )
     of_board, of_drugs = (notebooks.used_parameters(notebook) for notebook in executed)
-    both["questions"] = np.where(both["scenario"] == board.SCENARIO, conditional.identity(**of_board), drug.identity(**of_drugs))
+    both["questions"] = np.where(
+        both["scenario"] == board.SCENARIO,
+        conditional.identity(**of_board),
+        drug.identity(**of_drugs),
+    )
     tables.write(both, target / "05_peers.csv")
     before = tables.read(target / "summary.csv")
     before = before[~before["model"].isin(published) & (before["scenario"] != "drug")]
-    tables.write(pd.concat([before, tables.summary(both, ["questions"])], ignore_index=True)[before.columns], target / "summary.csv")
+    tables.write(
+        pd.concat([before, tables.summary(both, ["questions"])], ignore_index=True)[before.columns],
+        target / "summary.csv",
+    )
     tables.write(tables.read(Path(build) / "cell_eval.csv"), target / "05_cell_eval.csv")
-    print(f"Rows of {', '.join(published)} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them.")
+    print(
+        f"Rows of {', '.join(published)} and scores of cell-eval: {target}/05_peers.csv, 05_cell_eval.csv. ./run_all.sh shows them."
+    )
 
 
 if __name__ == "__main__":

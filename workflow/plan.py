@@ -1,12 +1,12 @@
 """What a sweep is: a file that names a notebook and the parameters of its runs, read and checked before anything starts.
 
-    notebook: 05_leaderboard
-    set: {replicates: 1}                       the same in every run
-    grid: {n_cells: [1000, 3000], seed: [1, 2]}    every combination; or
-    runs: [{n_cells: 1000, seed: 1}, ...]          a list; or
-    runs: runs.csv                                 a row a run, an empty cell where the default is meant
-    figure: {metric: skill_kl, where: {split: do_inside}}    or a list, a row of panels each: `lib/show/sweeps.py`
-    table: 06_cells                                what is drawn goes into figures/tables/ too, for notebook 06
+notebook: 05_leaderboard
+set: {replicates: 1}                       the same in every run
+grid: {n_cells: [1000, 3000], seed: [1, 2]}    every combination; or
+runs: [{n_cells: 1000, seed: 1}, ...]          a list; or
+runs: runs.csv                                 a row a run, an empty cell where the default is meant
+figure: {metric: skill_kl, where: {split: do_inside}}    or a list, a row of panels each: `lib/show/sweeps.py`
+table: 06_cells                                what is drawn goes into figures/tables/ too, for notebook 06
 """
 
 from __future__ import annotations
@@ -38,9 +38,14 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.yaml_implicit_resolvers = {  # nor does YAML 1.2 know dates
-    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"] for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 class Plan(typing.NamedTuple):
@@ -82,7 +87,9 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
     varied = list(dict.fromkeys(name for row in rows for name in row))
     for name, value in (overrides or {}).items():
         _known(name, declared)
-        several = isinstance(value, list) and (declared[name][0] is not list or (value and all(isinstance(v, list) for v in value)))
+        several = isinstance(value, list) and (
+            declared[name][0] is not list or (value and all(isinstance(v, list) for v in value))
+        )
         _several(name, value if several else [value])
         fixed.pop(name, None)
         if name not in varied:
@@ -97,17 +104,28 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
             raise ValueError(f"{name}: is both in set and swept")
     if len(rows) > MANY and not yes:
         raise ValueError(f"{len(rows):,} runs: more than {MANY:,}; say --yes if that is meant")
-    typed = [{name: _typed(name, value, *declared[name]) for name, value in {**fixed, **row}.items()} for row in rows]
+    typed = [
+        {name: _typed(name, value, *declared[name]) for name, value in {**fixed, **row}.items()}
+        for row in rows
+    ]
     defaults = {name: default for name, (_, default) in declared.items()}
     _differ(typed, lambda values: _text(defaults | values), rows)
-    runs = {"/".join(f"{name}~{_label((defaults | values)[name])}" for name in varied) or "run~default": values for values in typed}
-    return Plan(path.stem, said["notebook"], varied, runs, said["figure"], str(said.get("table") or ""))
+    runs = {
+        "/".join(f"{name}~{_label((defaults | values)[name])}" for name in varied)
+        or "run~default": values
+        for values in typed
+    }
+    return Plan(
+        path.stem, said["notebook"], varied, runs, said["figure"], str(said.get("table") or "")
+    )
 
 
 def parameters(notebook: str) -> dict[str, tuple[object, object]]:
     """The type and default of each parameter of a notebook, from its cell tagged `parameters`."""
     namespace = _declared(notebook)
-    return {name: (kind, namespace[name]) for name, kind in namespace.get("__annotations__", {}).items()}
+    return {
+        name: (kind, namespace[name]) for name, kind in namespace.get("__annotations__", {}).items()
+    }
 
 
 def own_folders(notebook: str) -> list[str]:
@@ -161,7 +179,9 @@ def key(digest: str, values: dict) -> str:
 
 def own_modules(values: dict) -> frozenset[str]:
     """The modules in parameters such as my_models:Ridge or a list of these, or behind keys of models such as scvi."""
-    every = [v for value in values.values() for v in (value if isinstance(value, list) else [value])]
+    every = [
+        v for value in values.values() for v in (value if isinstance(value, list) else [value])
+    ]
     rows = [registry.BY_KEY[v] for v in every if isinstance(v, str) and v in registry.BY_KEY]
     every += [made.string for row in rows for made in row.made.values()]
     return frozenset(v.partition(":")[0] for v in every if _is_import(v))
@@ -182,15 +202,24 @@ def files(notebook: str, modules: typing.Iterable[str] = ()) -> list[str]:
         found[path] = None
         named = list(_imported(path))
         if path == Path("lib/predict/guard.py"):
-            named += [made.string.partition(":")[0] for row in registry.rows() for made in row.made.values() if "peers" not in row.sets.split()]
-        waiting += filter(None, (_module_file(m) for m in named if m.partition(".")[0] != "workflow"))
+            named += [
+                made.string.partition(":")[0]
+                for row in registry.rows()
+                for made in row.made.values()
+                if "peers" not in row.sets.split()
+            ]
+        waiting += filter(
+            None, (_module_file(m) for m in named if m.partition(".")[0] != "workflow")
+        )
     return sorted(map(str, found))
 
 
 def load(notebook: str) -> None:
     """Import what a notebook imports: runs forked from this process then need not."""
     for module in _imported(source(notebook)):
-        with contextlib.suppress(ImportError):  # a function or class, or what the run itself will say
+        with contextlib.suppress(
+            ImportError
+        ):  # a function or class, or what the run itself will say
             importlib.import_module(module)
 
 
@@ -199,7 +228,9 @@ def _imported(path):
     package = list(path.with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            base = ".".join([*(package[: -node.level] if node.level else []), *filter(None, [node.module])])
+            base = ".".join(
+                [*(package[: -node.level] if node.level else []), *filter(None, [node.module])]
+            )
             yield from (base, *(f"{base}.{a.name}" for a in node.names))
         elif isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
@@ -210,7 +241,9 @@ def _definition(path):
         said = yaml.load(path.read_text(), Loader)
     except OSError:
         there = ", ".join(sorted(p.stem for p in Path("workflow/sweeps").glob("*.yaml")))
-        raise ValueError(f"sweep = {path.stem!r}: no file {path}; there are {there or 'none'}") from None
+        raise ValueError(
+            f"sweep = {path.stem!r}: no file {path}; there are {there or 'none'}"
+        ) from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: can't be read: {' '.join(str(error).split())}") from None
     if not isinstance(said, dict):
@@ -220,19 +253,26 @@ def _definition(path):
             raise ValueError(f"{path}: {key}: no such key; there are {', '.join(sorted(KEYS))}")
     notebooks = sorted(p.stem for p in Path("notebooks").glob("*.py"))
     if said.get("notebook") not in notebooks:
-        raise ValueError(f"{path}: notebook = {said.get('notebook')!r}: must be one of {', '.join(notebooks)}")
+        raise ValueError(
+            f"{path}: notebook = {said.get('notebook')!r}: must be one of {', '.join(notebooks)}"
+        )
     if ("grid" in said) == ("runs" in said):
         raise ValueError(f"{path}: must have either a grid or runs")
     figure = said.get("figure") or [{}]
     said["figure"] = figure if isinstance(figure, list) else [figure]
-    for key, value in (("set", said.get("set") or {}), *(("figure", panel) for panel in said["figure"])):
+    for key, value in (
+        ("set", said.get("set") or {}),
+        *(("figure", panel) for panel in said["figure"]),
+    ):
         if not isinstance(value, dict):
             raise ValueError(f"{path}: {key} = {value!r}: must be names and values")
     for panel in said["figure"]:
         for key, value in panel.items():
             kind = {"metric": str, "where": dict, "models": list}.get(key)
             if not kind or not isinstance(value, kind):
-                raise ValueError(f"{path}: figure: {key} = {value!r}: must be a metric's name, `where` with keys and values, or a list of `models`")
+                raise ValueError(
+                    f"{path}: figure: {key} = {value!r}: must be a metric's name, `where` with keys and values, or a list of `models`"
+                )
     return said
 
 
@@ -240,25 +280,36 @@ def _rows(path, said, yes):
     if "grid" in said:
         grid = said["grid"]
         if not isinstance(grid, dict) or not grid:
-            raise ValueError(f"{path}: grid: is empty; must be parameters, each with a list of values")
+            raise ValueError(
+                f"{path}: grid: is empty; must be parameters, each with a list of values"
+            )
         for name, values in grid.items():
             _several(name, values)
         size = 1
         for values in grid.values():
             size *= len(values)
         if size > MANY and not yes:
-            raise ValueError(f"{path}: {size:,} runs: more than {MANY:,}; say --yes if that is meant")
+            raise ValueError(
+                f"{path}: {size:,} runs: more than {MANY:,}; say --yes if that is meant"
+            )
         return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     rows = said["runs"]
     if isinstance(rows, str):
         table = path.parent / rows
         try:
             with table.open(newline="", encoding="utf-8-sig") as file:
-                rows = [{name: parsed(text) for name, text in row.items() if text and text.strip()} for row in csv.DictReader(file, strict=True, restval="")]
+                rows = [
+                    {name: parsed(text) for name, text in row.items() if text and text.strip()}
+                    for row in csv.DictReader(file, strict=True, restval="")
+                ]
         except (OSError, csv.Error, AttributeError) as error:
-            raise ValueError(f"{path}: runs = {said['runs']!r}: can't be read ({getattr(error, 'strerror', None) or error})") from None
+            raise ValueError(
+                f"{path}: runs = {said['runs']!r}: can't be read ({getattr(error, 'strerror', None) or error})"
+            ) from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: runs: must be a list of at least one run, each with names and values")
+        raise ValueError(
+            f"{path}: runs: must be a list of at least one run, each with names and values"
+        )
     return rows
 
 
@@ -291,7 +342,11 @@ def _known(name, declared):
 
 def _typed(name, value, kind, default):
     """`value` as the type that the notebook declares; a whole float is an int, an int a float. Raises ValueError."""
-    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    kinds = (
+        typing.get_args(kind)
+        if typing.get_origin(kind) in (typing.Union, types.UnionType)
+        else (kind,)
+    )
     if value is None and (type(None) in kinds or default is None):
         return None
     for kind in (typing.get_origin(k) or k for k in kinds):
@@ -302,24 +357,45 @@ def _typed(name, value, kind, default):
             return int(value)
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-    names = " or ".join("null" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds)
+    names = " or ".join(
+        "null" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds
+    )
     raise ValueError(f"{name} = {value!r}: must be of type {names}")
 
 
 def _label(value) -> str:
     """A value as part of a path: readable, and another one for another value."""
-    text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else value if isinstance(value, str) else json.dumps(value)
+    text = (
+        f"{value:g}"
+        if isinstance(value, float) and float(f"{value:g}") == value
+        else value
+        if isinstance(value, str)
+        else json.dumps(value)
+    )
     safe = re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:40]
-    return safe if safe == text else f"{safe or 'empty'}+{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return (
+        safe
+        if safe == text
+        else f"{safe or 'empty'}+{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    )
 
 
 def _declared(notebook):
     """What a notebook's cell tagged `parameters` leaves behind."""
-    cell = next((c for c in jupytext.read(source(notebook)).cells if "parameters" in c.metadata.get("tags", [])), None)
+    cell = next(
+        (
+            c
+            for c in jupytext.read(source(notebook)).cells
+            if "parameters" in c.metadata.get("tags", [])
+        ),
+        None,
+    )
     if cell is None:
         raise ValueError(f"notebook = {notebook!r}: has no cell tagged parameters")
     namespace: dict = {}
-    exec(compile(cell.source, f"{notebook}, parameters", "exec", dont_inherit=True), namespace)  # its annotations are types, not text
+    exec(
+        compile(cell.source, f"{notebook}, parameters", "exec", dont_inherit=True), namespace
+    )  # its annotations are types, not text
     return namespace
 
 
@@ -336,5 +412,7 @@ def _module_file(name):
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
     path, here = Path(spec.origin).resolve(), Path.cwd().resolve()
-    inside = path.is_relative_to(here) and not any(part.startswith(".") for part in path.relative_to(here).parts)
+    inside = path.is_relative_to(here) and not any(
+        part.startswith(".") for part in path.relative_to(here).parts
+    )
     return path.relative_to(here) if inside else None

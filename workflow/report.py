@@ -51,10 +51,19 @@ def report(target: str | Path = Path("build/report.html")) -> Path:
     target, tables = Path(target), Path("figures/tables")
     for name in ("run.json", "summary.csv", "05_seconds.csv"):
         _needed(tables / name)
-    papers = {path.stem: nbformat.read(path, as_version=4) for path in sorted(Path("notebooks").glob("*.ipynb"))}
+    papers = {
+        path.stem: nbformat.read(path, as_version=4)
+        for path in sorted(Path("notebooks").glob("*.ipynb"))
+    }
     figures = _figures(papers.values())
     about = json.loads((tables / "run.json").read_text())
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     page = environment.get_template("report.html.jinja").render(
         about=about,
@@ -79,7 +88,11 @@ def html(markdown: str, *, deeper: int = 0, known: tuple[str, ...] = ()) -> Mark
     deeper : by how many levels headings are lowered
     known : files, less their ending, that are a part of the page. Links to other files become plain text, images their description
     """
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, double_inline=True, renderer=_formula)
+    reader = (
+        MarkdownIt("commonmark", {"html": False})
+        .enable("table")
+        .use(dollarmath_plugin, double_inline=True, renderer=_formula)
+    )
     reader.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     reader.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = reader.parse(markdown)
@@ -90,14 +103,28 @@ def html(markdown: str, *, deeper: int = 0, known: tuple[str, ...] = ()) -> Mark
             if part.type == "image":
                 part.type, part.children = "text", None
             if part.type == "link_open" and not re.match(r"https?:|mailto:|#", part.attrs["href"]):
-                part.attrs = {"href": f"#{Path(part.attrs['href']).stem}"} if Path(part.attrs["href"]).stem in known else {}
+                part.attrs = (
+                    {"href": f"#{Path(part.attrs['href']).stem}"}
+                    if Path(part.attrs["href"]).stem in known
+                    else {}
+                )
     return narrow(reader.renderer.render(tokens, reader.options, {}))
 
 
 def narrow(tables: str) -> Markup:
     """Tables of HTML for a narrow page: a name may break at its underscores, an interval stands below its mean."""
-    tables = re.sub(r"(<t[dh][^>]*>)([a-z]\w*_\w+)(?=</t[dh]>)", lambda cell: cell[1] + cell[2].replace("_", "_<wbr>"), tables)
-    return Markup(re.sub(r"(<td[^>]*>)([^<]*\S) (\[[^<]*\])</td>", r'\1\2 <span class="interval">\3</span></td>', tables))
+    tables = re.sub(
+        r"(<t[dh][^>]*>)([a-z]\w*_\w+)(?=</t[dh]>)",
+        lambda cell: cell[1] + cell[2].replace("_", "_<wbr>"),
+        tables,
+    )
+    return Markup(
+        re.sub(
+            r"(<td[^>]*>)([^<]*\S) (\[[^<]*\])</td>",
+            r'\1\2 <span class="interval">\3</span></td>',
+            tables,
+        )
+    )
 
 
 def inline(svg: str, name: str, alt: str) -> Markup:
@@ -116,7 +143,9 @@ def inline(svg: str, name: str, alt: str) -> Markup:
         if element.text:
             element.text = element.text.strip()
         element.tail = None
-    root.attrib.update({"id": name, "role": "img", "aria-label": alt, "style": f"--width: {LARGER * width:.0f}pt"})
+    root.attrib.update(
+        {"id": name, "role": "img", "aria-label": alt, "style": f"--width: {LARGER * width:.0f}pt"}
+    )
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -127,14 +156,26 @@ def _formula(text, options):
     parts = re.split(r"\\qquad", text)
     if any(part.count("{") != part.count("}") for part in parts):
         parts = [text]
-    return "".join(f"<div>{_drawable(convert(part.strip(), display='block'))}</div>" for part in parts)
+    return "".join(
+        f"<div>{_drawable(convert(part.strip(), display='block'))}</div>" for part in parts
+    )
 
 
 def _drawable(formula):
     """MathML as browsers draw it: script letters as characters of their own, a word as one, space after log."""
-    formula = re.sub(r'<mi mathvariant="(double-struck|script)">(\w)</mi>', lambda letter: f"<mi>{_letter(letter[1].upper(), letter[2])}</mi>", formula)
-    formula = re.sub(r'(?:<mi mathvariant="normal">\w</mi>){2,}', lambda word: f"<mi>{re.sub('<[^>]*>', '', word[0])}</mi>", formula)
-    formula = re.sub(r"<mi>(log|exp)</mi>(?!<mo stretchy)", r'<mi>\1</mi><mspace width="0.167em" />', formula)
+    formula = re.sub(
+        r'<mi mathvariant="(double-struck|script)">(\w)</mi>',
+        lambda letter: f"<mi>{_letter(letter[1].upper(), letter[2])}</mi>",
+        formula,
+    )
+    formula = re.sub(
+        r'(?:<mi mathvariant="normal">\w</mi>){2,}',
+        lambda word: f"<mi>{re.sub('<[^>]*>', '', word[0])}</mi>",
+        formula,
+    )
+    formula = re.sub(
+        r"<mi>(log|exp)</mi>(?!<mo stretchy)", r'<mi>\1</mi><mspace width="0.167em" />', formula
+    )
     return formula.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # of \\sim
 
 
@@ -157,14 +198,34 @@ def _figures(papers):
     paths = {path.with_suffix(".svg") for path in Path("figures").glob("fig*.*")}
     if not paths:
         raise ValueError("figures/: holds no figure; ./run_all.sh writes them")
-    texts = [cell.source for paper in papers for cell in paper.cells if cell.cell_type == "markdown"]
-    captions = {number: caption for text in texts for caption, number in re.findall(r"^(\*\*Figure (\w+)\.\*\*(?:.+\n?)+)", text, flags=re.M)}
+    texts = [
+        cell.source for paper in papers for cell in paper.cells if cell.cell_type == "markdown"
+    ]
+    captions = {
+        number: caption
+        for text in texts
+        for caption, number in re.findall(r"^(\*\*Figure (\w+)\.\*\*(?:.+\n?)+)", text, flags=re.M)
+    }
     figures = []
-    for path in sorted(paths, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.stem)]):
+    for path in sorted(
+        paths,
+        key=lambda p: [
+            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.stem)
+        ],
+    ):
         number, _, words = path.stem.removeprefix("fig").partition("_")
         title = f"Figure {number}: {words.replace('_', ' ')}"
-        drawing = inline(_needed(path).read_text(), path.stem, f"{title}. The caption says what is drawn.")
-        figures.append({"id": path.stem, "title": title, "svg": drawing, "caption": html(captions.get(number, f"**{title}.**"))})
+        drawing = inline(
+            _needed(path).read_text(), path.stem, f"{title}. The caption says what is drawn."
+        )
+        figures.append(
+            {
+                "id": path.stem,
+                "title": title,
+                "svg": drawing,
+                "caption": html(captions.get(number, f"**{title}.**")),
+            }
+        )
     return figures
 
 
@@ -183,7 +244,11 @@ def _sweeps():
                 "id": identity,
                 "name": name,
                 "what": f"{said['notebook']}, {runs} run{'s' * (runs != 1)}",
-                "svg": inline((folder / "figure.svg").read_text(), identity, f"Sweep {name}: the metric against what was varied"),
+                "svg": inline(
+                    (folder / "figure.svg").read_text(),
+                    identity,
+                    f"Sweep {name}: the metric against what was varied",
+                ),
                 "rows": len(table),
                 "shown": min(ROWS, len(table)),
                 "table": Markup(table.head(ROWS).to_html(index=False, border=0)),
@@ -199,14 +264,26 @@ def _notebook(name, paper, figures, papers):
     title, _, first.source = first.source.removeprefix("# ").partition("\n")
     for number, cell in enumerate(paper.cells):
         cell["id"] = f"{name}-{number}"
-        saved = re.search(r'style\.save\([^"\']*["\'](\w+)["\']\)', cell.source) if cell.cell_type == "code" else None
+        saved = (
+            re.search(r'style\.save\([^"\']*["\'](\w+)["\']\)', cell.source)
+            if cell.cell_type == "code"
+            else None
+        )
         if saved and saved[1] in known:
             cell.outputs = [o for o in cell.outputs if "image/png" not in o.get("data", {})]
-            cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": _again(known[saved[1]])}))
-    shown = Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "image/jpeg", "text/plain"]})
+            cell.outputs.append(
+                nbformat.v4.new_output("display_data", {"text/html": _again(known[saved[1]])})
+            )
+    shown = Config(
+        NbConvertBase={
+            "display_data_priority": ["text/html", "image/png", "image/jpeg", "text/plain"]
+        }
+    )
     exporter = HTMLExporter(config=shown, raw_template=(HERE / "notebook.html.jinja").read_text())
     exporter.register_filter("narrow", narrow)
-    exporter.register_filter("markdown2html", lambda text: html(text, deeper=2, known=(*known, *papers)))
+    exporter.register_filter(
+        "markdown2html", lambda text: html(text, deeper=2, known=(*known, *papers))
+    )
     body, _ = exporter.from_notebook_node(paper)
     return {"id": name, "title": title, "html": Markup(body)}
 
@@ -220,14 +297,36 @@ def _again(figure):
 
 def _workflow(names):
     """The rules of the full run and what feeds what, drawn."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--config", "mode=full", "--nolock", "--forceall", "--rulegraph", "dot"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        "workflow/Snakefile",
+        "--config",
+        "mode=full",
+        "--nolock",
+        "--forceall",
+        "--rulegraph",
+        "dot",
+    ]
     said = subprocess.run(command, capture_output=True, text=True)
     if said.returncode:
-        raise ValueError(f"workflow/Snakefile: can't be read: {(said.stderr.strip().splitlines() or ['said nothing'])[-1]}")
+        raise ValueError(
+            f"workflow/Snakefile: can't be read: {(said.stderr.strip().splitlines() or ['said nothing'])[-1]}"
+        )
     rules = dict(re.findall(r'(\d+)\[label = "([^"\\]+)', said.stdout))
-    named = {rule: next((n.replace("_", " ") for n in names if n.partition("_")[2] == rule), rule.replace("_", " ")) for rule in rules.values()}
+    named = {
+        rule: next(
+            (n.replace("_", " ") for n in names if n.partition("_")[2] == rule),
+            rule.replace("_", " "),
+        )
+        for rule in rules.values()
+    }
     named["all"] = "every figure and table"
-    arrows = [(named[rules[a]], named[rules[b]]) for a, b in re.findall(r"(\d+) -> (\d+)", said.stdout)]
+    arrows = [
+        (named[rules[a]], named[rules[b]]) for a, b in re.findall(r"(\d+) -> (\d+)", said.stdout)
+    ]
     fig = draw_workflow(nx.DiGraph(arrows))
     with tempfile.TemporaryDirectory() as folder:
         style.save(fig, folder, "workflow")
@@ -243,25 +342,58 @@ def draw_workflow(graph: nx.DiGraph) -> plt.Figure:
     ends = [rule for rule in graph if not graph[rule]]
     rest = graph.subgraph(sorted(set(graph) - set(ends)))
     columns = list(nx.topological_generations(rest))
-    at = {rule: (x, y) for y, rule in enumerate(sorted(rest)) for x, column in enumerate(columns) if rule in column}
+    at = {
+        rule: (x, y)
+        for y, rule in enumerate(sorted(rest))
+        for x, column in enumerate(columns)
+        if rule in column
+    }
     fig, axes = style.figure([["workflow"]], 32 * (len(columns) + 1), 11 * len(at))
     ax = axes["workflow"]
     ax.set(xlim=(-0.45, len(columns) + 0.45), ylim=(len(at) - 0.5, -0.5))
     ax.set_axis_off()
 
     def box(x, y, height, text):
-        shape = FancyBboxPatch((x - 0.38, y - height / 2), 0.76, height, boxstyle="round,pad=0,rounding_size=0.06", fc="#EAF2F8", ec="#0072B2", lw=0.6)
+        shape = FancyBboxPatch(
+            (x - 0.38, y - height / 2),
+            0.76,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.06",
+            fc="#EAF2F8",
+            ec="#0072B2",
+            lw=0.6,
+        )
         ax.add_patch(shape)
-        ax.text(x, y, "\n".join(textwrap.wrap(text, 15)), ha="center", va="center", fontsize=style.MEDIUM, linespacing=1.3)
+        ax.text(
+            x,
+            y,
+            "\n".join(textwrap.wrap(text, 15)),
+            ha="center",
+            va="center",
+            fontsize=style.MEDIUM,
+            linespacing=1.3,
+        )
 
-    arrow = {"arrowstyle": "-|>", "lw": 0.6, "color": "0.4", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 5}
+    arrow = {
+        "arrowstyle": "-|>",
+        "lw": 0.6,
+        "color": "0.4",
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "mutation_scale": 5,
+    }
     for rule, (x, y) in at.items():
         box(x, y, 0.6, rule)
         for after in graph[rule]:
             if after in ends:
                 ax.annotate("", (len(columns) - 0.38, y), (x + 0.38, y), arrowprops=arrow)
             else:
-                ax.annotate("", (at[after][0] - 0.38, at[after][1]), (x, y + 0.3), arrowprops={**arrow, "connectionstyle": "angle,angleA=-90,angleB=180"})
+                ax.annotate(
+                    "",
+                    (at[after][0] - 0.38, at[after][1]),
+                    (x, y + 0.3),
+                    arrowprops={**arrow, "connectionstyle": "angle,angleA=-90,angleB=180"},
+                )
     box(len(columns), (len(at) - 1) / 2, len(at) - 0.4, ", ".join(ends))
     return fig
 
@@ -271,4 +403,6 @@ if __name__ == "__main__":
         path = report()
     except (OSError, ValueError) as error:
         sys.exit(f"run_all.sh: {' '.join(str(error).split())}")
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without network and can be mailed as it is")
+    print(
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without network and can be mailed as it is"
+    )

@@ -34,7 +34,9 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     scratch, finished = folder / ".scratch", folder / ".finished"
     key = plan.key(digest, parameters)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w")  # a cluster's job of a sweep that was killed may still be at it
+    lock = open(
+        folder / ".lock", "w"
+    )  # a cluster's job of a sweep that was killed may still be at it
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(lock, fcntl.LOCK_EX)
     if (finished / "key").is_file() and (finished / "key").read_text() == key:
@@ -51,10 +53,21 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
         fork.use(kernel, str(folder / "log.txt"))
     notebook = Path(source).stem
     declared = plan.parameters(notebook)
-    own = {name: str(scratch / name.removesuffix("_dir")) for name in plan.own_folders(notebook) if name not in parameters}
+    own = {
+        name: str(scratch / name.removesuffix("_dir"))
+        for name in plan.own_folders(notebook)
+        if name not in parameters
+    }
     started, executed = time.perf_counter(), folder / "notebook.ipynb"
-    options = {"progress_bar": False, "log_output": True, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
-    execute = functools.partial(papermill.execute_notebook, source, str(executed), parameters | own, **options)
+    options = {
+        "progress_bar": False,
+        "log_output": True,
+        "stdout_file": sys.stdout,
+        "stderr_file": sys.stderr,
+    }
+    execute = functools.partial(
+        papermill.execute_notebook, source, str(executed), parameters | own, **options
+    )
     try:
         try:
             execute()
@@ -66,17 +79,30 @@ def main(arguments: list[str], kernel: fork.Kernel | None = None) -> int:
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
-    rows = [tables.read(path) for path in sorted((scratch / "figures" / "tables").glob("*.csv")) if not path.stem.endswith(("_seconds", "summary"))]
+    rows = [
+        tables.read(path)
+        for path in sorted((scratch / "figures" / "tables").glob("*.csv"))
+        if not path.stem.endswith(("_seconds", "summary"))
+    ]
     for kept in own.values():
         if os.path.isdir(kept):
             os.replace(kept, folder / Path(kept).name)
-    tables.write(tables.tidy(rows) if rows else pd.DataFrame(columns=[*tables.KEYS, "value"]), scratch / "results.csv")
+    tables.write(
+        tables.tidy(rows) if rows else pd.DataFrame(columns=[*tables.KEYS, "value"]),
+        scratch / "results.csv",
+    )
     cells = nbformat.read(executed, as_version=4).cells
     about = {
         "notebook": notebook,
-        "parameters": {name: parameters.get(name, default) for name, (_, default) in declared.items() if name not in own},
+        "parameters": {
+            name: parameters.get(name, default)
+            for name, (_, default) in declared.items()
+            if name not in own
+        },
         "seconds": round(time.perf_counter() - started, 3),
-        "seconds_in_cells": round(sum(c.metadata.get("papermill", {}).get("duration") or 0 for c in cells), 3),
+        "seconds_in_cells": round(
+            sum(c.metadata.get("papermill", {}).get("duration") or 0 for c in cells), 3
+        ),
         **({"gpu": gpu[0]} if gpu else {}),
         **notebooks.made_with(),
     }

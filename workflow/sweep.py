@@ -16,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # looking for a GPU must not start CUDA, which doesn't survive a fork
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = (
+    "1"  # looking for a GPU must not start CUDA, which doesn't survive a fork
+)
 
 from workflow import plan as plans
 
@@ -29,14 +31,24 @@ class Stopped(BaseException):
 
 def main(arguments: list[str]) -> int:
     asked = _arguments(arguments)
-    path = Path(asked.name) if asked.name.endswith(".yaml") else Path("workflow/sweeps") / f"{asked.name}.yaml"
+    path = (
+        Path(asked.name)
+        if asked.name.endswith(".yaml")
+        else Path("workflow/sweeps") / f"{asked.name}.yaml"
+    )
     overrides = {name: plans.parsed(value) for name, value in asked.parameters}
     plan = plans.read(path, overrides, yes=asked.yes)
     folder = Path("build/sweeps") / plan.name
     lock = None if asked.dry_run else _lock(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        plans.check_ranges(plan.notebook, list(plan.runs.values()), scratch, elsewhere=bool(asked.profile))
-        return _dry(plan, folder, Path(scratch)) if asked.dry_run else _run(plan, folder, Path(scratch), lock, asked, overrides)
+        plans.check_ranges(
+            plan.notebook, list(plan.runs.values()), scratch, elsewhere=bool(asked.profile)
+        )
+        return (
+            _dry(plan, folder, Path(scratch))
+            if asked.dry_run
+            else _run(plan, folder, Path(scratch), lock, asked, overrides)
+        )
 
 
 def _lock(folder):
@@ -45,20 +57,41 @@ def _lock(folder):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise ValueError(f"sweep = {folder.name!r}: another run of it is under way in this folder") from None
+        raise ValueError(
+            f"sweep = {folder.name!r}: another run of it is under way in this folder"
+        ) from None
     return lock
 
 
 def _arguments(arguments):
-    parser = argparse.ArgumentParser(prog="run_all.sh sweep", description="Run a notebook for many sets of parameters.")
+    parser = argparse.ArgumentParser(
+        prog="run_all.sh sweep", description="Run a notebook for many sets of parameters."
+    )
     parser.add_argument("name", help="of workflow/sweeps/NAME.yaml, or the path of such a file")
-    parser.add_argument("--dry-run", "-n", action="store_true", help="say what is done, and why the rest would run")
-    parser.add_argument("-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter, in place of what the file says; a list of values is swept")
+    parser.add_argument(
+        "--dry-run", "-n", action="store_true", help="say what is done, and why the rest would run"
+    )
+    parser.add_argument(
+        "-p",
+        "--parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter, in place of what the file says; a list of values is swept",
+    )
     parser.add_argument("--yes", action="store_true", help="yes, more than 10,000 runs")
     parser.add_argument("--profile", help="of Snakemake, for a cluster: workflow/profiles/slurm")
-    parser.add_argument("--cores", type=int, default=int(os.environ.get("CORES") or os.cpu_count()), help="at most so many runs at once; by default all")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=int(os.environ.get("CORES") or os.cpu_count()),
+        help="at most so many runs at once; by default all",
+    )
     values = {i + 2 for i, a in enumerate(arguments) if a in ("-p", "--parameters")}
-    return parser.parse_args([f" {a}" if i in values else a for i, a in enumerate(arguments)])  # else argparse takes -1e-3 for an option
+    return parser.parse_args(
+        [f" {a}" if i in values else a for i, a in enumerate(arguments)]
+    )  # else argparse takes -1e-3 for an option
 
 
 def _dry(plan, folder, scratch):
@@ -67,7 +100,9 @@ def _dry(plan, folder, scratch):
     if code:
         return code
     why = {run: reason for what, run, reason in events if what == "would"}
-    says = [f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {len(plan.runs) - len(why)} done, {len(why)} to run"]
+    says = [
+        f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {len(plan.runs) - len(why)} done, {len(why)} to run"
+    ]
     says += [f"  {run}: {_reason(why[run])}" for run in plan.runs if run in why]
     try:
         print("\n".join(says), flush=True)
@@ -100,22 +135,40 @@ def _run(plan, folder, scratch, lock, asked, overrides):
         old.unlink()
     shutil.rmtree(folder / "partial", ignore_errors=True)
     gpus = 0 if asked.profile else _gpus(plan)  # what a cluster's jobs ask for, its profile says
-    limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+    limits = (
+        ["--profile", asked.profile]
+        if asked.profile
+        else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+    )
     about = _about(plan, folder, int(gpus > 0))
-    heard = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]  # as nohup has it
+    heard = [
+        signal.SIGINT,
+        signal.SIGTERM,
+        *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []),
+    ]  # as nohup has it
     for number in heard:
         signal.signal(number, _stop)
     server, held, environment = None, None, {}
     try:
-        if not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ:  # a cluster's jobs are on other machines
+        if (
+            not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ
+        ):  # a cluster's jobs are on other machines
             from workflow import fork, run
 
             plans.load(plan.notebook)
             environment["SWEEP_SERVER"] = str(scratch / "server")
-            server, held = fork.start(environment["SWEEP_SERVER"], lambda arguments, kernel: lock.close() or run.main(arguments, kernel))
-        code, events = _snakemake(about, folder / "plan.json", [*limits, "--keep-going"], environment, lock)
+            server, held = fork.start(
+                environment["SWEEP_SERVER"],
+                lambda arguments, kernel: lock.close() or run.main(arguments, kernel),
+            )
+        code, events = _snakemake(
+            about, folder / "plan.json", [*limits, "--keep-going"], environment, lock
+        )
     except Stopped as stopped:
-        print(f"\nrun_all.sh: stopped; {len(_done(about))} of {len(plan.runs)} runs are done, and the same command goes on with the others", file=sys.stderr)
+        print(
+            f"\nrun_all.sh: stopped; {len(_done(about))} of {len(plan.runs)} runs are done, and the same command goes on with the others",
+            file=sys.stderr,
+        )
         return 128 + stopped.args[0]
     finally:
         for number in heard:
@@ -124,29 +177,47 @@ def _run(plan, folder, scratch, lock, asked, overrides):
             os.close(held)
             os.waitpid(server, 0)
     done = _done(about)
-    failed = list(dict.fromkeys(run for what, run, _ in events if what == "failed" and run not in done))
+    failed = list(
+        dict.fromkeys(run for what, run, _ in events if what == "failed" and run not in done)
+    )
     if code == 0 and len(done) == len(plan.runs):
         shown = collect.collect(plan, folder, done, folder)
         if plan.table and not overrides:
             collect.publish(plan, folder)
         drawn = (folder / "figure.pdf").exists()
-        print(f"{shown}\nTable: {folder}/results.csv, its means: summary.csv{', the figure: figure.pdf, .svg, .png' if drawn else ''}. Runs: {folder}/runs/")
+        print(
+            f"{shown}\nTable: {folder}/results.csv, its means: summary.csv{', the figure: figure.pdf, .svg, .png' if drawn else ''}. Runs: {folder}/runs/"
+        )
         return 0 if drawn or plan.figure == [{}] else 1
     for run in failed:
         notebook = folder / "runs" / run / "notebook.ipynb"
-        print(f"run_all.sh: failed: {notebooks.explain(str(notebook)) or _last_line(notebook.with_name('log.txt'))}", file=sys.stderr)
+        print(
+            f"run_all.sh: failed: {notebooks.explain(str(notebook)) or _last_line(notebook.with_name('log.txt'))}",
+            file=sys.stderr,
+        )
     if not failed:
-        print(f"run_all.sh: Snakemake ended with code {code}; its messages are above", file=sys.stderr)
+        print(
+            f"run_all.sh: Snakemake ended with code {code}; its messages are above", file=sys.stderr
+        )
     if done:
         collect.collect(plan, folder, done, folder / "partial")
-    print(f"run_all.sh: {len(done)} of {len(plan.runs)} runs are done{f' (their table: {folder}/partial/)' if done else ''}; the same command tries the others again", file=sys.stderr)
+    print(
+        f"run_all.sh: {len(done)} of {len(plan.runs)} runs are done{f' (their table: {folder}/partial/)' if done else ''}; the same command tries the others again",
+        file=sys.stderr,
+    )
     return 1
 
 
 def _about(plan, folder, gpu=0):
     """What Snakemake and a report need to know of a plan."""
     files, digests = plans.digests(plan)
-    about = {"name": plan.name, "folder": str(folder), "notebook": plan.notebook, "varied": plan.varied, "gpu": gpu}
+    about = {
+        "name": plan.name,
+        "folder": str(folder),
+        "notebook": plan.notebook,
+        "varied": plan.varied,
+        "gpu": gpu,
+    }
     return {**about, "files": files, "digests": digests, "runs": plan.runs}
 
 
@@ -156,7 +227,11 @@ def _done(about):
     for run, values in about["runs"].items():
         end = Path(about["folder"]) / "runs" / run
         key = end / ".finished" / "key"
-        if (end / "run.json").exists() and key.exists() and key.read_text() == plans.key(about["digests"][run], values):
+        if (
+            (end / "run.json").exists()
+            and key.exists()
+            and key.read_text() == plans.key(about["digests"][run], values)
+        ):
             done.append(run)
     return done
 
@@ -168,11 +243,34 @@ def _snakemake(about, target, options, environment, lock=None):
     os.replace(part, target)
     events = target.with_name(".events")
     events.write_text("")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--config", f"plan={target}"]
-    command += ["--rerun-incomplete", "--nolock", "--logger", "progress", "--scheduler", "greedy", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        "workflow/sweep.smk",
+        "--config",
+        f"plan={target}",
+    ]
+    command += [
+        "--rerun-incomplete",
+        "--nolock",
+        "--logger",
+        "progress",
+        "--scheduler",
+        "greedy",
+        *options,
+    ]
     paths = os.pathsep.join(filter(None, [str(LOGGERS), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": paths, "SWEEP_RUNS": str(len(about["runs"])), "SWEEP_EVENTS": str(events), **environment}
-    process = subprocess.Popen(command, env=os.environ | environment, pass_fds=[lock.fileno()] if lock else [])
+    environment = {
+        "PYTHONPATH": paths,
+        "SWEEP_RUNS": str(len(about["runs"])),
+        "SWEEP_EVENTS": str(events),
+        **environment,
+    }
+    process = subprocess.Popen(
+        command, env=os.environ | environment, pass_fds=[lock.fileno()] if lock else []
+    )
     try:
         code = process.wait()
     except Stopped:
@@ -190,7 +288,11 @@ def _gpus(plan):
     import torch
 
     default = plans.parameters(plan.notebook).get("device", (str, "cpu"))[1]
-    return torch.cuda.device_count() if any(run.get("device", default) != "cpu" for run in plan.runs.values()) else 0
+    return (
+        torch.cuda.device_count()
+        if any(run.get("device", default) != "cpu" for run in plan.runs.values())
+        else 0
+    )
 
 
 def _stop(number, _):

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor) -> torch.Tensor:
+def log_likelihood(
+    counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor
+) -> torch.Tensor:
     """ZINB log-likelihood in nats, differentiable once in mu, theta and the logit of pi.
 
     counts, mu, theta, logit_pi: tensors that broadcast, the last three of one dtype, float32 or float64. Constants of a
@@ -23,7 +25,9 @@ def log_likelihood(counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, 
     Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80 and counts up to
     1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so that the large terms cancel on paper.
     """
-    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[0]
+    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[
+        0
+    ]
 
 
 class _LogLikelihood(torch.autograd.Function):
@@ -44,13 +48,23 @@ class _LogLikelihood(torch.autograd.Function):
             inverse = zero.reciprocal_()
             minus_share = (of_nb * inverse).neg_()  # of zeros that the negative binomial brings
             part = (odds + 1).reciprocal_()  # theta / (theta + mu)
-            g_mu, g_theta = part * minus_share, torch.addcmul(ratio, odds, part, value=-1) * minus_share
-            gradient = tuple(g.expand(shape).contiguous() for g in (g_mu, g_theta, (pi_not - of_nb) * pi * inverse))
+            g_mu, g_theta = (
+                part * minus_share,
+                torch.addcmul(ratio, odds, part, value=-1) * minus_share,
+            )
+            gradient = tuple(
+                g.expand(shape).contiguous()
+                for g in (g_mu, g_theta, (pi_not - of_nb) * pi * inverse)
+            )
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts
 
         def at(tensor):
-            return tensor if chosen is None else tensor.expand(shape).reshape(-1).index_select(0, chosen)
+            return (
+                tensor
+                if chosen is None
+                else tensor.expand(shape).reshape(-1).index_select(0, chosen)
+            )
 
         def put(whole, of_counts):
             if chosen is None:
@@ -76,11 +90,19 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *_):
-        if torch.is_grad_enabled():  # torch would differentiate the scaling alone, which is silently wrong
-            raise RuntimeError("log_likelihood: differentiable once; for second derivatives take benchmarks.references.plain_log_likelihood")
+        if (
+            torch.is_grad_enabled()
+        ):  # torch would differentiate the scaling alone, which is silently wrong
+            raise RuntimeError(
+                "log_likelihood: differentiable once; for second derivatives take benchmarks.references.plain_log_likelihood"
+            )
         needed = ctx.needs_input_grad[1:4]
         each = zip(needed, ctx.saved_tensors, ctx.shapes)
-        return None, *((upstream * g).sum_to_size(shape) if wanted else None for wanted, g, shape in each), None
+        return (
+            None,
+            *((upstream * g).sum_to_size(shape) if wanted else None for wanted, g, shape in each),
+            None,
+        )
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
@@ -96,17 +118,26 @@ class _LogLikelihood(torch.autograd.Function):
 
 def _where_counts(counts):
     """Places of the non-zeros; None on a GPU, which would have to be waited for: there every entry is computed as both."""
-    return None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy() != 0))  # numpy's is the faster one
+    return (
+        None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy() != 0))
+    )  # numpy's is the faster one
 
 
 def _of_counts(counts, mu, theta, rests_of_theta):
     """Log of the negative binomial pmf, and its derivatives in mu and theta, from `_rests(theta)`."""
     k1, above, both = counts + 1, counts - mu, theta + counts
-    near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(above)  # log((theta + k) / (theta + mu))
+    near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(
+        above
+    )  # log((theta + k) / (theta + mu))
     above = above / (theta + mu)
     rests, of_factorial = _rests(both), _factorial_rest(k1)
     halves = (both / theta * k1).log_()
-    stirling = (both * near).add_(torch.log(mu / k1).mul_(counts)).sub_(halves, alpha=0.5).add_(1 - _HALF_LOG_2PI)
+    stirling = (
+        (both * near)
+        .add_(torch.log(mu / k1).mul_(counts))
+        .sub_(halves, alpha=0.5)
+        .add_(1 - _HALF_LOG_2PI)
+    )
     log_nb = stirling.add_(rests[0] - rests_of_theta[0]).sub_(of_factorial)
     return log_nb, above * theta / mu, near - above + (rests[1] - rests_of_theta[1])
 
@@ -122,11 +153,15 @@ def _rests(x):
     y = torch.add(x, is_small, alpha=6).reciprocal_()
     square = y * y
     of_log = _polynomial(square, 1 / 12, -1 / 360, 1 / 1260, -1 / 1680).mul_(y)
-    of_digamma = _polynomial(square, 1 / 12, -1 / 120, 1 / 252, -1 / 240).mul_(y).add_(0.5).mul_(y).neg_()
+    of_digamma = (
+        _polynomial(square, 1 / 12, -1 / 120, 1 / 252, -1 / 240).mul_(y).add_(0.5).mul_(y).neg_()
+    )
     x = x.clamp(max=6.0)
     u = x * (x + 5)
     product, ratio = _polynomial(u, 0, 24, 10, 1), torch.log1p(6 / x)
-    log_product = (product / _polynomial(x, 6, 1) ** 6).log_()  # less that of the large x, six times
+    log_product = (
+        product / _polynomial(x, 6, 1) ** 6
+    ).log_()  # less that of the large x, six times
     harmonic = (2 * x).add_(5).mul_(_polynomial(u, 24, 20, 3)).div_(product)
     of_log.addcmul_(is_small, (x - 0.5).mul_(ratio).sub_(6).sub_(log_product))
     return of_log, of_digamma.addcmul_(is_small, ratio.sub_(harmonic))
@@ -143,7 +178,9 @@ def _polynomial(x, *coefficients):
 def _factorial_rest(k1):
     """log Gamma(k + 1) less Stirling's formula, as in `_rests`, for k + 1 = 1, 2, 3 ..."""
     place = k1.clamp(1, 32).nan_to_num_(32.0).int().reshape(-1)
-    return _factorial_series(k1).add_(_missing_in_series(k1.dtype, k1.device).index_select(0, place).view(k1.shape))
+    return _factorial_series(k1).add_(
+        _missing_in_series(k1.dtype, k1.device).index_select(0, place).view(k1.shape)
+    )
 
 
 def _factorial_series(k1):

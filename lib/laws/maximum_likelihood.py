@@ -23,13 +23,20 @@ def fit(counts, zero_inflated: bool = True) -> ZINB:
     """
     genes = _Histograms.of(counts)
     n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
-    blocks = np.split(np.arange(len(n_terms)), np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE)))
-    return ZINB(*np.concatenate([_fit(genes.take(block), zero_inflated) for block in blocks], axis=1))
+    blocks = np.split(
+        np.arange(len(n_terms)),
+        np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE)),
+    )
+    return ZINB(
+        *np.concatenate([_fit(genes.take(block), zero_inflated) for block in blocks], axis=1)
+    )
 
 
 def _fit(genes, zero_inflated):
     """ML mu, theta and pi of each gene, (3, n_genes)."""
-    found = np.array([genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)])
+    found = np.array(
+        [genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)]
+    )
     plain = genes.share > 0
     if zero_inflated:
         above = np.flatnonzero((genes.share < 1) & (genes.mean > 1))
@@ -67,7 +74,9 @@ class _Histograms:
             raise ValueError("counts has no cells")
         wrong = ~((rows.data >= 0) & (rows.data < np.inf) & (rows.data == np.floor(rows.data)))
         if wrong.any():
-            raise ValueError(f"counts of gene {rows.indices[wrong].min()} must be whole numbers of at least 0")
+            raise ValueError(
+                f"counts of gene {rows.indices[wrong].min()} must be whole numbers of at least 0"
+            )
         width = _HEAD + 2  # counts 0 ... _HEAD, and all above
         head, high = np.zeros(n_genes * width), [np.empty(0, complex)]
         block = max(250_000, len(head))
@@ -83,9 +92,19 @@ class _Histograms:
         head = head.reshape(n_genes, width)[:, 1:]
         n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
         n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
-        total, of_squares = (head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes) for p in (1, 2))
+        total, of_squares = (
+            head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes) for p in (1, 2)
+        )
         share, beyond = n_beyond[:, 0] / n_cells, n_beyond[:, :-1] / n_nonzero[:, None]
-        return cls(share, total / n_nonzero, of_squares / n_nonzero, beyond, gene, count, n_each / n_nonzero[gene])
+        return cls(
+            share,
+            total / n_nonzero,
+            of_squares / n_nonzero,
+            beyond,
+            gene,
+            count,
+            n_each / n_nonzero[gene],
+        )
 
     def take(self, index):
         """Those of the genes at `index`, which is sorted."""
@@ -103,12 +122,18 @@ class _Histograms:
         """
         j, t = np.arange(1.0, _HEAD), theta[:, None]
         s = t + j
-        sums = [(self.beyond[:, 1:] * term).sum(axis=1) for term in (np.log1p(j / t), -j / s, j * t / s**2)]
+        sums = [
+            (self.beyond[:, 1:] * term).sum(axis=1)
+            for term in (np.log1p(j / t), -j / s, j * t / s**2)
+        ]
         if len(self.gene):
             beyond = np.bincount(self.gene, self.weight, len(theta))
             to_head, to_count = _sums_to(_HEAD, theta), _sums_to(self.count, theta[self.gene])
             for i in range(3):
-                sums[i] += np.bincount(self.gene, self.weight * to_count[i], len(theta)) - beyond * to_head[i]
+                sums[i] += (
+                    np.bincount(self.gene, self.weight * to_count[i], len(theta))
+                    - beyond * to_head[i]
+                )
         return sums
 
 
@@ -119,7 +144,9 @@ def _sums_to(k, theta):
     return (
         s * log - k - log / 2 + (1 / 12 - (1 / 360 - r / 1260) * r) / s,
         theta * log - k + q / 2 - p * (1 / 12 - (1 / 120 - r / 252) * r) / s,
-        theta * (log - q) - p * q / 2 - p * ((1 - 2 * p) / 12 - ((1 - 4 * p) / 120 - (1 - 6 * p) * r / 252) * r) / s,
+        theta * (log - q)
+        - p * q / 2
+        - p * ((1 - 2 * p) / 12 - ((1 - 4 * p) / 120 - (1 - 6 * p) * r / 252) * r) / s,
     )
 
 
@@ -146,7 +173,13 @@ def _fit_truncated(genes):
         if not len(left):
             break
         if len(left) < len(active):
-            genes, x, now, radius, active = genes.take(left), x[:, left], now[:, left], radius[left], active[left]
+            genes, x, now, radius, active = (
+                genes.take(left),
+                x[:, left],
+                now[:, left],
+                radius[left],
+                active[left],
+            )
     return found
 
 
@@ -182,8 +215,13 @@ def _newton_step(now, radius, low, high):
         crossed = (reach[i] < 1) & ((reach[i] < reach[1 - i]) | (i == 0) & (reach[0] == reach[1]))
         within = np.maximum(low[1 - i], -radius), np.minimum(high[1 - i], radius)
         rest = np.clip(-(g[1 - i] + h01 * room[i]) / h, *within)
-        step[i], step[1 - i] = np.where(crossed, room[i], step[i]), np.where(crossed, rest, step[1 - i])
-    return step, -(g * step).sum(axis=0) - (h00 * step[0] ** 2 + h11 * step[1] ** 2) / 2 - h01 * step[0] * step[1]
+        step[i], step[1 - i] = (
+            np.where(crossed, room[i], step[i]),
+            np.where(crossed, rest, step[1 - i]),
+        )
+    return step, -(g * step).sum(axis=0) - (
+        h00 * step[0] ** 2 + h11 * step[1] ** 2
+    ) / 2 - h01 * step[0] * step[1]
 
 
 def _fit_plain(genes):
@@ -200,7 +238,9 @@ def _fit_plain(genes):
         theta = np.exp(x)
         u, (_, of_rising, its_slope) = mu / theta, genes.rising(theta)
         log = np.log1p(u)
-        slope = of_rising + theta * (u - log) / genes.share  # of the log-likelihood a non-zero cell, in log theta
+        slope = (
+            of_rising + theta * (u - log) / genes.share
+        )  # of the log-likelihood a non-zero cell, in log theta
         bend = its_slope - theta * (log - u / (1 + u)) / genes.share
         low, high = np.where(slope > 0, x, low), np.where(slope > 0, high, x)
         there = x - slope / np.minimum(bend, -1e-300)

@@ -22,7 +22,9 @@ class Mixture(Law):
             raise ValueError(f"components of shape {shape}: need at least one along the first axis")
         self.components = components
         self.weights = None if weights is None else _checked(weights, shape)
-        self._is_shared = weights is None or self.weights.size == shape[0]  # all entries have the same weights
+        self._is_shared = (
+            weights is None or self.weights.size == shape[0]
+        )  # all entries have the same weights
         self.n_components = shape[0]
         self.has_density = components.has_density
         self.shape = shape[1:]
@@ -36,20 +38,31 @@ class Mixture(Law):
         points = [part.parameters() if part.n_components == 1 else None for part in parts]
         if any(point is None for point in points):
             raise ValueError("laws: must be ZINB laws, or mixtures of these")
-        joined = ZINB(*(np.concatenate([getattr(p, name) for p in points]) for name in ("mu", "theta", "pi")))
+        joined = ZINB(
+            *(np.concatenate([getattr(p, name) for p in points]) for name in ("mu", "theta", "pi"))
+        )
         alike = len({part.shape for part in parts}) == 1
         if weights is None and alike and all(own is None for own in inner):
             return cls(joined)
         inner = [_checked(own, part.shape) for part, own in zip(parts, inner)]
         trailing = np.broadcast_shapes(*(own.shape[1:] for own in inner))
         each = zip(_checked(weights, (len(laws),)), inner)
-        return cls(joined, np.concatenate([share * np.broadcast_to(own, (len(own), *trailing)) for share, own in each]))
+        return cls(
+            joined,
+            np.concatenate(
+                [share * np.broadcast_to(own, (len(own), *trailing)) for share, own in each]
+            ),
+        )
 
     def __getitem__(self, index):
         index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
         if self._is_shared:
-            return Mixture(self.components[index], None if self.weights is None else self.weights.ravel())
-        return Mixture(self.components[index], np.broadcast_to(self.weights, self.components.shape)[index])
+            return Mixture(
+                self.components[index], None if self.weights is None else self.weights.ravel()
+            )
+        return Mixture(
+            self.components[index], np.broadcast_to(self.weights, self.components.shape)[index]
+        )
 
     def as_components(self):
         return self.components, self.weights
@@ -121,7 +134,9 @@ class Mixture(Law):
 
 def _checked(weights, shape):
     """Weights (None: equal) with as many axes as the components of this shape, if they are weights of these."""
-    weights = np.full(shape[0], 1 / shape[0]) if weights is None else np.asarray(weights, dtype=float)
+    weights = (
+        np.full(shape[0], 1 / shape[0]) if weights is None else np.asarray(weights, dtype=float)
+    )
     if weights.ndim == 1:
         weights = weights.reshape(-1, *[1] * (len(shape) - 1))
     fits = weights.ndim == len(shape) and len(weights) == shape[0]
@@ -132,5 +147,7 @@ def _checked(weights, shape):
         raise ValueError(f"weights = {weights[wrong][0]:g}: must be at least 0")
     total = weights.sum(axis=0)
     if (wrong := abs(total - 1) > 1e-10).any():
-        raise ValueError(f"weights: sum to {np.asarray(total)[wrong].flat[0]:.12g}; must sum to 1 over the first axis")
+        raise ValueError(
+            f"weights: sum to {np.asarray(total)[wrong].flat[0]:.12g}; must sum to 1 over the first axis"
+        )
     return weights

@@ -17,7 +17,10 @@ import scipy.special as special
 
 from lib.laws.base import BLOCK, TINY, Law, bisect
 
-THETA_RANGE = (1e-4, 1e8)  # in which theta is looked for: beyond 1e8 the law is a Poisson to 8 digits
+THETA_RANGE = (
+    1e-4,
+    1e8,
+)  # in which theta is looked for: beyond 1e8 the law is a Poisson to 8 digits
 _AT_ONCE = 100_000  # numbers that `sample_csr` works on at once: what fits a cache
 
 
@@ -33,14 +36,21 @@ class ZINB(Law):
         self.shape = np.broadcast_shapes(self.mu.shape, self.theta.shape, self.pi.shape)
         for name, value, wrong, allowed in (
             ("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0"),
-            ("theta", self.theta, (self.theta <= 0) | np.isinf(self.theta), "finite and greater than 0"),
+            (
+                "theta",
+                self.theta,
+                (self.theta <= 0) | np.isinf(self.theta),
+                "finite and greater than 0",
+            ),
             ("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1"),
         ):
             if wrong.any():
                 raise ValueError(f"{name} = {value[wrong].flat[0]:g}: must be {allowed}")
 
     def __getitem__(self, index):
-        return ZINB(*(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi)))
+        return ZINB(
+            *(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi))
+        )
 
     def log_prob(self, k):
         """Natural log of the pmf; -inf where k is negative or not a whole number."""
@@ -64,7 +74,9 @@ class ZINB(Law):
         n_components, shape = self.shape[0], self.shape[1:]
 
         def flat(values):
-            return np.ascontiguousarray(np.broadcast_to(values, self.shape)).reshape(n_components, -1)
+            return np.ascontiguousarray(np.broadcast_to(values, self.shape)).reshape(
+                n_components, -1
+            )
 
         mu, theta, pi = (flat(a) for a in (self.mu, self.theta, self.pi))
         weights = None if weights is None else flat(weights)
@@ -75,7 +87,9 @@ class ZINB(Law):
         p[asleep] = 0
         late = mu[asleep], theta[asleep]
         blocks = np.zeros_like(late[0]), np.floor(late[0] / BLOCK)
-        waking = BLOCK * bisect(*blocks, lambda block: _nb_log_prob(BLOCK * block, *late) >= np.log(TINY))
+        waking = BLOCK * bisect(
+            *blocks, lambda block: _nb_log_prob(BLOCK * block, *late) >= np.log(TINY)
+        )
         table = np.empty((BLOCK, p.shape[1]))
         for start in itertools.count(0, BLOCK):
             if (now := waking == start).any():
@@ -120,7 +134,9 @@ class ZINB(Law):
     def reach(self, tail):
         # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
         folds, scale = -np.log(tail), self.mu / self.theta
-        return np.broadcast_to(self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale, self.shape)
+        return np.broadcast_to(
+            self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale, self.shape
+        )
 
     def sample(self, rng: np.random.Generator, size=None):
         """Draw counts (int64), only those that survive dropout: three times faster where most counts are zeros."""
@@ -173,7 +189,10 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
             seen = np.flatnonzero(count)
             if n_done + len(seen) > len(data):
                 room = max(n_done + len(seen), len(data) * 9 // 8)
-                for array in (data, indices):  # in place and by little: the peak of memory is near the end
+                for array in (
+                    data,
+                    indices,
+                ):  # in place and by little: the peak of memory is near the end
                     array.resize(room, refcheck=False)
             data[n_done : n_done + len(seen)] = count[seen]
             indices[n_done : n_done + len(seen)] = gene[seen]
@@ -181,7 +200,9 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
             n_done += len(seen)
     for array in (data, indices):
         array.resize(n_done, refcheck=False)
-    return scipy.sparse.csr_matrix((data, indices, np.concatenate(ends)), shape=(sum(n for _, n in blocks), n_genes))
+    return scipy.sparse.csr_matrix(
+        (data, indices, np.concatenate(ends)), shape=(sum(n for _, n in blocks), n_genes)
+    )
 
 
 def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):

@@ -8,7 +8,13 @@ from torch import Generator, Tensor, nn
 
 from lib import checks
 from lib.laws.likelihood import log_likelihood
-from lib.neural.layers import LOG_THETA_RANGE, START_THETA, Parameters, mean_and_zero_rate, places_of
+from lib.neural.layers import (
+    LOG_THETA_RANGE,
+    START_THETA,
+    Parameters,
+    mean_and_zero_rate,
+    places_of,
+)
 
 
 class DependencyNetwork(nn.Module):

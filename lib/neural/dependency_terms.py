@@ -15,7 +15,16 @@ from lib.laws.likelihood import log_likelihood
 from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE
 
-STEPS = (-0.25, -0.5, -1.0, -2.0, 0.25, 0.5, 1.0, 2.0)  # of the search, in units of the index, where the term is there
+STEPS = (
+    -0.25,
+    -0.5,
+    -1.0,
+    -2.0,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+)  # of the search, in units of the index, where the term is there
 
 
 def weigh(network: DependencyNetwork, counts: Tensor) -> None:
@@ -63,7 +72,10 @@ def search(network: DependencyNetwork, counts: Tensor, n_steps: int = 20) -> int
     cost = _cost_of_terms(network, len(counts))
     sizes = torch.tensor(STEPS, device=counts.device)
     cells = [column.nonzero()[:, 0] for column in terms.T]  # of each term, those where it is there
-    means = [terms[rows, term].mean().clamp(min=1e-3) if len(rows) else 1.0 for term, rows in enumerate(cells)]
+    means = [
+        terms[rows, term].mean().clamp(min=1e-3) if len(rows) else 1.0
+        for term, rows in enumerate(cells)
+    ]
     steps = [sizes / mean for mean in means]
     n_taken = 0
     for gene in torch.where((network.weight.abs() > network.ZERO).any(0))[0].tolist():
@@ -145,7 +157,9 @@ def _draw(network, counts, generator):
         slopes = (terms[:, free] * score[:, gene, None]).double()
         prior = torch.eye(slopes.shape[1], device=device)  # of spread 1
         factor = torch.linalg.cholesky(slopes.T @ slopes + prior)
-        noise = torch.randn(len(factor), half, generator=generator, device=device, dtype=torch.float64)
+        noise = torch.randn(
+            len(factor), half, generator=generator, device=device, dtype=torch.float64
+        )
         change = torch.linalg.solve_triangular(factor.mT, noise, upper=True).T.float()
         draws[:half, free, gene] += change
         draws[half : 2 * half, free, gene] -= change  # in pairs, so that their mean is the estimate
@@ -155,6 +169,8 @@ def _constant_laws(counts):
     """mu, theta and the logit of pi of each gene's law of maximum likelihood, each (n_genes,)."""
     fitted = maximum_likelihood.fit(counts.cpu().numpy())
     parameters = fitted.mu, fitted.theta, fitted.pi
-    mu, theta, pi = (torch.as_tensor(p, dtype=torch.float32, device=counts.device) for p in parameters)
+    mu, theta, pi = (
+        torch.as_tensor(p, dtype=torch.float32, device=counts.device) for p in parameters
+    )
     theta = theta.clamp(*(math.exp(t) for t in LOG_THETA_RANGE))
     return mu.clamp(min=1e-6), theta, torch.logit(pi.clamp(1e-12, 1 - 1e-6))

@@ -22,11 +22,15 @@ def pick_device(device: str = "auto") -> torch.device:
     if picked is None or picked.type not in ("cpu", "cuda"):
         raise ValueError(f"device = {device!r}: must be auto, cpu or cuda")
     if picked.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device = {device!r}: this machine has no CUDA device; allowed are auto and cpu")
+        raise ValueError(
+            f"device = {device!r}: this machine has no CUDA device; allowed are auto and cpu"
+        )
     return picked
 
 
-def torch_generator(seed: int | tuple[int, ...], purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(
+    seed: int | tuple[int, ...], purpose: str, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A torch generator with a stream of its own for each purpose."""
     return torch.Generator(device=device).manual_seed(int(stream(seed, purpose).integers(2**62)))
 
@@ -73,5 +77,7 @@ def load(kind: type[Trainable], path: str | Path, device: str = "auto") -> Train
         raise ValueError(f"path = {str(path)!r}: no such file") from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"path = {str(path)!r}: no readable checkpoint of {kind.__name__} ({reason})") from None
+        raise ValueError(
+            f"path = {str(path)!r}: no readable checkpoint of {kind.__name__} ({reason})"
+        ) from None
     return module.to(picked).eval()

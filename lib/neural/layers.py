@@ -81,7 +81,9 @@ class MaskedNetwork(nn.Module):
             raise ValueError(f"inputs = {self.inputs!r}: must leave {self.needed}")
         self.warmed = 1.0
         self.register_parameter("log_theta", None)
-        self.register_buffer("is_input", torch.zeros(self.n_genes).index_fill_(0, torch.tensor(self.inputs), 1.0))
+        self.register_buffer(
+            "is_input", torch.zeros(self.n_genes).index_fill_(0, torch.tensor(self.inputs), 1.0)
+        )
         self.register_buffer("scale", torch.ones(self.n_genes))  # counts; the unit of mu
 
     @torch.no_grad()

@@ -46,7 +46,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         if torch.is_grad_enabled():  # oneDNN's operator has no derivative of its own
-            raise RuntimeError("linear: differentiable once; for second derivatives take torch.nn.functional.linear")
+            raise RuntimeError(
+                "linear: differentiable once; for second derivatives take torch.nn.functional.linear"
+            )
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = upstream.reshape(-1, len(weight))

@@ -26,7 +26,9 @@ def cells_of(counts: torch.Tensor | sparse.spmatrix | Dense | OnDisk) -> Dense |
         return Dense(counts)
     if sparse.issparse(counts):
         return Sparse(counts)
-    raise ValueError(f"counts: a {type(counts).__name__}; must be a tensor, a sparse matrix or minibatches.OnDisk")
+    raise ValueError(
+        f"counts: a {type(counts).__name__}; must be a tensor, a sparse matrix or minibatches.OnDisk"
+    )
 
 
 class Dense:
@@ -42,9 +44,13 @@ class Dense:
         """The training cells, and the share `fraction` of cells that is held out."""
         order = self._order(rng)
         n_held_out = round(fraction * len(self))
-        return type(self)(self.counts[order[n_held_out:]]), type(self)(self.counts[order[:n_held_out]])
+        return type(self)(self.counts[order[n_held_out:]]), type(self)(
+            self.counts[order[:n_held_out]]
+        )
 
-    def minibatches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[torch.Tensor]:
+    def minibatches(
+        self, size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[torch.Tensor]:
         """Each cell once, in random order, or without `rng` in order; the last batch may be smaller."""
         order = self._order(rng)
         return (self._batch(order[i : i + size]) for i in range(0, len(self), size))
@@ -100,7 +106,9 @@ class OnDisk:
             raise ValueError(f"block = {self.block}: must be below the {len(self)} cells, {why}")
         return self._part(order[n_held_out:]), self._part(order[:n_held_out])
 
-    def minibatches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[torch.Tensor]:
+    def minibatches(
+        self, size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[torch.Tensor]:
         """As `Dense.minibatches`, in an order that is random within a buffer."""
         order = self.chosen[_order(len(self.chosen), rng)]
         turns = [order[i : i + self.blocks] for i in range(0, len(order), self.blocks)]

@@ -85,7 +85,9 @@ class Stack:
         losses = self._losses(batches, noises).mean(1)
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()))
         norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-        rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
+        rates = torch.tensor(rates, pin_memory=self.device.type == "cuda").to(
+            self.device, non_blocking=True
+        )
         self._update(gradients, (self.options.clip / (norm + 1e-6)).clamp(max=1), rates)
         return losses.detach(), norm
 
@@ -167,7 +169,11 @@ def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> Ten
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    return torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]).double().cpu()
+    return (
+        torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))])
+        .double()
+        .cpu()
+    )
 
 
 def _in_order(device, cells):

@@ -41,7 +41,9 @@ class MeanShift(NoChange):
     """The control law, with its mean count shifted by the treated less the control mean."""
 
     def fit(self, train):
-        self.shift = np.mean([after - before for before, after in means(train, dense(train.X))], axis=0)
+        self.shift = np.mean(
+            [after - before for before, after in means(train, dense(train.X))], axis=0
+        )
         return super().fit(train)
 
     def changed(self, law):
@@ -53,7 +55,9 @@ class FoldChange(NoChange):
 
     def fit(self, train):
         pairs = means(train, dense(train.X))
-        ratios = [np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in pairs]
+        ratios = [
+            np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3)) for before, after in pairs
+        ]
         self.fold = np.exp(np.mean(ratios, axis=0))
         return super().fit(train)
 
@@ -72,12 +76,16 @@ class LatentArithmetic:
 
     def __init__(self, *, vae_options=None, training_options=None, device="auto", seed=0):
         options = {"hide": 0.0} | (vae_options or {})
-        self.vae = neural.VAE(vae_options=options, training_options=training_options, device=device, seed=seed)
+        self.vae = neural.VAE(
+            vae_options=options, training_options=training_options, device=device, seed=seed
+        )
 
     def fit(self, train: ad.AnnData) -> Self:
         means(train, np.zeros((train.n_obs, 1)))  # says at once where there is no effect to learn
         self.vae.fit(train)
-        self.effect = np.mean([after - before for before, after in means(train, self.latent(train))], axis=0)
+        self.effect = np.mean(
+            [after - before for before, after in means(train, self.latent(train))], axis=0
+        )
         return self
 
     @torch.no_grad()

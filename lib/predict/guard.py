@@ -34,7 +34,9 @@ class Guarded:
     not_asked: genes that it has no answer to
     """
 
-    def __init__(self, model, name: str = "model", *, told: bool = False, not_asked: list[str] = ()):
+    def __init__(
+        self, model, name: str = "model", *, told: bool = False, not_asked: list[str] = ()
+    ):
         self.model, self.name, self.told, self.not_asked = model, name, told, list(not_asked)
 
     def fit(self, train: ad.AnnData) -> Self:
@@ -45,8 +47,12 @@ class Guarded:
     def predict(self, query: Query) -> Law:
         """The law of the genes asked about, of shape `query.shape`. Raises ValueError as `answer`."""
         if query.perturbation is None and {*query.genes} & {*self.not_asked}:
-            raise NotImplementedError(f"genes = {query.genes}: not asked of a model that sees their children")
-        cells = query.cells.copy() if self.told else shown(query.cells)  # some change in place what they are given
+            raise NotImplementedError(
+                f"genes = {query.genes}: not asked of a model that sees their children"
+            )
+        cells = (
+            query.cells.copy() if self.told else shown(query.cells)
+        )  # some change in place what they are given
         return answer(self.model, query._replace(cells=cells), self.name)
 
     def law(self, cells: ad.AnnData, gene: str) -> Law:
@@ -56,7 +62,9 @@ class Guarded:
 
 def shown(cells: ad.AnnData) -> ad.AnnData:
     """A copy with whole counts, names of genes, and of obs what an experimenter knows; cells are numbered, not named."""
-    obs = cells.obs[[c for c in SHOWN if c in cells.obs]].set_axis([str(i) for i in range(cells.n_obs)])
+    obs = cells.obs[[c for c in SHOWN if c in cells.obs]].set_axis(
+        [str(i) for i in range(cells.n_obs)]
+    )
     for column in obs.select_dtypes("category"):
         obs[column] = obs[column].cat.remove_unused_categories()
     return ad.AnnData(counts_of(cells).copy(), obs=obs, var=pd.DataFrame(index=cells.var_names))
@@ -65,20 +73,28 @@ def shown(cells: ad.AnnData) -> ad.AnnData:
 def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]:
     """Models of a task by their keys, unfitted. `setting` as of `registry.make`."""
     made = {row.key: row.made[task] for row in rows}
-    return {key: Guarded(registry.make(how, **setting), key, told=how.told) for key, how in made.items()}
+    return {
+        key: Guarded(registry.make(how, **setting), key, told=how.told) for key, how in made.items()
+    }
 
 
 def load(name: str, string: str) -> type:
     """The class of a model of one's own, that a parameter `name` gives by its import string. Raises ValueError."""
     made = checks.imported(name, string)
     if not all(callable(getattr(made, method, None)) for method in ("fit", "predict")):
-        raise ValueError(f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)")
+        raise ValueError(
+            f"{name} = {string!r}: must be a class with the methods fit(adata) and predict(adata, gene)"
+        )
     if string.rpartition(":")[2] in registry.BY_KEY:
-        raise ValueError(f"{name} = {string!r}: its name is that of a model of the table; it must have another")
+        raise ValueError(
+            f"{name} = {string!r}: its name is that of a model of the table; it must have another"
+        )
     try:
         inspect.signature(made).bind(**dict.fromkeys(_taken(made)))
     except TypeError as error:
-        raise ValueError(f"{name} = {string!r}: its constructor is {error}; must need none but inputs and seed") from None
+        raise ValueError(
+            f"{name} = {string!r}: its constructor is {error}; must need none but inputs and seed"
+        ) from None
     return made
 
 
@@ -89,7 +105,10 @@ def own(made: type, inputs: list[str], seed: int | tuple[int, ...] = 0, name: st
     One that doesn't sees every gene, and isn't asked about these, whose law given their children isn't the truth.
     """
     taken = _taken(made)
-    values = {"inputs": list(inputs), "seed": int(stream(seed, "model of one's own").integers(2**31))}
+    values = {
+        "inputs": list(inputs),
+        "seed": int(stream(seed, "model of one's own").integers(2**31)),
+    }
     model = made(**{parameter: values[parameter] for parameter in taken})
     return Guarded(model, name or made.__name__, not_asked=[] if "inputs" in taken else inputs)
 
@@ -105,17 +124,29 @@ def answer(model, query: Query, name: str = "model") -> Law:
     Draws, and cells for an arm, become their empirical law; a mean the narrowest law of whole counts that has it.
     """
     parameters = inspect.signature(model.predict).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     says = f"{name}: predicts"
     if needed == ["query"]:
         return _checked(model.predict(query), query, says)
     if query.perturbation is not None:
-        told = {"perturbation": query.perturbation} if any(p.name == "perturbation" for p in parameters) else {}
+        told = (
+            {"perturbation": query.perturbation}
+            if any(p.name == "perturbation" for p in parameters)
+            else {}
+        )
         also = [query.perturbation] if len(needed) > 1 and not told else []
-        return _checked(_as_law(model.predict(query.cells, *also, **told), query, says), query, says)
+        return _checked(
+            _as_law(model.predict(query.cells, *also, **told), query, says), query, says
+        )
     single = [query._replace(genes=[gene]) for gene in query.genes]
     laws = [_as_law(model.predict(one.cells, *one.genes), one, says) for one in single]
-    return Stacked([_checked(law, one, says, (query.cells.n_obs,)) for law, one in zip(laws, single)])
+    return Stacked(
+        [_checked(law, one, says, (query.cells.n_obs,)) for law, one in zip(laws, single)]
+    )
 
 
 def _as_law(predicted, query, says):
@@ -123,14 +154,28 @@ def _as_law(predicted, query, says):
     if isinstance(predicted, Law):
         return predicted
     n_cells, of_arm, what = query.cells.n_obs, query.perturbation is not None, _asked(query)
-    allowed = f"a law a gene, or cells (n_cells, {len(query.genes)} genes)" if of_arm else f"a law, draws ({n_cells} cells, n_draws) or means ({n_cells},)"
+    allowed = (
+        f"a law a gene, or cells (n_cells, {len(query.genes)} genes)"
+        if of_arm
+        else f"a law, draws ({n_cells} cells, n_draws) or means ({n_cells},)"
+    )
     try:
         values = np.asarray(dense(predicted), dtype=float)
-    except (TypeError, ValueError, RuntimeError):  # a tensor that wants its gradient raises the last
-        raise ValueError(f"{says} a {type(predicted).__name__} for {what}; must be {allowed}") from None
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # a tensor that wants its gradient raises the last
+        raise ValueError(
+            f"{says} a {type(predicted).__name__} for {what}; must be {allowed}"
+        ) from None
     if not of_arm and values.shape == (n_cells, 1) and (values != np.floor(values)).any():
         values = values[:, 0]  # means as a column
-    fits = values.ndim == 2 and values.shape[1] == len(query.genes) if of_arm else values.ndim in (1, 2) and len(values) == n_cells
+    fits = (
+        values.ndim == 2 and values.shape[1] == len(query.genes)
+        if of_arm
+        else values.ndim in (1, 2) and len(values) == n_cells
+    )
     if not fits or values.size == 0:
         raise ValueError(f"{says} shape {values.shape} for {what}; must be {allowed}")
     _check_values(values, says, what, whole=values.ndim == 2)
@@ -144,7 +189,9 @@ def _check_values(values, says, what, *, whole):
         (whole & (values != np.floor(values)), "fractional draws", "whole counts"),
     ):
         if wrong.any():
-            raise ValueError(f"{says} {found} for {what}, the first {values[wrong][0]:g}; must be {must}")
+            raise ValueError(
+                f"{says} {found} for {what}, the first {values[wrong][0]:g}; must be {must}"
+            )
 
 
 def _checked(law, query, says, shape=None):
@@ -152,9 +199,15 @@ def _checked(law, query, says, shape=None):
     if not isinstance(law, Law):
         raise ValueError(f"{says} a {type(law).__name__} for {_asked(query)}; must be a law")
     if law.shape != shape:
-        raise ValueError(f"{says} laws of shape {law.shape} for {_asked(query)}; must be one law each, {shape}")
+        raise ValueError(
+            f"{says} laws of shape {law.shape} for {_asked(query)}; must be one law each, {shape}"
+        )
     point = law.parameters()
-    if np.isnan(law.mean).any() or point is not None and np.isnan([point.mean, np.log(point.theta)]).any():
+    if (
+        np.isnan(law.mean).any()
+        or point is not None
+        and np.isnan([point.mean, np.log(point.theta)]).any()
+    ):
         raise ValueError(f"{says} NaN parameters for {_asked(query)}; must be numbers")
     if isinstance(law, Empirical):
         _check_values(law.draws, says, _asked(query), whole=True)
@@ -163,10 +216,16 @@ def _checked(law, query, says, shape=None):
 
 def _asked(query):
     """What a query asks about, in words."""
-    return f"{query.perturbation.name} in control cells" if query.perturbation else " and ".join(query.genes[:2])
+    return (
+        f"{query.perturbation.name} in control cells"
+        if query.perturbation
+        else " and ".join(query.genes[:2])
+    )
 
 
-def check_leaks(model, query: Query, name: str = "model", *, n_cells: int | None = 300, seed=0) -> None:
+def check_leaks(
+    model, query: Query, name: str = "model", *, n_cells: int | None = 300, seed=0
+) -> None:
     """Raise ValueError if what a model predicts changes where only what is hidden from it does.
 
     Hidden are the counts of the genes asked about (but of control cells of an arm), the names of cells, and whatever
@@ -190,7 +249,10 @@ def check_leaks(model, query: Query, name: str = "model", *, n_cells: int | None
         after = told(other)
         leaks = not np.allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).mean())
         if leaks:
-            leaks = all(_most_extreme([told(q) for _ in range(_AGAIN) for q in (query, other)]) for _ in range(2))
+            leaks = all(
+                _most_extreme([told(q) for _ in range(_AGAIN) for q in (query, other)])
+                for _ in range(2)
+            )
     except NotImplementedError:  # it had an answer, and has none to the same question
         leaks = True
     if leaks:
@@ -217,7 +279,9 @@ def _otherwise_hidden(query, rng):
             mapping[name] = values[rows]
     cells.var = cells.var.iloc[genes].set_axis(cells.var_names)
     cells.obs_names = [f"other_{i}" for i in range(cells.n_obs)]
-    return ad.AnnData(cells.X, obs=cells.obs, var=cells.var, layers=cells.layers, obsm=cells.obsm, varm=cells.varm)
+    return ad.AnnData(
+        cells.X, obs=cells.obs, var=cells.var, layers=cells.layers, obsm=cells.obsm, varm=cells.varm
+    )
 
 
 def _most_extreme(calls):
@@ -233,7 +297,15 @@ def _most_extreme(calls):
     return actual @ gram @ actual >= distance.max() * (1 - 1e-9)
 
 
-def enter(model, train: ad.AnnData, queries: list[Query], name: str = "model", *, more: list[Query] = (), seed: int | tuple[int, ...] = 0) -> tuple[float, float]:
+def enter(
+    model,
+    train: ad.AnnData,
+    queries: list[Query],
+    name: str = "model",
+    *,
+    more: list[Query] = (),
+    seed: int | tuple[int, ...] = 0,
+) -> tuple[float, float]:
     """Fit a model, have it answer each gene once (some fit only then), and check it in `queries` and `more` for leaks.
 
     Returns the seconds that this took but for the check, by the clock and of all processor cores together. Raises

@@ -24,7 +24,9 @@ class Network(Conditional):
 
     kind: type  # of the module
 
-    def __init__(self, inputs=None, *, module_options=None, training_options=None, device="auto", seed=0):
+    def __init__(
+        self, inputs=None, *, module_options=None, training_options=None, device="auto", seed=0
+    ):
         super().__init__(inputs)
         self.module_options, self.training_options = module_options or {}, training_options or {}
         self.device, self.seed = device, seed
@@ -34,20 +36,32 @@ class Network(Conditional):
         device = training.pick_device(self.device)
         if isinstance(adata, minibatches.OnDisk):
             self.genes, cells = adata.genes, adata
-            start = next(adata.minibatches(_SAMPLE, stream(self.seed, "cells to start from"))).to(device)
+            start = next(adata.minibatches(_SAMPLE, stream(self.seed, "cells to start from"))).to(
+                device
+            )
         else:
             self.genes = list(adata.var_names)
             start = cells = model.to_tensor(adata.X, device)
         self.module, self.history = self.trained(start, self.seed, self.training_options, cells)
         return self
 
-    def trained(self, counts: torch.Tensor, seed, options: dict, cells=None) -> tuple[torch.nn.Module, pd.DataFrame]:
+    def trained(
+        self, counts: torch.Tensor, seed, options: dict, cells=None
+    ) -> tuple[torch.nn.Module, pd.DataFrame]:
         """A new module that starts at `counts`, trained on them or on `cells`, and its history."""
-        inputs = None if self.inputs is None else [self.genes.index(g) for g in checks.genes("inputs", self.inputs, self.genes)]
+        inputs = (
+            None
+            if self.inputs is None
+            else [self.genes.index(g) for g in checks.genes("inputs", self.inputs, self.genes)]
+        )
         start = training.torch_generator(seed, "initial weights")
-        module = self.kind(len(self.genes), inputs=inputs, generator=start, **self.module_options).to(counts.device)
+        module = self.kind(
+            len(self.genes), inputs=inputs, generator=start, **self.module_options
+        ).to(counts.device)
         module.start_at(counts)
-        return module, training.fit(module, counts if cells is None else cells, seed=seed, **options)
+        return module, training.fit(
+            module, counts if cells is None else cells, seed=seed, **options
+        )
 
     def counts_of(self, adata) -> torch.Tensor:
         """The cells' counts on the network's device, their genes checked."""
@@ -67,7 +81,9 @@ class Network(Conditional):
         self.module, self.genes = training.load(self.kind, path, self.device), list(genes)
         n_genes = self.module.config["n_genes"]
         if n_genes != len(self.genes):
-            raise ValueError(f"path = {str(path)!r}: a model of {n_genes} genes, not of {len(self.genes)}")
+            raise ValueError(
+                f"path = {str(path)!r}: a model of {n_genes} genes, not of {len(self.genes)}"
+            )
         return self
 
 
@@ -88,7 +104,12 @@ class VAE(Network):
         self, inputs=None, *, leaky=False, n_samples=16, beta=1.0, n_latent=10, target="all",
         vae_options=None, training_options=None, device="auto", seed=0,
     ):  # fmt: skip
-        options = {"hide": 0.0 if leaky else 0.1, "beta": beta, "n_latent": n_latent, "target": target}
+        options = {
+            "hide": 0.0 if leaky else 0.1,
+            "beta": beta,
+            "n_latent": n_latent,
+            "target": target,
+        }
         super().__init__(
             None if leaky else inputs, module_options=options | (vae_options or {}),
             training_options=training_options, device=device, seed=seed,
@@ -117,7 +138,10 @@ class VAE(Network):
         The encoder sees every input, the gene itself too: what parameters the VAE has learned, no prediction.
         """
         vae = self.module
-        parts = [vae.generative(vae.inference(x, vae.visible(x))[0]) for x in self.counts_of(adata).split(4096)]
+        parts = [
+            vae.generative(vae.inference(x, vae.visible(x))[0])
+            for x in self.counts_of(adata).split(4096)
+        ]
         return model.to_law(*(torch.cat(p) for p in zip(*parts)))
 
     @torch.no_grad()
@@ -125,7 +149,12 @@ class VAE(Network):
         """Counts of new cells, (n_cells, n_genes), with z drawn from the prior."""
         device = self.module.is_input.device
         noise = training.torch_generator(seed, "prior samples", device)
-        z = torch.randn(checks.integer("n_cells", n_cells, low=1), self.module.n_latent, generator=noise, device=device)
+        z = torch.randn(
+            checks.integer("n_cells", n_cells, low=1),
+            self.module.n_latent,
+            generator=noise,
+            device=device,
+        )
         return model.to_law(*self.module.generative(z)).sample(stream(seed, "generated counts"))
 
 
@@ -158,19 +187,45 @@ class DependencyNetworks(Network):
     kind = model.DependencyNetwork
     MARGIN = 10.0
 
-    def __init__(self, inputs=None, *, n_steps=1500, network_options=None, training_options=None, device="auto", seed=0):
-        options = {"batch_size": 1024, "learning_rate": 2e-2, "betas": (0.9, 0.99), "schedule": "one_cycle"}
+    def __init__(
+        self,
+        inputs=None,
+        *,
+        n_steps=1500,
+        network_options=None,
+        training_options=None,
+        device="auto",
+        seed=0,
+    ):
+        options = {
+            "batch_size": 1024,
+            "learning_rate": 2e-2,
+            "betas": (0.9, 0.99),
+            "schedule": "one_cycle",
+        }
         options |= {"validation_fraction": 0.0} | (training_options or {})
-        super().__init__(inputs, module_options=network_options, training_options=options, device=device, seed=seed)
+        super().__init__(
+            inputs,
+            module_options=network_options,
+            training_options=options,
+            device=device,
+            seed=seed,
+        )
         self.n_steps = checks.integer("n_steps", n_steps, low=1)
 
     def fit(self, adata):
         if isinstance(adata, minibatches.OnDisk):
-            raise ValueError("adata: cells on disk; the dependency network must have all cells in memory")
+            raise ValueError(
+                "adata: cells on disk; the dependency network must have all cells in memory"
+            )
         self.genes = list(adata.var_names)
         counts, seed = model.to_tensor(adata.X, training.pick_device(self.device)), key(self.seed)
-        steps_an_epoch = -(-adata.n_obs // checks.integer("batch_size", self.training_options["batch_size"], low=1))
-        epochs = self.training_options.get("max_epochs", max(1, round(self.n_steps / steps_an_epoch)))
+        steps_an_epoch = -(
+            -adata.n_obs // checks.integer("batch_size", self.training_options["batch_size"], low=1)
+        )
+        epochs = self.training_options.get(
+            "max_epochs", max(1, round(self.n_steps / steps_an_epoch))
+        )
         options = self.training_options | {"max_epochs": epochs, "warmup": 0}
 
         def first_order_first():
@@ -178,10 +233,20 @@ class DependencyNetworks(Network):
             weighed = copy.deepcopy(module)
             dependency_terms.weigh(weighed, counts)
             dependency_terms.search(weighed, counts)
-            shorter = {"max_epochs": max(1, round(0.4 * epochs)), "learning_rate": 0.5 * options["learning_rate"]}
-            return module, history, weighed, training.fit(weighed, counts, seed=(*seed, 1), **(options | shorter))
+            shorter = {
+                "max_epochs": max(1, round(0.4 * epochs)),
+                "learning_rate": 0.5 * options["learning_rate"],
+            }
+            return (
+                module,
+                history,
+                weighed,
+                training.fit(weighed, counts, seed=(*seed, 1), **(options | shorter)),
+            )
 
-        with ThreadPoolExecutor(1) as beside:  # each has random streams of its own: the order in time is of no matter
+        with ThreadPoolExecutor(
+            1
+        ) as beside:  # each has random streams of its own: the order in time is of no matter
             waiting = beside.submit(self.trained, counts, (*seed, 2), options)
             if os.environ.get("CORES") == "1":
                 waiting.result()
@@ -190,7 +255,9 @@ class DependencyNetworks(Network):
         for rival, margin in ((weighed, 0.0), (other, self.MARGIN)):
             own, its = (dependency_terms.criterion(m, counts) for m in (self.module, rival))
             dependency_terms.adopt(self.module, rival, its < own - margin)
-        history = pd.concat([first, second, third], keys=["first", "weighed", "second"], names=["network"])
+        history = pd.concat(
+            [first, second, third], keys=["first", "weighed", "second"], names=["network"]
+        )
         self.history = history.reset_index("network").reset_index(drop=True)
         noise = training.torch_generator(self.seed, "draws of the weights", counts.device)
         dependency_terms.settle(self.module, counts, noise)
@@ -223,6 +290,12 @@ class Ensemble(Conditional):
         return Mixture.of([member.law_of(cells, gene) for member in self.members])
 
 
-def dependency_ensemble(inputs=None, *, n_steps=1500, n_members=5, device="auto", seed=0) -> Ensemble:
+def dependency_ensemble(
+    inputs=None, *, n_steps=1500, n_members=5, device="auto", seed=0
+) -> Ensemble:
     """An ensemble of `DependencyNetworks`."""
-    return Ensemble(lambda own: DependencyNetworks(inputs, n_steps=n_steps, device=device, seed=own), n_members, seed)
+    return Ensemble(
+        lambda own: DependencyNetworks(inputs, n_steps=n_steps, device=device, seed=own),
+        n_members,
+        seed,
+    )

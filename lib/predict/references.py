@@ -74,11 +74,15 @@ class NoChange(Conditional):
 
     def law_of(self, cells, gene):
         if "reference" not in cells.obs:
-            raise NotImplementedError("cells: have no obs['reference'], as those of dose_series have")
+            raise NotImplementedError(
+                "cells: have no obs['reference'], as those of dose_series have"
+            )
         names = cells.obs["reference"].astype(str).to_numpy()
         rows = self.reference.obs_names.get_indexer(names)
         if (rows < 0).any():
-            raise ValueError(f"cells: reference cell {names[rows < 0][0]!r} is not among those given to NoChange")
+            raise ValueError(
+                f"cells: reference cell {names[rows < 0][0]!r} is not among those given to NoChange"
+            )
         return truth.law(self.reference, [gene])[:, 0][rows]
 
 
@@ -102,7 +106,9 @@ class TrueForm(Conditional):
 
     def fit(self, train):
         self.train, self.fitted, self.marginal = train.copy(), {}, Marginal().fit(train)
-        self.entries = {str(entry["gene"]): entry for entry in train.uns.get("mechanisms", {}).values()}
+        self.entries = {
+            str(entry["gene"]): entry for entry in train.uns.get("mechanisms", {}).values()
+        }
         return self
 
     def law_of(self, cells, gene):
@@ -114,7 +120,9 @@ class TrueForm(Conditional):
 
     def parents_of(self, cells: ad.AnnData, gene: str) -> torch.Tensor:
         """Counts of a gene's parents, (n_cells, n_parents)."""
-        names = checks.genes(f"parents of {gene}", self.entries[gene]["parents"], list(cells.var_names))
+        names = checks.genes(
+            f"parents of {gene}", self.entries[gene]["parents"], list(cells.var_names)
+        )
         return torch.as_tensor(dense(cells[:, names].X).astype(float))
 
     def fit_gene(self, gene: str) -> Callable[[torch.Tensor], ZINB]:
@@ -125,7 +133,9 @@ class TrueForm(Conditional):
             x, y = x[drawn], y[drawn]
         of_mu, of_theta = (_form(gene, self.entries[gene].get(name), x) for name in ("mu", "theta"))
         rng, (_, log_theta, logit_pi, _) = stream(self.seed, f"starts of {gene}"), basin(y)
-        seen = y > 0 if (y > 0).any() else y == 0  # without the zeros of dropout, counts are about mu
+        seen = (
+            y > 0 if (y > 0).any() else y == 0
+        )  # without the zeros of dropout, counts are about mu
         theta_start = of_theta.start(x, torch.full_like(y, float(log_theta.exp())))
 
         def law(p, x, width):
@@ -145,7 +155,11 @@ class TrueForm(Conditional):
             for width in self.widths:
                 p = maximise(lambda p, width=width: total(p, width), p, max_iter=150)
                 if width <= self.widths[-2]:
-                    best = max(best, (float(total(p, width)), p, width), key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf))
+                    best = max(
+                        best,
+                        (float(total(p, width)), p, width),
+                        key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf),
+                    )
         _, p, width = best
         return lambda x: model.to_law(*law(p, x, width))
 
@@ -183,7 +197,9 @@ class _Form:
         if self.kind == "polynomial":
             x = torch.cat([x, x**2], dim=1)
         elif self.kind == "interaction":
-            first, second = (np.asarray(self.constants[name], dtype=int) for name in ("first", "second"))
+            first, second = (
+                np.asarray(self.constants[name], dtype=int) for name in ("first", "second")
+            )
             x = torch.cat([x, x[:, first] * x[:, second]], dim=1)
         return x / self.scale
 
@@ -196,7 +212,11 @@ class _Additive(_Form):
 
     def value(self, p, x, width):
         above = self.features(x) @ p - self.floor
-        return self.floor + (torch.nn.functional.softplus(above, beta=1 / (10 * width)) if width else above.clamp(min=0))
+        return self.floor + (
+            torch.nn.functional.softplus(above, beta=1 / (10 * width))
+            if width
+            else above.clamp(min=0)
+        )
 
 
 class _Hill(_Form):
@@ -207,11 +227,22 @@ class _Hill(_Form):
     def start(self, x, level):
         total = self.features(x).sum(1).median().clamp(min=1e-3)
         weights = torch.log(torch.expm1(1 / total)).expand(self.n_parameters - 2)
-        return torch.cat([torch.log(torch.stack([2 * level.mean(), torch.tensor(3.0, dtype=torch.float64)])), weights])
+        return torch.cat(
+            [
+                torch.log(torch.stack([2 * level.mean(), torch.tensor(3.0, dtype=torch.float64)])),
+                weights,
+            ]
+        )
 
     def value(self, p, x, width):
-        top, power, weights = p[0].clamp(-20, 20).exp(), p[1].clamp(-5, 5).exp(), torch.nn.functional.softplus(p[2:])
-        return self.floor + top * torch.sigmoid(power * torch.log((self.features(x) @ weights).clamp(min=1e-9)))
+        top, power, weights = (
+            p[0].clamp(-20, 20).exp(),
+            p[1].clamp(-5, 5).exp(),
+            torch.nn.functional.softplus(p[2:]),
+        )
+        return self.floor + top * torch.sigmoid(
+            power * torch.log((self.features(x) @ weights).clamp(min=1e-9))
+        )
 
 
 class _Threshold(_Form):
@@ -224,15 +255,25 @@ class _Threshold(_Form):
         low, high = (level[side].mean() if side.any() else level.mean() for side in (~above, above))
         z = torch.cat([torch.ones(len(x), 1), self.features(x)], dim=1)
         plane = least_squares(z, above.double() - 0.5)
-        return torch.cat([torch.log(torch.stack([low, high])), plane / plane[1:].norm().clamp(min=1e-6)])
+        return torch.cat(
+            [torch.log(torch.stack([low, high])), plane / plane[1:].norm().clamp(min=1e-6)]
+        )
 
     def value(self, p, x, width):
         low, high = p[:2].clamp(-5, 14).exp()
         distance = (p[2] + self.features(x) @ p[3:]) / p[3:].norm()
-        return low + (high - low) * (torch.sigmoid(distance / width) if width else (distance > 0).double())
+        return low + (high - low) * (
+            torch.sigmoid(distance / width) if width else (distance > 0).double()
+        )
 
 
-_FORMS = {"linear": _Additive, "polynomial": _Additive, "interaction": _Additive, "hill": _Hill, "threshold": _Threshold}
+_FORMS = {
+    "linear": _Additive,
+    "polynomial": _Additive,
+    "interaction": _Additive,
+    "hill": _Hill,
+    "threshold": _Threshold,
+}
 
 
 def _form(gene: str, entry: dict | None, x: torch.Tensor):
@@ -241,5 +282,7 @@ def _form(gene: str, entry: dict | None, x: torch.Tensor):
         return _Same()
     kind = str(entry["mechanism"])
     if kind not in _FORMS:
-        raise NotImplementedError(f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; it has one for {', '.join(_FORMS)}")
+        raise NotImplementedError(
+            f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; it has one for {', '.join(_FORMS)}"
+        )
     return _FORMS[kind](kind, entry["parameters"], x)

@@ -60,7 +60,9 @@ SETS = {
 }
 NO_LAW = "predicts means or draws, no law: no KL"
 NOT_RUN = "not run with these questions: ./run_all.sh peers"
-DRUGS_ALONE = "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
+DRUGS_ALONE = (
+    "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
+)
 
 
 def _cells(string, told=False, trains_on="cells", **options):
@@ -71,8 +73,14 @@ def _drug(string, told=False, **options):
     return {DRUG: Made(string, options, told=told)}
 
 
-_ORACLE, _VAE, _ZINB = "lib.predict.references:Oracle", "lib.predict.neural:VAE", "lib.predict.regressions:ZINBRegression"
-_NO_CHANGE = _cells("lib.predict.references:NoChange", told=True) | _drug("lib.predict.drug:NoChange")
+_ORACLE, _VAE, _ZINB = (
+    "lib.predict.references:Oracle",
+    "lib.predict.neural:VAE",
+    "lib.predict.regressions:ZINBRegression",
+)
+_NO_CHANGE = _cells("lib.predict.references:NoChange", told=True) | _drug(
+    "lib.predict.drug:NoChange"
+)
 _UNTRAINED = {"training_options": None}  # those of the setting are the VAEs' and the MLP's
 _BASIC = "basic leaderboard compared"
 ROWS = [
@@ -109,8 +117,14 @@ _PLACES = {key: place for place, key in enumerate(BY_KEY)}
 
 def rows(*sets: str, task: str = "", trains_on: str = "") -> list[Row]:
     """The rows that are on all of these lists, answer a task, and are fitted to "cells" or "arms", in the order of the tables."""
-    found = [row for row in ROWS if {*sets} <= {*row.sets.split()} and (not task or task in row.made)]
-    return [row for row in found if not trains_on or any(made.trains_on == trains_on for made in row.made.values())]
+    found = [
+        row for row in ROWS if {*sets} <= {*row.sets.split()} and (not task or task in row.made)
+    ]
+    return [
+        row
+        for row in found
+        if not trains_on or any(made.trains_on == trains_on for made in row.made.values())
+    ]
 
 
 def keys(*sets: str, task: str = "", trains_on: str = "") -> list[str]:
@@ -135,5 +149,9 @@ def make(made: Made, **setting):
     """
     function = checks.imported("model", made.string)
     taken = inspect.signature(function).parameters
-    given = {name: value for name, value in setting.items() if name in taken and (made.told or name != "reference")}
+    given = {
+        name: value
+        for name, value in setting.items()
+        if name in taken and (made.told or name != "reference")
+    }
     return function(**given | made.options)

@@ -16,6 +16,7 @@ from lib.predict.base import Conditional, gene_counts
 
 _LARGEST = 1e6  # counts, of a predicted mu
 
+
 class GeneByGene(Conditional):
     """A predictor that fits one regression a gene, when the gene is first asked for."""
 
@@ -26,12 +27,16 @@ class GeneByGene(Conditional):
     def law_of(self, cells, gene):
         if gene not in self.fitted:
             checks.genes("gene", gene, self.genes)
-            self.fitted[gene] = self.fit_gene(self.features(self.train, gene), gene_counts(self.train, gene))
+            self.fitted[gene] = self.fit_gene(
+                self.features(self.train, gene), gene_counts(self.train, gene)
+            )
         return self.fitted[gene](self.features(cells, gene))
 
     def features(self, cells: ad.AnnData, gene: str) -> np.ndarray:
         """Counts of the inputs but `gene`, (n_cells, n_inputs)."""
-        inputs = checks.genes("inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names))
+        inputs = checks.genes(
+            "inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names)
+        )
         return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
 
     @abc.abstractmethod
@@ -81,7 +86,13 @@ def boosting(inputs: list[str] | None = None) -> MeanRegression:
     """Gradient-boosted trees with Poisson loss, stopped early on held-out cells."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    options = {"loss": "poisson", "max_iter": 300, "max_leaf_nodes": 15, "early_stopping": True, "random_state": 0}
+    options = {
+        "loss": "poisson",
+        "max_iter": 300,
+        "max_leaf_nodes": 15,
+        "early_stopping": True,
+        "random_state": 0,
+    }
     return MeanRegression(lambda: HistGradientBoostingRegressor(**options), inputs)
 
 
@@ -109,12 +120,17 @@ class ZINBRegression(GeneByGene):
 
     def __init__(self, inputs: list[str] | None = None, link: str = "identity", order: int = 1):
         super().__init__(inputs)
-        self.link, self.order = checks.choice("link", link, ("identity", "log")), checks.integer("order", order, 1, 2)
+        self.link, self.order = (
+            checks.choice("link", link, ("identity", "log")),
+            checks.integer("order", order, 1, 2),
+        )
 
     def terms(self, x: np.ndarray) -> torch.Tensor:
         """What the weights multiply, (n_cells, n_terms), from counts (n_cells, n_inputs)."""
         first, second = np.triu_indices(x.shape[1])
-        return torch.as_tensor(x if self.order == 1 else np.concatenate([x, x[:, first] * x[:, second]], axis=1))
+        return torch.as_tensor(
+            x if self.order == 1 else np.concatenate([x, x[:, first] * x[:, second]], axis=1)
+        )
 
     def fit_gene(self, x, y):
         x, y = self.terms(x), torch.as_tensor(y)
@@ -130,7 +146,9 @@ class ZINBRegression(GeneByGene):
                 return value.clamp(-math.log(_LARGEST), math.log(_LARGEST)).exp()
             return torch.maximum(value, p[3].exp()).clamp(max=_LARGEST)
 
-        p = maximise(lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120)
+        p = maximise(
+            lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120
+        )
         return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
 
 
@@ -139,22 +157,35 @@ def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float,
 
     mean, counts: (n_cells,), the means predicted without having seen these counts
     """
-    m, y = torch.as_tensor(np.asarray(mean, dtype=float)), torch.as_tensor(np.asarray(counts, dtype=float))
+    m, y = (
+        torch.as_tensor(np.asarray(mean, dtype=float)),
+        torch.as_tensor(np.asarray(counts, dtype=float)),
+    )
     start = basin(y)[1:]
     start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
 
     def total(p):
-        mu = torch.maximum(m, p[2].clamp(max=12).exp()) * (1 + torch.exp(p[1].clamp(max=12)))  # 1 / (1 - pi)
+        mu = torch.maximum(m, p[2].clamp(max=12).exp()) * (
+            1 + torch.exp(p[1].clamp(max=12))
+        )  # 1 / (1 - pi)
         return log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
 
     p = maximise(total, start, max_iter=50)
-    return float(p[2].clamp(max=12).exp()), float(_theta(p[0])), float(torch.sigmoid(p[1].clamp(max=12)))
+    return (
+        float(p[2].clamp(max=12).exp()),
+        float(_theta(p[0])),
+        float(torch.sigmoid(p[1].clamp(max=12))),
+    )
 
 
-def maximise(function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, max_iter: int = 200) -> torch.Tensor:
+def maximise(
+    function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, max_iter: int = 200
+) -> torch.Tensor:
     """The parameters at which a differentiable function is largest, by L-BFGS from `start`."""
     p = start.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([p], max_iter=max_iter, tolerance_change=1e-9, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [p], max_iter=max_iter, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimiser.zero_grad()
@@ -181,4 +212,6 @@ def _theta(log_theta: torch.Tensor) -> torch.Tensor:
 
 def least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Weights of columns of x, with a ridge so small that it only keeps them finite."""
-    return torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
+    return torch.linalg.solve(
+        x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y
+    )

@@ -48,7 +48,10 @@ class MeanOfPerturbed(Constant):
         cells = train[rows]
         counts, drawn = dense(cells.X), ~was_set(cells)
         drawn[:, ~drawn.any(0)] = True  # set in every perturbed cell: what was set is all there is
-        self.laws = {g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0] for i, g in enumerate(train.var_names)}
+        self.laws = {
+            g: maximum_likelihood.fit(counts[drawn[:, i], i : i + 1])[0]
+            for i, g in enumerate(train.var_names)
+        }
         return self
 
 
@@ -75,29 +78,46 @@ class Bilinear(Conditional):
 
     def __init__(self, n_components: int = 10, penalty: float = 0.1, smearing: bool = False):
         super().__init__()
-        self.n_components, self.smearing = checks.integer("n_components", n_components, low=1), smearing
+        self.n_components, self.smearing = (
+            checks.integer("n_components", n_components, low=1),
+            smearing,
+        )
         self.penalty = checks.number("penalty", penalty, low=1e-12)
 
     def fit(self, train):
         self.genes, labels = list(train.var_names), perturbed(train)
-        names = [n for n in pd.unique(labels) if n != CONTROL and _SEPARATOR not in n]  # a pair has no embedding
+        names = [
+            n for n in pd.unique(labels) if n != CONTROL and _SEPARATOR not in n
+        ]  # a pair has no embedding
         if len(names) < 2 or CONTROL not in labels:
-            raise ValueError("train: must have control cells and at least two arms of one gene each in obs['perturbed']")
+            raise ValueError(
+                "train: must have control cells and at least two arms of one gene each in obs['perturbed']"
+            )
         checks.genes("obs['perturbed'] of train", names, self.genes)
         counts = dense(train.X).astype(float)
         logs, arm_names = np.log1p(counts), (CONTROL, *names)
         means = np.column_stack([logs[labels == n].mean(0) for n in arm_names])
         mean_counts = np.mean([counts[labels == n].mean(0) for n in arm_names], axis=0)
         naive = np.expm1(means).mean(1)
-        self.factor = np.where(naive > 0, mean_counts / np.maximum(naive, 1e-12), 1.0) if self.smearing else np.ones(len(self.genes))
+        self.factor = (
+            np.where(naive > 0, mean_counts / np.maximum(naive, 1e-12), 1.0)
+            if self.smearing
+            else np.ones(len(self.genes))
+        )
         self.control, changes = means[:, 0], means - means[:, :1]
         left, values, _ = np.linalg.svd(means - means.mean(0), full_matrices=False)
         k = min(self.n_components, len(names))
         self.embedding = left[:, :k] * values[:k]
-        arms_embedding = np.vstack([np.zeros(k), self.embedding[[self.genes.index(n) for n in names]]])
+        arms_embedding = np.vstack(
+            [np.zeros(k), self.embedding[[self.genes.index(n) for n in names]]]
+        )
         self.offset = changes.mean(1)
-        left_inverse = np.linalg.solve(self.embedding.T @ self.embedding + self.penalty * np.eye(k), self.embedding.T)
-        right_inverse = np.linalg.solve(arms_embedding.T @ arms_embedding + self.penalty * np.eye(k), arms_embedding.T).T
+        left_inverse = np.linalg.solve(
+            self.embedding.T @ self.embedding + self.penalty * np.eye(k), self.embedding.T
+        )
+        right_inverse = np.linalg.solve(
+            arms_embedding.T @ arms_embedding + self.penalty * np.eye(k), arms_embedding.T
+        ).T
         self.weights = left_inverse @ (changes - self.offset[:, None]) @ right_inverse
         return self
 
@@ -106,7 +126,10 @@ class Bilinear(Conditional):
         if name == CONTROL:
             return np.zeros(len(self.genes))
         parts = checks.genes("obs['perturbed']", name.split(_SEPARATOR), self.genes)
-        return sum(self.embedding @ self.weights @ self.embedding[self.genes.index(p)] + self.offset for p in parts)
+        return sum(
+            self.embedding @ self.weights @ self.embedding[self.genes.index(p)] + self.offset
+            for p in parts
+        )
 
     def law_of(self, cells, gene):
         return around(self.means(cells, gene))
@@ -120,5 +143,7 @@ class Bilinear(Conditional):
         """Mean of log1p of the count of `gene` in each cell, (n_cells,): the scale of the fit."""
         column = self.genes.index(*checks.genes("gene", gene, self.genes))
         labels = perturbed(cells)
-        means = {name: self.control[column] + self.effect(name)[column] for name in pd.unique(labels)}
+        means = {
+            name: self.control[column] + self.effect(name)[column] for name in pd.unique(labels)
+        }
         return np.array([means[name] for name in labels])

@@ -35,12 +35,26 @@ def score(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
             frame = frame[frame["metric"].isin(_OFF_TARGET)].replace({"metric": _OFF_TARGET})
         frames.append(frame.assign(**keys))
         if question.dose is not None:
-            slopes = {name: distances.slope_ratio(question.dose, law.mean, true.mean) for name, law in laws.items()}
-            frames.append(pd.DataFrame({"model": slopes.keys(), "metric": "slope_ratio", "value": slopes.values(), **keys}))
+            slopes = {
+                name: distances.slope_ratio(question.dose, law.mean, true.mean)
+                for name, law in laws.items()
+            }
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "model": slopes.keys(),
+                        "metric": "slope_ratio",
+                        "value": slopes.values(),
+                        **keys,
+                    }
+                )
+            )
     joined = pd.concat(frames, ignore_index=True)
     off_target = joined["split"] == "off_target"
     keys = ["model", "metric", "mechanism", "split"]
-    mean = joined[off_target].groupby(keys, sort=False, as_index=False)["value"].mean().assign(gene="")
+    mean = (
+        joined[off_target].groupby(keys, sort=False, as_index=False)["value"].mean().assign(gene="")
+    )
     columns = ["model", "metric", "value", "mechanism", "gene", "split"]
     return pd.concat([joined[~off_target], mean], ignore_index=True)[columns]
 
@@ -58,7 +72,10 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
             continue
         if None in points:
             continue
-        errors = [((point.mu - question.true[:, 0].mu) ** 2).mean() for point, question in zip(points, asked)]
+        errors = [
+            ((point.mu - question.true[:, 0].mu) ** 2).mean()
+            for point, question in zip(points, asked)
+        ]
         rows.append({"model": name, "metric": "mse_mu", "value": np.mean(errors)})
     return pd.DataFrame(rows).assign(mechanism="", gene="", split="base_genes")
 
@@ -66,7 +83,9 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
 def known(path: str | Path, identity: str, fitted: list[str] = ()) -> pd.DataFrame:
     """Rows of a summary.csv: models scored before on the questions of this identity, but those just fitted."""
     summary = read_summary(path)
-    return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(drop=True)
+    return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(
+        drop=True
+    )
 
 
 def read_summary(path: str | Path) -> pd.DataFrame:
@@ -79,5 +98,7 @@ def cell_eval(path: str | Path) -> dict[str, pd.Series]:
     """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty without a table."""
     if not Path(path).is_file():
         return {}
-    means = tables.read(path).pivot_table(index="model", columns="metric", values="value", sort=False)
+    means = tables.read(path).pivot_table(
+        index="model", columns="metric", values="value", sort=False
+    )
     return dict(means.iterrows())

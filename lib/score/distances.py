@@ -19,7 +19,9 @@ from lib.laws.base import BLOCK, TINY
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
 CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
 _MAX_COUNTS = 2**15  # so far a prediction that outlasts the truth is summed count by count
-_CHUNK = 2**14  # laws, or components of laws, at a time: few enough to stay in the processor's cache
+_CHUNK = (
+    2**14
+)  # laws, or components of laws, at a time: few enough to stay in the processor's cache
 
 
 def between(true: ZINB, predicted: Law) -> pd.DataFrame:
@@ -29,16 +31,24 @@ def between(true: ZINB, predicted: Law) -> pd.DataFrame:
     errors of one cell). A law without density has no kl_nats: one count that was never drawn would make it infinite.
     """
     if np.isnan(true.mu).any():
-        raise ValueError("true: has NaN parameters; the law of a count that an intervention set can't be predicted")
+        raise ValueError(
+            "true: has NaN parameters; the law of a count that an intervention set can't be predicted"
+        )
     if predicted.shape != true.shape or len(true.shape) != 1:
-        raise ValueError(f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}")
+        raise ValueError(
+            f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}"
+        )
     kl, crps, apart = np.empty((3, *true.shape))
     for rows in _groups(true.reach(TAIL), predicted):
-        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], predicted.has_density)
+        kl[rows], crps[rows], apart[rows], _ = _sums(
+            true[rows], predicted[rows], predicted.has_density
+        )
     long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
     for rows in _groups(predicted[long].reach(CRPS_TAIL), predicted):
         rows = long[rows]
-        _, crps[rows], apart[rows], end = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
+        _, crps[rows], apart[rows], end = _sums(
+            true[rows], predicted[rows], False, open_end=CRPS_TAIL
+        )
         for row in rows[apart[rows] > CRPS_TAIL]:
             crps[row] += _far_tail(predicted[row], end)
     values = {"kl_nats": kl} if predicted.has_density else {}
@@ -98,7 +108,9 @@ def _far_tail(predicted, start):
     """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by Simpson's rule on a fine geometric grid."""
     k = np.unique(np.floor(start * np.geomspace(1, 1e6, 4001)))
     rest = (1 - predicted.cdf(k)) ** 2
-    return scipy.integrate.simpson(rest, k) + rest[0] / 2  # the sum has its first count whole, the integral half
+    return (
+        scipy.integrate.simpson(rest, k) + rest[0] / 2
+    )  # the sum has its first count whole, the integral half
 
 
 def skill(distance: float, marginal: float) -> float:
@@ -112,23 +124,36 @@ def slope_ratio(dose, predicted, true) -> float:
     1 is right, below 1 the effect is shrunk, NaN where the true response is flat.
     """
     centred = np.asarray(dose, dtype=float) - np.mean(dose)
-    true_slope, rounding = centred @ np.asarray(true), 1e-10 * np.linalg.norm(centred) * np.linalg.norm(true)
-    return float(centred @ np.asarray(predicted) / true_slope) if abs(true_slope) > rounding else float("nan")
+    true_slope, rounding = (
+        centred @ np.asarray(true),
+        1e-10 * np.linalg.norm(centred) * np.linalg.norm(true),
+    )
+    return (
+        float(centred @ np.asarray(predicted) / true_slope)
+        if abs(true_slope) > rounding
+        else float("nan")
+    )
 
 
-def scores(true: ZINB, predictions: dict[str, Law], counts: np.ndarray | None = None) -> pd.DataFrame:
+def scores(
+    true: ZINB, predictions: dict[str, Law], counts: np.ndarray | None = None
+) -> pd.DataFrame:
     """Mean distances and skills of models' predictions of one gene in the same cells: rows of model, metric, value.
 
     predictions: by model, "marginal" among them, against which skill is measured
     counts: (n_cells,) observed, for nll_nats, their mean negative log-probability: a score where the truth isn't known
     """
     if "marginal" not in predictions:
-        raise ValueError(f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured")
+        raise ValueError(
+            f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured"
+        )
     means = {model: between(true, law).mean(skipna=False) for model, law in predictions.items()}
     rows = []
     for model, mean in means.items():
         if mean.isna().any():
-            raise ValueError(f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell")
+            raise ValueError(
+                f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell"
+            )
         values = dict(mean)
         if counts is not None:
             values["nll_nats"] = -predictions[model].log_prob(counts).mean()

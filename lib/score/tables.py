@@ -8,7 +8,13 @@ import pandas as pd
 import scipy.stats
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
-SUMMARY = [*(key for key in KEYS if key != "replicate"), "mean", "ci_low", "ci_high", "n"]  # columns of a summary
+SUMMARY = [
+    *(key for key in KEYS if key != "replicate"),
+    "mean",
+    "ci_low",
+    "ci_high",
+    "n",
+]  # columns of a summary
 
 
 def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -43,12 +49,18 @@ def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
     keys = [*also, *(key for key in KEYS if key != "replicate")]
     grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False, dropna=False)["value"]
     result = grouped.agg(mean="mean", sd="std", n="count").reset_index()
-    half = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1) * result["sd"] / np.sqrt(result["n"])
+    half = (
+        scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1)
+        * result["sd"]
+        / np.sqrt(result["n"])
+    )
     result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half
     return result[[*also, *SUMMARY]]
 
 
-def readable(summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism") -> pd.DataFrame:
+def readable(
+    summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism"
+) -> pd.DataFrame:
     """One metric of a summary as a table to read: "mean [ci_low, ci_high]" by two of the keys."""
     part = summary[summary["metric"] == metric]
 
@@ -56,6 +68,13 @@ def readable(summary: pd.DataFrame, metric: str, rows: str = "model", columns: s
         return f"{round(value, 4) + 0.0:.3g}"
 
     each = zip(part["mean"], part["ci_low"], part["ci_high"])
-    text = [short(m) + ("" if np.isnan(low) else f" [{short(low)}, {short(high)}]") for m, low, high in each]
+    text = [
+        short(m) + ("" if np.isnan(low) else f" [{short(low)}, {short(high)}]")
+        for m, low, high in each
+    ]
     order = list(pd.unique(part[rows])), list(pd.unique(part[columns]))
-    return part.assign(text=text).pivot(index=rows, columns=columns, values="text").reindex(index=order[0], columns=order[1])
+    return (
+        part.assign(text=text)
+        .pivot(index=rows, columns=columns, values="text")
+        .reindex(index=order[0], columns=order[1])
+    )

@@ -51,7 +51,9 @@ mpl.rc("lines", linewidth=1.0, markersize=3)
 mpl.rc("legend", fontsize=SMALL, frameon=False, handlelength=1.2)
 mpl.rc("savefig", dpi=300)
 mpl.rc("pdf", fonttype=42)
-mpl.rc("svg", fonttype="path", hashsalt="perturbation-lab")  # text as shapes, the same where the font is missing
+mpl.rc(
+    "svg", fonttype="path", hashsalt="perturbation-lab"
+)  # text as shapes, the same where the font is missing
 
 
 def label(key: str) -> str:
@@ -59,9 +61,13 @@ def label(key: str) -> str:
     return LABELS.get(key, str(key).replace("_", " "))
 
 
-def figure(mosaic, width_mm: float, height_mm: float, **options) -> tuple[plt.Figure, dict[str, plt.Axes]]:
+def figure(
+    mosaic, width_mm: float, height_mm: float, **options
+) -> tuple[plt.Figure, dict[str, plt.Axes]]:
     """`plt.subplot_mosaic` of the given printed size; one-letter names become panel letters."""
-    fig, axes = plt.subplot_mosaic(mosaic, figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained", **options)
+    fig, axes = plt.subplot_mosaic(
+        mosaic, figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained", **options
+    )
     fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     for name, ax in axes.items():
         if len(name) == 1:

@@ -18,7 +18,11 @@ MAX_PANELS, SIZE = 40, 40  # panels of a figure, and mm of one
 
 def column(parameter: str) -> str:
     """The column of a swept parameter in a table: its name, or `swept_<name>` where a table has a column of that name."""
-    return f"swept_{parameter}" if parameter in [*tables.KEYS, "value", "mean", "sd", "n", "ci_low", "ci_high"] else parameter
+    return (
+        f"swept_{parameter}"
+        if parameter in [*tables.KEYS, "value", "mean", "sd", "n", "ci_low", "ci_high"]
+        else parameter
+    )
 
 
 def results(runs: list[tuple[dict, pd.DataFrame]]) -> pd.DataFrame:
@@ -26,8 +30,18 @@ def results(runs: list[tuple[dict, pd.DataFrame]]) -> pd.DataFrame:
 
     runs: of each run, its swept parameters (lists become JSON) and its rows as `tables.tidy` makes them
     """
-    swept = pd.DataFrame([{column(name): json.dumps(v) if isinstance(v, list) else v for name, v in parameters.items()} for parameters, _ in runs])
-    swept = swept.loc[np.repeat(swept.index, [len(rows) for _, rows in runs])].reset_index(drop=True)
+    swept = pd.DataFrame(
+        [
+            {
+                column(name): json.dumps(v) if isinstance(v, list) else v
+                for name, v in parameters.items()
+            }
+            for parameters, _ in runs
+        ]
+    )
+    swept = swept.loc[np.repeat(swept.index, [len(rows) for _, rows in runs])].reset_index(
+        drop=True
+    )
     return pd.concat([swept, pd.concat([rows for _, rows in runs], ignore_index=True)], axis=1)
 
 
@@ -44,11 +58,15 @@ def exact(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
             return ""
         return _text(value) if float(_text(value)) == value else repr(float(value))
 
-    floats = [c for c in map(column, parameters) if c in table and pd.api.types.is_float_dtype(table[c])]
+    floats = [
+        c for c in map(column, parameters) if c in table and pd.api.types.is_float_dtype(table[c])
+    ]
     return table.assign(**{c: table[c].map(whole) for c in floats})
 
 
-def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None) -> plt.Figure:
+def figure(
+    table: pd.DataFrame, parameters: list[str], panels: list[dict] | None = None
+) -> plt.Figure:
     """A metric against what was swept, with 95 % intervals; what lies where follows from the shape of the grid.
 
     table: of `results`
@@ -64,7 +82,9 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
     if table.empty:
         raise ValueError("figure: the runs have written no table")
     swept = [column(p) for p in parameters if p != REPLICATE]
-    table = table.assign(**{p: [_text(v) for v in table[p]] for p in swept if table[p].isna().any()})  # null is a word among words
+    table = table.assign(
+        **{p: [_text(v) for v in table[p]] for p in swept if table[p].isna().any()}
+    )  # null is a word among words
     places = [p for p in swept if table[p].nunique(dropna=False) > 1] or swept[:1]
     shown = [_shown(table, places, panel) for panel in panels or [{}]]
     numeric = [p for p in places if drawn.is_number(table[p])]
@@ -102,7 +122,11 @@ def figure(table: pd.DataFrame, parameters: list[str], panels: list[dict] | None
         _same_height(row)
         note = ", ".join(f"{style.label(p)} = {_text(v)}" for p, v in zip(rest, values))
         row[0].set_ylabel("\n".join(filter(None, [style.label(metric), title, note])))
-    handles = {text: handle for ax in axes.values() for handle, text in zip(*ax.get_legend_handles_labels())}
+    handles = {
+        text: handle
+        for ax in axes.values()
+        for handle, text in zip(*ax.get_legend_handles_labels())
+    }
     if len(handles) > 1:
         about = {} if hue == "model" else {"title": style.label(hue), "title_fontsize": style.SMALL}
         n_wide = min(len(handles), 7 if width > 150 else 4)
@@ -115,14 +139,22 @@ def rows_of(table: pd.DataFrame, panel: dict) -> np.ndarray:
     there = list(pd.unique(table["metric"]))
     for key in panel:
         checks.choice("figure", key, ["metric", "where", "models"])
-    metric = checks.choice("metric", panel.get("metric", "skill_kl" if "skill_kl" in there else there[0]), there)
+    metric = checks.choice(
+        "metric", panel.get("metric", "skill_kl" if "skill_kl" in there else there[0]), there
+    )
     rows = (table["metric"] == metric).to_numpy()
-    where = {key: v if isinstance(v, list) else [v] for key, v in (panel.get("where") or {}).items()}
+    where = {
+        key: v if isinstance(v, list) else [v] for key, v in (panel.get("where") or {}).items()
+    }
     if "models" in panel:
         where["model"] = panel["models"]
     for key, values in where.items():
         for value in values:
-            checks.choice(checks.choice("where", key, tables.KEYS), value, list(pd.unique(table.loc[rows, key])))
+            checks.choice(
+                checks.choice("where", key, tables.KEYS),
+                value,
+                list(pd.unique(table.loc[rows, key])),
+            )
         rows = rows & table[key].isin(values).to_numpy()
     for key in ("scenario", "split"):
         if key not in where:
@@ -139,10 +171,17 @@ def _shown(table, places, panel):
     part = part.replace({"model": {"": "value"}})
     about = part["split"].iloc[0] or part["scenario"].iloc[0]
     said = [style.label(about)] if about else []
-    several = next(((key, part[key].unique()) for key in ("mechanism", "gene") if part[key].nunique() > 1), None)
+    several = next(
+        ((key, part[key].unique()) for key in ("mechanism", "gene") if part[key].nunique() > 1),
+        None,
+    )
     replicate = [key for key in ("replicate", REPLICATE) if key in part]
-    part = part.groupby([*places, "model", *replicate], sort=False, as_index=False, dropna=False)["value"].mean()
-    part = tables.summary(part.assign(**{key: "" for key in tables.KEYS if key not in part}), places)
+    part = part.groupby([*places, "model", *replicate], sort=False, as_index=False, dropna=False)[
+        "value"
+    ].mean()
+    part = tables.summary(
+        part.assign(**{key: "" for key in tables.KEYS if key not in part}), places
+    )
     said += [f"mean of {len(several[1])} {style.label(several[0])}s"] if several else []
     return metric, part, "\n".join(said)
 

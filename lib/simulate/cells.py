@@ -9,7 +9,15 @@ import pandas as pd
 import scipy.sparse as sparse
 
 from lib import checks
-from lib.counts import CONTROL, check_counts, pbmc_counts, read_counts, with_columns, with_counts, with_empty_column
+from lib.counts import (
+    CONTROL,
+    check_counts,
+    pbmc_counts,
+    read_counts,
+    with_columns,
+    with_counts,
+    with_empty_column,
+)
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
 from lib.simulate import layout
@@ -21,10 +29,17 @@ _CHUNK = 5_000_000  # counts drawn at a time; another number would change the ra
 
 
 def base_genes(
-    n_cells: int, n_genes: int, target_zero_prob: float | None = 0.8,
-    mu_range: tuple[float, float] = (1, 10), dispersion_range: tuple[float, float] = (0.5, 2.0), *,
-    n_cell_types: int = 1, marker_fraction: float = 0.5, cell_type: str = "A",
-    unreachable: str = "raise", seed: int | tuple[int, ...] = 0,
+    n_cells: int,
+    n_genes: int,
+    target_zero_prob: float | None = 0.8,
+    mu_range: tuple[float, float] = (1, 10),
+    dispersion_range: tuple[float, float] = (0.5, 2.0),
+    *,
+    n_cell_types: int = 1,
+    marker_fraction: float = 0.5,
+    cell_type: str = "A",
+    unreachable: str = "raise",
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells of independent ZINB genes.
 
@@ -50,12 +65,18 @@ def base_genes(
     is_marker = (rng.permutation(n_genes) < round(marker_fraction * n_genes)) & (n_cell_types > 1)
 
     def drawn():
-        return np.stack([rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)])
+        return np.stack(
+            [rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)]
+        )
 
     shared, laws = drawn(), {}
     for name in types:
         mu, theta = np.where(is_marker, drawn(), shared)
-        pi = np.zeros(n_genes) if target_zero_prob is None else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
+        pi = (
+            np.zeros(n_genes)
+            if target_zero_prob is None
+            else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
+        )
         laws[name] = mu, theta, pi
     names = [f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]
     var = pd.DataFrame({"mechanistic": False}, index=pd.Index(names))
@@ -63,8 +84,12 @@ def base_genes(
 
 
 def base_genes_from_counts(
-    counts: ad.AnnData | str | Path | None = None, n_cells: int | None = None, *,
-    cell_type_key: str | None = None, layer: str | None = None, seed: int | tuple[int, ...] = 0,
+    counts: ad.AnnData | str | Path | None = None,
+    n_cells: int | None = None,
+    *,
+    cell_type_key: str | None = None,
+    layer: str | None = None,
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
 
@@ -94,9 +119,17 @@ def base_genes_from_counts(
 
 
 def get_mech_dataset(
-    adata: ad.AnnData, mechanism: str = "linear", *, gene: str | None = None, parents: list[str] | None = None,
-    parameters: dict | None = None, theta: float = 1000.0, theta_mechanism: str | None = None,
-    theta_parameters: dict | None = None, target_zero_prob: float | None = 0.8, seed: int | tuple[int, ...] = 0,
+    adata: ad.AnnData,
+    mechanism: str = "linear",
+    *,
+    gene: str | None = None,
+    parents: list[str] | None = None,
+    parameters: dict | None = None,
+    theta: float = 1000.0,
+    theta_mechanism: str | None = None,
+    theta_parameters: dict | None = None,
+    target_zero_prob: float | None = 0.8,
+    seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
     """The data set with a gene more, whose mu is a function of other genes' counts.
 
@@ -126,7 +159,11 @@ def get_mech_dataset(
     x = inputs(adata.X, adata.var_names.get_indexer(parents))
     rng = stream(seed, f"mechanism of {gene}")
     for attempt in range(100):
-        entry = {"gene": gene, "parents": np.array(parents), "mu": _drawn(mechanism, parameters, rng, x)}
+        entry = {
+            "gene": gene,
+            "parents": np.array(parents),
+            "mu": _drawn(mechanism, parameters, rng, x),
+        }
         if theta_mechanism is not None:
             entry["theta"] = _drawn(theta_mechanism, theta_parameters, rng, x)
         zeros = float(np.mean(zinb.nb_zero_prob(*mu_and_theta(entry, x, theta))))
@@ -134,8 +171,12 @@ def get_mech_dataset(
             break
         fixed = parameters is not None or mechanism not in MECHANISMS
         if fixed or attempt == 99:
-            why = f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
-            raise ValueError(f"target_zero_prob = {target_zero_prob:g}: {why}; allowed from there upwards")
+            why = (
+                f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
+            )
+            raise ValueError(
+                f"target_zero_prob = {target_zero_prob:g}: {why}; allowed from there upwards"
+            )
     pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
     del x  # `law_given` needs as much again
     return _with_gene(adata, entry, np.nan if "theta" in entry else theta, pi, seed)
@@ -157,32 +198,52 @@ def _with_gene(adata, entry, theta, pi, seed):
     var = adata.var.reindex([*adata.var_names, gene])
     var["mechanistic"] = [*adata.var["mechanistic"], True]
     row = np.ones(len(adata.uns["cell_types"]))
-    varm = {p: np.vstack([adata.varm[p], value * row]) for p, value in zip(PARAMETERS, (np.nan, theta, pi))}
-    uns = dict(adata.uns) | {"mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])}
+    varm = {
+        p: np.vstack([adata.varm[p], value * row])
+        for p, value in zip(PARAMETERS, (np.nan, theta, pi))
+    }
+    uns = dict(adata.uns) | {
+        "mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])
+    }
     layers = {"do": with_empty_column(adata.layers["do"])}
-    counts = ad.AnnData(with_empty_column(adata.X), obs=adata.obs.copy(), var=var, varm=varm, uns=uns, layers=layers)
+    counts = ad.AnnData(
+        with_empty_column(adata.X), obs=adata.obs.copy(), var=var, varm=varm, uns=uns, layers=layers
+    )
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
 
 
 def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
     """Draw control cells of these types, (n_cells,), those of one together: base genes first, then parents first."""
-    n_cells, base = len(types), np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
+    n_cells, base = (
+        len(types),
+        np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32),
+    )
     columns = {str(name): column for column, name in enumerate(uns["cell_types"])}
-    laws = {name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)}
+    laws = {
+        name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)
+    }
     step = max(1, _CHUNK // len(var))
     chunks = (types[start : start + step] for start in range(0, n_cells, step))
     blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
     counts = zinb.sample_csr(blocks, stream(seed, f"{kind}cells"))
     if len(base) < len(var):
-        counts = sparse.csr_matrix((counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var)))
-    obs = {"cell_type": pd.Categorical(types), "drug": pd.Categorical([CONTROL] * n_cells), "dose": 0.0}
+        counts = sparse.csr_matrix(
+            (counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var))
+        )
+    obs = {
+        "cell_type": pd.Categorical(types),
+        "drug": pd.Categorical([CONTROL] * n_cells),
+        "dose": 0.0,
+    }
     obs = pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)])
     varm = {parameter: table.copy() for parameter, table in varm.items()}
     layers = {"do": sparse.csr_matrix(counts.shape, dtype=np.int8)}
     adata = ad.AnnData(counts, obs=obs, var=var.copy(), varm=varm, uns=dict(uns), layers=layers)
     for gene in layout.parents(adata):
-        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[:, 0]
+        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[
+            :, 0
+        ]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
 

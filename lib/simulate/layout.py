@@ -90,7 +90,9 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
         return adata
     new = with_matrix(adata, in_memory(adata.X))
     for parameter, its_columns in columns.items():
-        new.varm[parameter] = np.column_stack([new.var.pop(column).astype(float) for column in its_columns])
+        new.varm[parameter] = np.column_stack(
+            [new.var.pop(column).astype(float) for column in its_columns]
+        )
     new.uns["cell_types"] = np.array(types)
     if "drugs" in new.uns:
         new.uns["drugs"] = numbered([{"name": n} | entry for n, entry in new.uns["drugs"].items()])
@@ -101,7 +103,9 @@ def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded`, of cells that have laws. Raises ValueError for others."""
     adata = upgraded(adata)
     needed = [("varm", p) for p in PARAMETERS] + [("uns", "cell_types"), ("var", "mechanistic")]
-    lacking = [f"{part}[{name!r}] is missing" for part, name in needed if name not in getattr(adata, part)]
+    lacking = [
+        f"{part}[{name!r}] is missing" for part, name in needed if name not in getattr(adata, part)
+    ]
     if not lacking and len(adata.uns["cell_types"]) != adata.varm["mu"].shape[1]:
         lacking = ["uns['cell_types'] doesn't fit varm['mu']"]
     if lacking:
@@ -163,10 +167,14 @@ def _joined_laws(adatas, genes):
     laws: dict[str, np.ndarray] = {}
     for number, adata in enumerate(adatas):
         for column, name in enumerate(cell_types(adata)):
-            own = np.stack([adata.varm[p][adata.var_names.get_indexer(genes), column] for p in PARAMETERS])
+            own = np.stack(
+                [adata.varm[p][adata.var_names.get_indexer(genes), column] for p in PARAMETERS]
+            )
             if not np.array_equal(laws.setdefault(name, own), own, equal_nan=True):
                 advice = "give each call of base_genes a cell_type=... of its own"
-                raise ValueError(f"adatas: cell type {name!r} has other laws in number {number} than before; {advice}")
+                raise ValueError(
+                    f"adatas: cell type {name!r} has other laws in number {number} than before; {advice}"
+                )
     return laws
 
 

@@ -35,12 +35,19 @@ _MATRIX = {
     ".zarr": {"chunks": (2**17,)},
 }
 _SHORT_PIECE = 2**15
-_ARRAY = {".h5ad": {"chunks": (_SHORT_PIECE,), "maxshape": (None,)}, ".zarr": {"chunks": (_SHORT_PIECE,)}}
+_ARRAY = {
+    ".h5ad": {"chunks": (_SHORT_PIECE,), "maxshape": (None,)},
+    ".zarr": {"chunks": (_SHORT_PIECE,)},
+}
 _INT32 = np.iinfo(np.int32).max
 
 
 def simulated(
-    genes: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...], chunk: int = 10_000,
+    genes: ad.AnnData,
+    n_cells: int,
+    *,
+    seed: int | tuple[int, ...],
+    chunk: int = 10_000,
     perturb: Callable[[ad.AnnData, tuple[int, ...]], ad.AnnData] | None = None,
 ) -> Iterator[ad.AnnData]:
     """New cells of the genes and mechanisms of `genes`, a chunk at a time, for `write`.
@@ -52,7 +59,10 @@ def simulated(
     Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are; cells are
     named on from chunk to chunk.
     """
-    n_cells, chunk = checks.integer("n_cells", n_cells, low=1), checks.integer("chunk", chunk, low=1)
+    n_cells, chunk = (
+        checks.integer("n_cells", n_cells, low=1),
+        checks.integer("chunk", chunk, low=1),
+    )
     if perturb is not None and not callable(perturb):
         raise ValueError(f"perturb = {perturb!r}: must be a function (cells, seed) -> cells")
     stream(seed, "")  # a bad seed is told here, not at the first chunk
@@ -81,10 +91,19 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
     """
     path = checked_path(path)
     if isinstance(chunks, ad.AnnData) or not isinstance(chunks, Iterable):
-        raise ValueError(f"chunks = {type(chunks).__name__}: must be a list or generator of AnnData")
+        raise ValueError(
+            f"chunks = {type(chunks).__name__}: must be a list or generator of AnnData"
+        )
     checks.writable_folder("path", path.parent)
-    if path.is_dir() and not (path.suffix == ".zarr" and is_zarr(path)) or path.is_file() and path.suffix == ".zarr":
-        raise ValueError(f"path = {str(path)!r}: is there and no {path.suffix}; must be a new path, or one to replace")
+    if (
+        path.is_dir()
+        and not (path.suffix == ".zarr" and is_zarr(path))
+        or path.is_file()
+        and path.suffix == ".zarr"
+    ):
+        raise ValueError(
+            f"path = {str(path)!r}: is there and no {path.suffix}; must be a new path, or one to replace"
+        )
     scratch = path.with_name(f"{path.name}.part")
     try:
         _remove(scratch)
@@ -106,11 +125,15 @@ def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnDat
         n_cells = int(f["X"].attrs["shape"][0])
         start = checks.integer("start", start, 0, n_cells)
         stop = checks.integer("stop", n_cells if stop is None else stop, start, n_cells)
-        obs = {name: _column(f["obs"][name], start, stop) for name in f["obs"].attrs["column-order"]}
+        obs = {
+            name: _column(f["obs"][name], start, stop) for name in f["obs"].attrs["column-order"]
+        }
         names = _column(f["obs"][f["obs"].attrs["_index"]], start, stop)
         layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
         genes = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
-        return ad.AnnData(rows_of(f["X"], start, stop), obs=pd.DataFrame(obs, index=names), layers=layers, **genes)
+        return ad.AnnData(
+            rows_of(f["X"], start, stop), obs=pd.DataFrame(obs, index=names), layers=layers, **genes
+        )
 
 
 def _append_all(f, path, chunks):
@@ -172,10 +195,14 @@ def _plain(name, chunk):
 
 
 def _check_fits(name, chunk, first):
-    one, other = ({part: pd.DataFrame(table) for part, table in a.varm.items()} for a in (chunk, first))
+    one, other = (
+        {part: pd.DataFrame(table) for part, table in a.varm.items()} for a in (chunk, first)
+    )
     same_laws = one.keys() == other.keys() and all(one[part].equals(other[part]) for part in one)
     if not (same_laws and cell_types(chunk) == cell_types(first) and chunk.var.equals(first.var)):
-        raise ValueError(f"{name}: var differs from that of the first; must be the same genes with the same laws")
+        raise ValueError(
+            f"{name}: var differs from that of the first; must be the same genes with the same laws"
+        )
     for what, one, other in zip(("X", "layers", "obs"), _dtypes(chunk), _dtypes(first)):
         if one != other:
             raise ValueError(f"{name}: {what} is {one}; must be as in the chunks before, {other}")
@@ -184,7 +211,10 @@ def _check_fits(name, chunk, first):
 def _dtypes(adata):
     """Names and dtypes of X, layers and obs, as text."""
     for matrices in ({"X": adata.X}, adata.layers, adata.obs):
-        yield ", ".join(sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items())) or "nothing"
+        yield (
+            ", ".join(sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items()))
+            or "nothing"
+        )
 
 
 def _begin(f, first, suffix):
@@ -193,7 +223,13 @@ def _begin(f, first, suffix):
     write_elem(f, "X", first.X, dataset_kwargs=_MATRIX[suffix])
     write_elem(f, "layers", dict(first.layers), dataset_kwargs=_MATRIX[suffix])
     write_elem(f, "obs", first.obs, dataset_kwargs=_ARRAY[suffix])
-    for name, value in {"var": first.var, "varm": dict(first.varm), "obsm": {}, "obsp": {}, "varp": {}}.items():
+    for name, value in {
+        "var": first.var,
+        "varm": dict(first.varm),
+        "obsm": {},
+        "obsp": {},
+        "varp": {},
+    }.items():
         write_elem(f, name, value)
 
 
@@ -211,13 +247,18 @@ def _reserve(f, chunk):
 def _append(group, matrix, suffix):
     # int32 as long as it will do, as scipy has it: with int64 it would copy all indices at each selection of rows
     if group["indptr"].dtype == np.int32 and group["indices"].shape[0] + matrix.nnz >= _INT32:
-        write_elem(group, "indptr", group["indptr"][:].astype(np.int64), dataset_kwargs=_ARRAY[suffix])
+        write_elem(
+            group, "indptr", group["indptr"][:].astype(np.int64), dataset_kwargs=_ARRAY[suffix]
+        )
     sparse_dataset(group, should_cache_indptr=False).append(matrix)
 
 
 def _append_obs(group, obs, n_before, categories, suffix):
     """Rows of obs; `categories` takes those of each column, as keys in the order of their codes."""
-    _extend(group[group.attrs["_index"]], np.array([f"cell_{n_before + i}" for i in range(len(obs))], dtype=object))
+    _extend(
+        group[group.attrs["_index"]],
+        np.array([f"cell_{n_before + i}" for i in range(len(obs))], dtype=object),
+    )
     for column, values in obs.items():
         if not isinstance(values.dtype, pd.CategoricalDtype):
             _extend(group[column], values.to_numpy())
@@ -227,7 +268,9 @@ def _append_obs(group, obs, n_before, categories, suffix):
         codes = values.cat.set_categories(list(known)).cat.codes.to_numpy()
         stored = group[column]["codes"]
         if stored.dtype != codes.dtype:  # wider, now that there are more
-            write_elem(group[column], "codes", stored[:].astype(codes.dtype), dataset_kwargs=_ARRAY[suffix])
+            write_elem(
+                group[column], "codes", stored[:].astype(codes.dtype), dataset_kwargs=_ARRAY[suffix]
+            )
         _extend(group[column]["codes"], codes)
 
 
@@ -249,9 +292,14 @@ def _extend(array, values):
 
 def _column(element, start, stop):
     if element.attrs["encoding-type"] == "categorical":
-        return pd.Categorical.from_codes(element["codes"][start:stop], read_elem(element["categories"]))
+        return pd.Categorical.from_codes(
+            element["codes"][start:stop], read_elem(element["categories"])
+        )
     if element.attrs["encoding-type"] == "string-array":
-        return np.array((element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop], dtype=object)
+        return np.array(
+            (element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop],
+            dtype=object,
+        )
     return element[start:stop]
 
 
@@ -273,7 +321,9 @@ def _created(scratch, path):
                 os.truncate(scratch, size)  # gives back what was reserved
     except BaseException:
         if path.suffix == ".h5ad":
-            with suppress(Exception):  # a full disk makes this fail too; the first error is the one to tell
+            with suppress(
+                Exception
+            ):  # a full disk makes this fail too; the first error is the one to tell
                 f.close()
         raise
 
@@ -286,7 +336,9 @@ def _one_line(path):
         found = re.search(r"errno = (\d+)", str(error))
         code = int(found[1]) if found else getattr(error, "errno", None)
         reason = os.strerror(code) if code else str(error).splitlines()[0]
-        raise OSError(f"path = {str(path)!r}: couldn't be written ({reason}); no part of it is left") from None
+        raise OSError(
+            f"path = {str(path)!r}: couldn't be written ({reason}); no part of it is left"
+        ) from None
 
 
 def _remove(path):

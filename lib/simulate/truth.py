@@ -49,7 +49,9 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
     return _without_what_was_set(adata, genes, mu, theta, pi)
 
 
-def treated_law(control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0) -> ZINB:
+def treated_law(
+    control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0
+) -> ZINB:
     """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
 
     drugs : `uns["drugs"]` of any cells, or a list of its entries
@@ -80,7 +82,9 @@ def inputs(counts, columns) -> np.ndarray:
 def mu_and_theta(entry: dict, x: np.ndarray, theta) -> tuple:
     """mu of a mechanistic gene in each cell, given its parents' counts, and theta, which may depend on them too."""
     mu = evaluate(**entry["mu"], x=x)
-    return mu, np.maximum(evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0]) if "theta" in entry else theta
+    return mu, np.maximum(
+        evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0]
+    ) if "theta" in entry else theta
 
 
 def _is_mechanistic(adata, genes):
@@ -116,7 +120,9 @@ def _under_drug(mu, genes, types, doses, entry):
     after = block + effect * strength if entry["kind"] == "additive" else block * effect**strength
     if (after < 0).any():
         name = str(entry["name"])
-        raise ValueError(f"effect = {effect:g}: drug {name!r} would take mu below 0 at dose {strength.max():g}")
+        raise ValueError(
+            f"effect = {effect:g}: drug {name!r} would take mu below 0 at dose {strength.max():g}"
+        )
     mu[:, touched] = after
     return mu
 

@@ -47,7 +47,9 @@ def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dic
 
     1000 and 1e3 are the same; of what an import string names, the file is hashed too.
     """
-    text = json.dumps({name: _plain(parameters[name]) for name in names if name in parameters}, sort_keys=True)
+    text = json.dumps(
+        {name: _plain(parameters[name]) for name in names if name in parameters}, sort_keys=True
+    )
     return f"v{max(versions)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -58,4 +60,8 @@ def _plain(value):
         return float(value)
     module, colon, _ = value.partition(":")
     spec = importlib.util.find_spec(module) if colon else None
-    return [value, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()] if spec and spec.origin else value
+    return (
+        [value, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()]
+        if spec and spec.origin
+        else value
+    )

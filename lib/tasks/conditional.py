@@ -16,16 +16,38 @@ from lib.tasks.base import Question, identified
 
 # What each version changed. Scores of two versions don't mix: where the same parameters give other cells or laws than
 # before, a new one is due.
-VERSIONS = {1: "six mechanisms of 20 base genes; held-out cells, do inside and beyond, pairs, off target"}
-QUESTIONS = ("seed", "n_cells", "n_test", "n_reference", "n_doses", "n_genes", "n_parents", "zero_rate", "mechanisms")
+VERSIONS = {
+    1: "six mechanisms of 20 base genes; held-out cells, do inside and beyond, pairs, off target"
+}
+QUESTIONS = (
+    "seed",
+    "n_cells",
+    "n_test",
+    "n_reference",
+    "n_doses",
+    "n_genes",
+    "n_parents",
+    "zero_rate",
+    "mechanisms",
+)
 
 
 def identity(*, mechanism: str = "", **parameters) -> str:
     """What the questions of notebook 05 are known by, from its parameters. `mechanism` stands before `mechanisms`."""
-    return identified(VERSIONS, QUESTIONS, parameters | ({"mechanisms": [mechanism]} if mechanism else {}))
+    return identified(
+        VERSIONS, QUESTIONS, parameters | ({"mechanisms": [mechanism]} if mechanism else {})
+    )
 
 
-def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_parents: int = 0, *, seed: int | tuple[int, ...]) -> ad.AnnData:
+def simulate(
+    n_cells: int,
+    n_genes: int,
+    zero_rate: float,
+    kinds: list[str],
+    n_parents: int = 0,
+    *,
+    seed: int | tuple[int, ...],
+) -> ad.AnnData:
     """Training cells: independent base genes, and a mechanistic gene of each kind, a function of `n_parents` of them.
 
     n_parents: drawn at random for each kind; 0 for all
@@ -33,18 +55,31 @@ def simulate(n_cells: int, n_genes: int, zero_rate: float, kinds: list[str], n_p
     train = dataset.base_genes(n_cells, n_genes, zero_rate, seed=seed)
     base, n_parents = list(train.var_names), checks.integer("n_parents", n_parents, 0, n_genes)
     for kind in kinds:
-        places = np.sort(stream(seed, f"parents of {kind}").permutation(n_genes)[: n_parents or n_genes])
-        train = dataset.get_mech_dataset(train, kind, parents=[base[i] for i in places], target_zero_prob=zero_rate, seed=seed)
+        places = np.sort(
+            stream(seed, f"parents of {kind}").permutation(n_genes)[: n_parents or n_genes]
+        )
+        train = dataset.get_mech_dataset(
+            train, kind, parents=[base[i] for i in places], target_zero_prob=zero_rate, seed=seed
+        )
     return train
 
 
-def question(cells: ad.AnnData, gene: str, split: str, mechanism: str = "", dose: np.ndarray | None = None) -> Question:
+def question(
+    cells: ad.AnnData, gene: str, split: str, mechanism: str = "", dose: np.ndarray | None = None
+) -> Question:
     """The question for the law of one gene in some cells, with the truth about it."""
     return Question(Query(cells, [gene]), dataset.law(cells, [gene]), split, mechanism, dose)
 
 
 def questions(
-    train: ad.AnnData, test: ad.AnnData, reference: ad.AnnData, *, n_doses: int = 30, n_pair_doses: int = 5, n_off_target: int = 2, seed
+    train: ad.AnnData,
+    test: ad.AnnData,
+    reference: ad.AnnData,
+    *,
+    n_doses: int = 30,
+    n_pair_doses: int = 5,
+    n_off_target: int = 2,
+    seed,
 ) -> list[Question]:
     """What is asked about each mechanistic gene of a data set.
 
@@ -57,7 +92,9 @@ def questions(
     """
     seed, kinds = key(seed), dataset.kinds(train)
     if not kinds:
-        raise ValueError("train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one")
+        raise ValueError(
+            "train: has no mechanistic gene to ask about; dataset.get_mech_dataset adds one"
+        )
     asked, cells = [], range(reference.n_obs)
     for gene, kind in kinds.items():
         asked.append(question(test, gene, "held_out", kind))
@@ -73,29 +110,42 @@ def questions(
         if len(dataset.parents(train)[gene]) > 1:
             second = perturb.second_parent(train, parent, gene)
             tops = {g: perturb.doses_to_beyond(train, g, 2)[1] for g in (parent, second)}
-            grid = {g: np.unique(np.round(np.linspace(0, np.floor(top), n_pair_doses))) for g, top in tops.items()}
+            grid = {
+                g: np.unique(np.round(np.linspace(0, np.floor(top), n_pair_doses)))
+                for g, top in tops.items()
+            }
             pairs = perturb.dose_series(reference, grid, cells=cells[::4], seed=(*seed, 3))
             asked.append(question(pairs, gene, "pairs", kind))
         if gene == next(iter(kinds)):
             some = doses[np.isin(dose, values[values <= end][::2])].copy()
-            others = [g for g in train.var_names if g != parent and not train.var.loc[g, "mechanistic"]][:n_off_target]
+            others = [
+                g for g in train.var_names if g != parent and not train.var.loc[g, "mechanistic"]
+            ][:n_off_target]
             asked += [question(some, g, "off_target") for g in others]
     return asked
 
 
-def interventional_data(train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]) -> ad.AnnData | None:
+def interventional_data(
+    train: ad.AnnData, asked: list[Question], *, seed: int | tuple[int, ...]
+) -> ad.AnnData | None:
     """A screen of as many cells as `train`: controls, and an arm for each base gene but those with doses asked about.
 
     Returns None where this leaves fewer than two genes.
     """
-    held_out = {str(g) for q in asked if q.dose is not None for g in q.cells.obs["perturbed"].unique()}
-    genes = [g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out]
+    held_out = {
+        str(g) for q in asked if q.dose is not None for g in q.cells.obs["perturbed"].unique()
+    }
+    genes = [
+        g for g in train.var_names if not train.var.loc[g, "mechanistic"] and g not in held_out
+    ]
     if len(genes) < 2:
         return None
     return arms(train, genes, n_cells=max(2, train.n_obs // (len(genes) + 1)), seed=seed)
 
 
-def arms(adata: ad.AnnData, genes: list[str], *, n_cells: int, seed: int | tuple[int, ...]) -> ad.AnnData:
+def arms(
+    adata: ad.AnnData, genes: list[str], *, n_cells: int, seed: int | tuple[int, ...]
+) -> ad.AnnData:
     """A screen of single genes: control cells, and for each gene fresh cells under do(gene = dose).
 
     n_cells: of each cell type, in an arm and among the controls
@@ -113,7 +163,9 @@ def arms(adata: ad.AnnData, genes: list[str], *, n_cells: int, seed: int | tuple
         cells = dataset.fresh_cells(adata, n_cells, seed=(*seed, i))
         parts.append(_labelled(perturb.do(cells, {gene: dose}, seed=(*seed, i)), gene, dose))
     joined = dataset.concat(parts)
-    joined.obs["perturbed"] = pd.Categorical(joined.obs["perturbed"].astype(str), categories=[CONTROL, *genes])
+    joined.obs["perturbed"] = pd.Categorical(
+        joined.obs["perturbed"].astype(str), categories=[CONTROL, *genes]
+    )
     return joined
 
 

@@ -10,8 +10,21 @@ from lib.predict.base import Perturbation, Query
 from lib.seeds import key, stream
 from lib.tasks.base import Question, identified
 
-VERSIONS = {1: "four drugs; held-out cells of types seen treated, and of one that never was"}  # as in `conditional`
-QUESTIONS = ("seed", "n_cells", "n_test", "n_genes", "n_cell_types", "zero_rate", "dispersion_range", "shift", "fold", "dose")
+VERSIONS = {
+    1: "four drugs; held-out cells of types seen treated, and of one that never was"
+}  # as in `conditional`
+QUESTIONS = (
+    "seed",
+    "n_cells",
+    "n_test",
+    "n_genes",
+    "n_cell_types",
+    "zero_rate",
+    "dispersion_range",
+    "shift",
+    "fold",
+    "dose",
+)
 
 
 class Drug(NamedTuple):
@@ -24,7 +37,9 @@ class Drug(NamedTuple):
 
     def treat(self, control: ad.AnnData, *, seed: int | tuple[int, ...]) -> ad.AnnData:
         """Cells under the drug."""
-        return perturb.treat(control, self.kind, self.effect, name=self.name, **self.options, seed=seed)
+        return perturb.treat(
+            control, self.kind, self.effect, name=self.name, **self.options, seed=seed
+        )
 
 
 def identity(**parameters) -> str:
@@ -32,7 +47,9 @@ def identity(**parameters) -> str:
     return identified(VERSIONS, QUESTIONS, parameters)
 
 
-def drugs(control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: int | tuple[int, ...]) -> list[Drug]:
+def drugs(
+    control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: int | tuple[int, ...]
+) -> list[Drug]:
     """The four drugs: additive, fold change, fold change of one gene in five, and additive by cell type.
 
     control: cells of the types and genes that they act on
@@ -52,14 +69,18 @@ def drugs(control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: 
     ]
 
 
-def treated_cells(control: ad.AnnData, held_out: str, drug: Drug, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
+def treated_cells(
+    control: ad.AnnData, held_out: str, drug: Drug, n_cells: int, *, seed: int | tuple[int, ...]
+) -> ad.AnnData:
     """New cells under a drug, `n_cells` of each cell type but the one that is held out."""
     seed = key(seed)
     seen = control[control.obs["cell_type"] != held_out]
     return drug.treat(dataset.fresh_cells(seen, n_cells, seed=(*seed, 2)), seed=(*seed, 3))
 
 
-def questions(test: ad.AnnData, held_out: str, drug: Drug, *, seed: int | tuple[int, ...]) -> dict[str, tuple[Question, ad.AnnData]]:
+def questions(
+    test: ad.AnnData, held_out: str, drug: Drug, *, seed: int | tuple[int, ...]
+) -> dict[str, tuple[Question, ad.AnnData]]:
     """Cell type -> the question for its treated law, and cells of it that are truly treated.
 
     test: control cells that no model was trained on; `split` is "held_out_type" for that type

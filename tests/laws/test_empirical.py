@@ -33,7 +33,9 @@ def test_empirical_pmf_table_is_a_histogram():
 def test_empirical_pmf_table_counts_draws_beyond_a_block_and_no_fractions():
     draws = [[0, 15, 16, 1000], [3.5, 16, 16, 2]]
     table = Empirical(draws).pmf_table(40)
-    np.testing.assert_array_equal(table, [[(np.array(d) == k).mean() for k in range(40)] for d in draws])
+    np.testing.assert_array_equal(
+        table, [[(np.array(d) == k).mean() for k in range(40)] for d in draws]
+    )
     np.testing.assert_array_equal(Mixture(Empirical(draws)).pmf_table(40), table.mean(0))
 
 

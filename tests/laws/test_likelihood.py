@@ -20,7 +20,12 @@ def test_value_is_that_of_scipy():
 
 EXTREMES = [
     a.ravel()
-    for a in np.meshgrid([0, 1, 3, 50, 1e4, 1e6], [1e-6, 1e-2, 1, 50, 1e4, 1e6], [1e-4, 0.1, 1, 8, 1e3, 1e5, 1e8], [-30, 0, 30])
+    for a in np.meshgrid(
+        [0, 1, 3, 50, 1e4, 1e6],
+        [1e-6, 1e-2, 1, 50, 1e4, 1e6],
+        [1e-4, 0.1, 1, 8, 1e3, 1e5, 1e8],
+        [-30, 0, 30],
+    )
 ]
 
 
@@ -33,26 +38,37 @@ def test_log_likelihood_and_gradients_are_finite_at_the_extremes(dtype):
     assert all(g.isfinite().all() for g in torch.autograd.grad(value.sum(), parameters))
 
 
-@pytest.mark.parametrize(("dtype", "largest", "tolerance"), [(torch.float64, 1e6, 1e-9), (torch.float32, 1e4, 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "largest", "tolerance"), [(torch.float64, 1e6, 1e-9), (torch.float32, 1e4, 1e-3)]
+)
 def test_log_likelihood_keeps_its_digits_at_the_extremes(dtype, largest, tolerance):
     k, mu, theta, logit = EXTREMES
     kept = (logit == -30) & (k <= largest)
     k, mu, theta = k[kept], mu[kept], theta[kept]
     expected = np.array([exact_log_prob(*p) for p in zip(k, mu, theta)])
     expected = np.where(k == 0, np.logaddexp(-30, expected), expected)
-    value = log_likelihood(*(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, np.full(len(k), -30.0))))
+    value = log_likelihood(
+        *(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, np.full(len(k), -30.0)))
+    )
     np.testing.assert_allclose(value, expected, rtol=tolerance, atol=10 * tolerance)
 
 
 def test_gradients_are_central_differences():
     rng = np.random.default_rng(1)
     counts = torch.tensor([0, 0, 0, 0, 1, 2, 7, 40, 300, 3000], dtype=torch.float64)
-    parameters = [np.exp(rng.uniform(-1, 5, 10)), np.exp(rng.uniform(-2, 5, 10)), rng.uniform(-5, 5, 10)]
+    parameters = [
+        np.exp(rng.uniform(-1, 5, 10)),
+        np.exp(rng.uniform(-2, 5, 10)),
+        rng.uniform(-5, 5, 10),
+    ]
     tensors = [torch.tensor(p, requires_grad=True) for p in parameters]
     gradients = torch.autograd.grad(log_likelihood(counts, *tensors).sum(), tensors)
     for i, gradient in enumerate(gradients):
         step = 1e-5 * np.abs(parameters[i])
-        ends = [[torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)] for s in (1, -1)]
+        ends = [
+            [torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)]
+            for s in (1, -1)
+        ]
         high, low = (log_likelihood(counts, *e).numpy() for e in ends)
         np.testing.assert_allclose(gradient, (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
 
@@ -67,8 +83,14 @@ def drawn(shape, mu=(), theta=(), logit_pi=(), seed=0, dtype=torch.float64):
     """Counts, four in five of them zeros, and parameters of the given shapes."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(6, shape) * (rng.random(shape) < 0.2)
-    parameters = np.exp(rng.normal(1, 1, mu)), np.exp(rng.normal(1, 3, theta)), rng.normal(0, 3, logit_pi)
-    return torch.tensor(counts, dtype=dtype), *(torch.tensor(p, dtype=dtype, requires_grad=True) for p in parameters)
+    parameters = (
+        np.exp(rng.normal(1, 1, mu)),
+        np.exp(rng.normal(1, 3, theta)),
+        rng.normal(0, 3, logit_pi),
+    )
+    return torch.tensor(counts, dtype=dtype), *(
+        torch.tensor(p, dtype=dtype, requires_grad=True) for p in parameters
+    )
 
 
 SHAPES = {
@@ -92,7 +114,10 @@ def test_value_and_gradients_are_those_of_the_plain_formula(shapes, way):
     assert value.shape == plain.shape
     np.testing.assert_allclose(value.detach(), plain.detach(), rtol=1e-9, atol=1e-9)
     upstream = torch.tensor(np.random.default_rng(1).normal(size=value.shape))
-    for gradient, expected in zip(torch.autograd.grad(value, parameters, upstream), torch.autograd.grad(plain, parameters, upstream)):
+    for gradient, expected in zip(
+        torch.autograd.grad(value, parameters, upstream),
+        torch.autograd.grad(plain, parameters, upstream),
+    ):
         np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-7)
 
 
@@ -104,7 +129,9 @@ def test_counts_may_lie_column_by_column(way):
 
 def test_models_that_differ_in_theta_alone_may_be_stacked(way):
     counts, mu, theta, logit_pi = drawn((30, 7), (30, 7), (3, 7), (7,))
-    value = torch.func.vmap(log_likelihood, in_dims=(None, None, 0, None))(counts, mu, theta, logit_pi)
+    value = torch.func.vmap(log_likelihood, in_dims=(None, None, 0, None))(
+        counts, mu, theta, logit_pi
+    )
     plain = torch.stack([plain_log_likelihood(counts, mu, one, logit_pi) for one in theta])
     np.testing.assert_allclose(value.detach(), plain.detach(), rtol=1e-9, atol=1e-9)
 
@@ -117,10 +144,15 @@ def test_only_what_asks_for_a_gradient_gets_one():
         assert not log_likelihood(counts, mu, theta, logit_pi).requires_grad
 
 
-@pytest.mark.parametrize("shapes", [[(30, 7), (30, 7), (7,), (30, 7)], [(7,), (30, 7), (), (7,)], [(30, 7), (), (), (30, 7)]])
+@pytest.mark.parametrize(
+    "shapes",
+    [[(30, 7), (30, 7), (7,), (30, 7)], [(7,), (30, 7), (), (7,)], [(30, 7), (), (), (30, 7)]],
+)
 def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
     each = [drawn(*shapes, seed=seed) for seed in range(3)]
-    stacked = [torch.stack([one[i] for one in each]).detach().requires_grad_(i > 0) for i in range(4)]
+    stacked = [
+        torch.stack([one[i] for one in each]).detach().requires_grad_(i > 0) for i in range(4)
+    ]
     value = torch.func.vmap(log_likelihood)(*stacked)
     gradients = torch.autograd.grad(value.sum(), stacked[1:])
     for i, one in enumerate(each):
@@ -132,17 +164,29 @@ def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
 
 def test_whole_number_tensors_are_counts_too():
     k = torch.arange(40)
-    np.testing.assert_array_equal(*(log_likelihood(x, *(torch.tensor(p) for p in (6.0, 2.0, -1.0))) for x in (k, k.float())))
+    np.testing.assert_array_equal(
+        *(log_likelihood(x, *(torch.tensor(p) for p in (6.0, 2.0, -1.0))) for x in (k, k.float()))
+    )
 
 
 @pytest.mark.parametrize("k", [0, 1, 9])
 def test_gradients_in_float32_keep_their_digits_where_the_law_is_near_a_poisson(k, way):
     rng = np.random.default_rng(2)
-    made = np.full(2000, float(k)), rng.uniform(0.1, 20, 2000), np.exp(rng.uniform(np.log(1e3), np.log(1e8), 2000)), rng.normal(0, 2, 2000)
+    made = (
+        np.full(2000, float(k)),
+        rng.uniform(0.1, 20, 2000),
+        np.exp(rng.uniform(np.log(1e3), np.log(1e8), 2000)),
+        rng.normal(0, 2, 2000),
+    )
     exact = [torch.tensor(a, requires_grad=i > 0) for i, a in enumerate(made)]
     single = [t.detach().float().requires_grad_(i > 0) for i, t in enumerate(exact)]
     truth, ours, plain = (
-        torch.autograd.grad(f(*t).sum(), t[1:]) for f, t in ((plain_log_likelihood, exact), (log_likelihood, single), (plain_log_likelihood, single))
+        torch.autograd.grad(f(*t).sum(), t[1:])
+        for f, t in (
+            (plain_log_likelihood, exact),
+            (log_likelihood, single),
+            (plain_log_likelihood, single),
+        )
     )
     for i, scale in enumerate((1, exact[2].detach(), 1)):  # of theta, that of its logarithm
         error, of_plain = (((g[i].double() - truth[i]) * scale).abs().max() for g in (ours, plain))
@@ -152,12 +196,16 @@ def test_gradients_in_float32_keep_their_digits_where_the_law_is_near_a_poisson(
 def test_a_second_derivative_is_refused():
     counts, *parameters = drawn((30, 7), (30, 7), (7,), (7,))
     with pytest.raises(RuntimeError, match="plain_log_likelihood"):
-        torch.autograd.grad(log_likelihood(counts, *parameters).sum(), parameters, create_graph=True)
+        torch.autograd.grad(
+            log_likelihood(counts, *parameters).sum(), parameters, create_graph=True
+        )
 
 
 def test_float32_is_as_near_to_the_exact_value_as_the_plain_formula():
     exact = drawn((400, 50), (400, 50), (400, 50), (400, 50))
     single = [t.detach().float() for t in exact]
     truth = plain_log_likelihood(*exact).detach()
-    error, of_plain = ((f(*single) - truth).abs().max() for f in (log_likelihood, plain_log_likelihood))
+    error, of_plain = (
+        (f(*single) - truth).abs().max() for f in (log_likelihood, plain_log_likelihood)
+    )
     assert error < 2 * of_plain

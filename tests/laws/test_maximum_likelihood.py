@@ -18,34 +18,46 @@ def draws_of(mu, theta, pi, n, seed):
     """(n, ...) counts by scipy, not by lib."""
     rng = np.random.default_rng(seed)
     mu, theta, pi = np.broadcast_arrays(mu, theta, pi)
-    return scipy.stats.nbinom.rvs(theta, theta / (theta + mu), size=(n, *mu.shape), random_state=rng) * (
-        rng.random((n, *mu.shape)) >= pi
-    )
+    return scipy.stats.nbinom.rvs(
+        theta, theta / (theta + mu), size=(n, *mu.shape), random_state=rng
+    ) * (rng.random((n, *mu.shape)) >= pi)
 
 
 def total_log_lik(law, counts):
     return np.log(scipy_pmf(counts, float(law.mu), float(law.theta), float(law.pi))).sum()
 
 
-@pytest.mark.parametrize(("mu", "theta", "pi"), [(8.0, 1.0, 0.6), (3.0, 5.0, 0.3), (30.0, 0.8, 0.8)])
+@pytest.mark.parametrize(
+    ("mu", "theta", "pi"), [(8.0, 1.0, 0.6), (3.0, 5.0, 0.3), (30.0, 0.8, 0.8)]
+)
 def test_fit_agrees_with_statsmodels_where_zeros_are_inflated(mu, theta, pi):
     counts = draws_of(mu, theta, pi, 1500, seed=2)
     ones = np.ones((len(counts), 1))
     start = [np.log(pi / (1 - pi)), np.log(mu), 1 / theta]
-    theirs = ZeroInflatedNegativeBinomialP(counts, ones, ones, p=2).fit(start_params=start, method="bfgs", maxiter=500, disp=0)
+    theirs = ZeroInflatedNegativeBinomialP(counts, ones, ones, p=2).fit(
+        start_params=start, method="bfgs", maxiter=500, disp=0
+    )
     law = maximum_likelihood.fit(counts[:, None])[0]
     logit, log_mu, alpha = theirs.params
-    np.testing.assert_allclose([law.pi, law.mu, law.theta], [1 / (1 + np.exp(-logit)), np.exp(log_mu), 1 / alpha], rtol=0.005)
+    np.testing.assert_allclose(
+        [law.pi, law.mu, law.theta],
+        [1 / (1 + np.exp(-logit)), np.exp(log_mu), 1 / alpha],
+        rtol=0.005,
+    )
     assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
 
 
 def test_fit_agrees_with_statsmodels_where_zeros_are_not_inflated():
     counts = draws_of(4.0, 2.0, 0.0, 1500, seed=3)
-    counts = counts[(counts > 0) | (np.arange(1500) % 3 > 0)]  # fewer zeros than any negative binomial has
+    counts = counts[
+        (counts > 0) | (np.arange(1500) % 3 > 0)
+    ]  # fewer zeros than any negative binomial has
     theirs = NegativeBinomial(counts, np.ones((len(counts), 1))).fit(disp=0)
     law = maximum_likelihood.fit(counts[:, None])[0]
     assert law.pi == 0
-    np.testing.assert_allclose([law.mu, law.theta], [np.exp(theirs.params[0]), 1 / theirs.params[1]], rtol=0.005)
+    np.testing.assert_allclose(
+        [law.mu, law.theta], [np.exp(theirs.params[0]), 1 / theirs.params[1]], rtol=0.005
+    )
     assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
 
 
@@ -53,7 +65,9 @@ def fisher_standard_errors(x, n):
     """Of (log mu, log theta, logit pi), from the score's covariance summed over the pmf."""
 
     def log_pmf(x):
-        return np.log(scipy_pmf(np.arange(400), np.exp(x[0]), np.exp(x[1]), 1 / (1 + np.exp(-x[2]))))
+        return np.log(
+            scipy_pmf(np.arange(400), np.exp(x[0]), np.exp(x[1]), 1 / (1 + np.exp(-x[2])))
+        )
 
     step = 1e-5 * np.eye(3)
     score = np.array([(log_pmf(x + h) - log_pmf(x - h)) / 2e-5 for h in step])
@@ -64,7 +78,9 @@ def test_fit_scatters_around_known_parameters_as_fisher_information_says():
     x, n, n_genes = np.array([np.log(6.0), np.log(1.5), 0.5]), 5000, 80
     counts = draws_of(np.full(n_genes, 6.0), 1.5, 1 / (1 + np.exp(-0.5)), n, seed=4)
     fitted = maximum_likelihood.fit(counts)
-    estimates = np.array([np.log(fitted.mu), np.log(fitted.theta), np.log(fitted.pi / (1 - fitted.pi))]).T
+    estimates = np.array(
+        [np.log(fitted.mu), np.log(fitted.theta), np.log(fitted.pi / (1 - fitted.pi))]
+    ).T
     z = (estimates - x) / fisher_standard_errors(x, n)
     assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(n_genes)).all()
     assert (np.abs(z.std(axis=0) - 1) < 0.25).all()
@@ -76,13 +92,23 @@ def test_fit_of_sparse_equals_fit_of_dense_and_leaves_it_alone():
     for kind in (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array):
         matrix = kind(counts)
         law = maximum_likelihood.fit(matrix)
-        assert (law.mu == dense.mu).all() and (law.theta == dense.theta).all() and (law.pi == dense.pi).all()
+        assert (
+            (law.mu == dense.mu).all()
+            and (law.theta == dense.theta).all()
+            and (law.pi == dense.pi).all()
+        )
         assert (matrix.toarray() == counts).all()
 
 
 @pytest.mark.parametrize(
     "counts",
-    [np.ones(200), np.full(200, 5), np.random.default_rng(0).binomial(10, 0.5, 200), np.arange(200) % 2, np.eye(1, 200)[0]],
+    [
+        np.ones(200),
+        np.full(200, 5),
+        np.random.default_rng(0).binomial(10, 0.5, 200),
+        np.arange(200) % 2,
+        np.eye(1, 200)[0],
+    ],
     ids=["all ones", "all fives", "binomial", "zeros and ones", "a single count"],
 )
 def test_fit_of_an_underdispersed_gene_is_as_good_as_a_poisson(counts):
@@ -114,12 +140,21 @@ def best_by_scipy(counts):
     def loss(x):
         mu, theta, pi = np.exp(x[0]), np.exp(x[1]), scipy.special.expit(x[2])
         nb = scipy.stats.nbinom.logpmf(counts, theta, theta / (theta + mu))
-        return -np.where(counts == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb).sum()
+        return -np.where(
+            counts == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb
+        ).sum()
 
     mean, bounds = counts[counts > 0].mean(), [(-12, 16), np.log([1e-4, 1e6]), (-30, 6)]
-    starts = [(np.log(mean), 2.0, 0.0), (np.log(mean / 3), -0.7, -2.0), (np.log(counts.mean()), 4.0, -12.0)]
+    starts = [
+        (np.log(mean), 2.0, 0.0),
+        (np.log(mean / 3), -0.7, -2.0),
+        (np.log(counts.mean()), 4.0, -12.0),
+    ]
     options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-7, "fatol": 1e-9, "adaptive": True}
-    return -min(scipy.optimize.minimize(loss, s, method="Nelder-Mead", bounds=bounds, options=options).fun for s in starts)
+    return -min(
+        scipy.optimize.minimize(loss, s, method="Nelder-Mead", bounds=bounds, options=options).fun
+        for s in starts
+    )
 
 
 MANY = np.stack(
@@ -145,7 +180,9 @@ MANY = np.stack(
 def test_fit_of_many_genes_at_once_is_the_best_that_scipy_finds_for_each(gene):
     counts, law = MANY[:, gene].astype(float), maximum_likelihood.fit(MANY)[gene]
     with np.errstate(divide="ignore"):
-        found = np.log(scipy_pmf(counts, float(law.mu), float(min(law.theta, 1e6)), float(law.pi))).sum()
+        found = np.log(
+            scipy_pmf(counts, float(law.mu), float(min(law.theta, 1e6)), float(law.pi))
+        ).sum()
     best = best_by_scipy(counts)
     assert found > best - 1e-6 * abs(best) - 1e-5  # rounding of scipy's own at theta of 1e6
     assert found < best + 1e-4 * abs(best) + 1e-3
@@ -157,7 +194,9 @@ def test_fit_of_a_gene_does_not_depend_on_the_genes_beside_it():
         for gene in range(MANY.shape[1]):
             alone = maximum_likelihood.fit(MANY[:, [gene]], zero_inflated)
             for name in ("mu", "theta", "pi"):
-                np.testing.assert_allclose(getattr(many, name)[gene :: MANY.shape[1]], getattr(alone, name)[0], rtol=1e-8)
+                np.testing.assert_allclose(
+                    getattr(many, name)[gene :: MANY.shape[1]], getattr(alone, name)[0], rtol=1e-8
+                )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +215,11 @@ def test_fit_is_at_the_top_of_the_likelihood_with_60_digits(counts):
     def log_lik(mu, theta, pi):
         nb = np.array([exact_log_prob(k, mu, theta) for k in counts])
         with np.errstate(divide="ignore"):
-            return np.where(np.array(counts) == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb).sum()
+            return np.where(
+                np.array(counts) == 0,
+                np.logaddexp(np.log(pi), np.log1p(-pi) + nb),
+                np.log1p(-pi) + nb,
+            ).sum()
 
     found = np.array([law.mu, law.theta, law.pi])
     up, down = 1 + 1e-5 * np.eye(3), 1 - 1e-5 * np.eye(3)
@@ -186,7 +229,9 @@ def test_fit_is_at_the_top_of_the_likelihood_with_60_digits(counts):
 
 
 def test_fit_adds_up_an_entry_that_a_sparse_matrix_gives_twice():
-    counts = scipy.sparse.csr_matrix(([2.0, 1.0, 3.0, 0.0], [1, 1, 0, 0], [0, 2, 3, 4, 4]), shape=(4, 2))
+    counts = scipy.sparse.csr_matrix(
+        ([2.0, 1.0, 3.0, 0.0], [1, 1, 0, 0], [0, 2, 3, 4, 4]), shape=(4, 2)
+    )
     law, by_hand = maximum_likelihood.fit(counts), maximum_likelihood.fit(counts.toarray())
     assert (law.mu == by_hand.mu).all() and (law.pi == by_hand.pi).all()
     np.testing.assert_allclose(law.mean, 0.75)

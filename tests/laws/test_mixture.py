@@ -10,16 +10,24 @@ from tests.models_of_ones_own import APoisson
 
 def test_table_of_a_mixture_of_laws_far_apart_is_the_mean_of_their_pmfs():
     mu, theta = np.array(EXTREME).T
-    table = Mixture(ZINB(np.stack([mu, mu[::-1]], axis=1), np.stack([theta, theta[::-1]], axis=1), 0.3)).pmf_table(6000)
+    table = Mixture(
+        ZINB(np.stack([mu, mu[::-1]], axis=1), np.stack([theta, theta[::-1]], axis=1), 0.3)
+    ).pmf_table(6000)
     expected = average_pmf(np.arange(6000), [(*p, 0.3) for p in EXTREME])
     np.testing.assert_allclose(table, [expected, expected], rtol=1e-8, atol=1e-240)
 
 
-MIXED = ZINB(np.array([[1.0, 20.0], [4.0, 2.0], [9.0, 0.5]]), np.array([1.0, 50.0]), np.array([[0.5], [0.1], [0.0]]))
+MIXED = ZINB(
+    np.array([[1.0, 20.0], [4.0, 2.0], [9.0, 0.5]]),
+    np.array([1.0, 50.0]),
+    np.array([[0.5], [0.1], [0.0]]),
+)
 
 
 def mixed_pmf(k, column):
-    mu, theta, pi = (np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi))
+    mu, theta, pi = (
+        np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi)
+    )
     return np.mean([scipy_pmf(k, *p) for p in zip(mu, theta, pi)], axis=0)
 
 
@@ -44,7 +52,12 @@ def test_mixture_samples_from_all_its_components():
     kept = expected * len(draws) >= 5
     observed = np.bincount(draws, minlength=100)[:100][kept]
     rest = len(draws) * (1 - expected[kept].sum())
-    assert scipy.stats.chisquare([*observed, len(draws) - observed.sum()], [*(len(draws) * expected[kept]), rest]).pvalue > 1e-3
+    assert (
+        scipy.stats.chisquare(
+            [*observed, len(draws) - observed.sum()], [*(len(draws) * expected[kept]), rest]
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_mixture_index_keeps_components_together():
@@ -61,9 +74,16 @@ def average_pmf(k, laws):
 
 
 def test_mixture_of_laws_has_the_average_of_their_pmfs():
-    laws = [ZINB(np.array([1.0, 20.0, 4.0]), 2.0, np.array([0.5, 0.0, 0.1])), ZINB(7.0, np.array([1.0, 3.0, 50.0]), 0.3)]
+    laws = [
+        ZINB(np.array([1.0, 20.0, 4.0]), 2.0, np.array([0.5, 0.0, 0.1])),
+        ZINB(7.0, np.array([1.0, 3.0, 50.0]), 0.3),
+    ]
     mixture, k = Mixture.of(laws), np.arange(2000)
-    by_hand = [[(1.0, 2.0, 0.5), (7.0, 1.0, 0.3)], [(20.0, 2.0, 0.0), (7.0, 3.0, 0.3)], [(4.0, 2.0, 0.1), (7.0, 50.0, 0.3)]]
+    by_hand = [
+        [(1.0, 2.0, 0.5), (7.0, 1.0, 0.3)],
+        [(20.0, 2.0, 0.0), (7.0, 3.0, 0.3)],
+        [(4.0, 2.0, 0.1), (7.0, 50.0, 0.3)],
+    ]
     assert mixture.shape == (3,)
     for cell, parts in enumerate(by_hand):
         pmf = average_pmf(k, parts)
@@ -73,9 +93,16 @@ def test_mixture_of_laws_has_the_average_of_their_pmfs():
 
 def test_mixture_of_mixtures_has_the_average_of_their_pmfs():
     mu = np.array([[[1.0, 9.0], [3.0, 2.0]], [[30.0, 5.0], [8.0, 0.5]]])  # of law, component, cell
-    mixture, k = Mixture.of([Mixture(ZINB(m, t, p)) for m, t, p in zip(mu, (1.0, 6.0), (0.2, 0.4))]), np.arange(60)
+    mixture, k = (
+        Mixture.of([Mixture(ZINB(m, t, p)) for m, t, p in zip(mu, (1.0, 6.0), (0.2, 0.4))]),
+        np.arange(60),
+    )
     for cell in range(2):
-        parts = [(mu[law, i, cell], (1.0, 6.0)[law], (0.2, 0.4)[law]) for law in range(2) for i in range(2)]
+        parts = [
+            (mu[law, i, cell], (1.0, 6.0)[law], (0.2, 0.4)[law])
+            for law in range(2)
+            for i in range(2)
+        ]
         np.testing.assert_allclose(mixture.pmf_table(60)[cell], average_pmf(k, parts), rtol=1e-6)
 
 
@@ -174,7 +201,9 @@ def test_parameters_of_a_weighted_mixture_are_weighted_means(weights):
 
 def test_weights_keep_the_digits_of_a_component_near_the_end_of_floats():
     law, k = Mixture(ZINB(np.array([2.0, 650.0]), 1e6, 0.0), [1.0, 1e-40]), np.arange(500, 800)
-    expected = 1e-40 * scipy_pmf(k, 650.0, 1e6, 0.0)  # whose zeros, 1e-282 times 1e-40, are no float
+    expected = 1e-40 * scipy_pmf(
+        k, 650.0, 1e6, 0.0
+    )  # whose zeros, 1e-282 times 1e-40, are no float
     np.testing.assert_allclose(law.pmf_table(800)[500:], expected, rtol=1e-7)
 
 

@@ -47,7 +47,9 @@ def test_large_theta_is_the_poisson_limit(mu):
 @pytest.mark.parametrize("mu", [1e-6, 3.0, 1e6])
 def test_log_prob_keeps_its_digits_at_the_extremes(mu, theta):
     for k in (0, 1, 20, 1000, 10**6):
-        np.testing.assert_allclose(ZINB(mu, theta, 0.0).log_prob(k), exact_log_prob(k, mu, theta), rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(
+            ZINB(mu, theta, 0.0).log_prob(k), exact_log_prob(k, mu, theta), rtol=1e-8, atol=1e-8
+        )
 
 
 def test_theta_without_end_is_refused_since_its_pmf_would_be_nan():
@@ -81,8 +83,12 @@ def test_parameters_broadcast_and_index_like_arrays():
     assert law.shape == (3, 2)
     for i, j in np.ndindex(3, 2):
         expected = scipy_pmf(4, mu[i, 0], theta[j], pi)
-        np.testing.assert_allclose([law.pmf(4)[i, j], law[i, j].pmf(4), law[[i]][:, j].pmf(4)[0]], expected)
-    np.testing.assert_allclose(law[..., None].pmf(np.arange(9))[2, 1], scipy_pmf(np.arange(9), 3.0, 5.0, 0.2))
+        np.testing.assert_allclose(
+            [law.pmf(4)[i, j], law[i, j].pmf(4), law[[i]][:, j].pmf(4)[0]], expected
+        )
+    np.testing.assert_allclose(
+        law[..., None].pmf(np.arange(9))[2, 1], scipy_pmf(np.arange(9), 3.0, 5.0, 0.2)
+    )
     assert law[np.array([True, False, True])].shape == (2, 2)
 
 
@@ -96,7 +102,16 @@ def test_pmf_table_equals_pmf(parameters):
         np.testing.assert_allclose(row, law[i].pmf(np.arange(120)), rtol=1e-5, atol=1e-240)
 
 
-EXTREME = [(800.0, 1e6), (5000.0, 1e6), (5000.0, 300.0), (1e5, 1e4), (1e5, 0.5), (3.0, 1e-3), (0.01, 1e3), (0.0, 1.0)]
+EXTREME = [
+    (800.0, 1e6),
+    (5000.0, 1e6),
+    (5000.0, 300.0),
+    (1e5, 1e4),
+    (1e5, 0.5),
+    (3.0, 1e-3),
+    (0.01, 1e3),
+    (0.0, 1.0),
+]
 
 
 @pytest.mark.parametrize("pi", [0.0, 0.4, 1.0])
@@ -104,7 +119,9 @@ EXTREME = [(800.0, 1e6), (5000.0, 1e6), (5000.0, 300.0), (1e5, 1e4), (1e5, 0.5),
 def test_long_table_is_the_pmf_of_scipy(mu, theta, pi):
     n_counts = int(1.2 * mu) + 1003  # no whole number of blocks
     table = ZINB(mu, theta, pi).pmf_table(n_counts)
-    np.testing.assert_allclose(table, scipy_pmf(np.arange(n_counts), mu, theta, pi), rtol=1e-8, atol=1e-240)
+    np.testing.assert_allclose(
+        table, scipy_pmf(np.arange(n_counts), mu, theta, pi), rtol=1e-8, atol=1e-240
+    )
 
 
 @quick
@@ -129,7 +146,9 @@ def test_quantile_refuses_what_is_no_probability(u):
     one_line(error)
 
 
-@pytest.mark.parametrize(("mu", "theta", "pi"), [(5.0, 0.7, 0.0), (3.0, 2.0, 0.8), (40.0, 1e3, 0.1)])
+@pytest.mark.parametrize(
+    ("mu", "theta", "pi"), [(5.0, 0.7, 0.0), (3.0, 2.0, 0.8), (40.0, 1e3, 0.1)]
+)
 def test_sample_follows_the_pmf(mu, theta, pi):
     draws = ZINB(mu, theta, pi).sample(np.random.default_rng(3), 50_000)
     expected = len(draws) * scipy_pmf(np.arange(draws.max() + 1), mu, theta, pi)
@@ -148,19 +167,33 @@ def test_cells_drawn_without_their_zeros_are_those_that_sample_draws():
     ]
     blocks = [(laws[i], n) for i, n in ((0, 200), (1, 1), (2, 3), (1, 90), (0, 1))]
     cells, rng = zinb.sample_csr(blocks, np.random.default_rng(5)), np.random.default_rng(5)
-    np.testing.assert_array_equal(cells.toarray(), np.concatenate([law.sample(rng, (n, 1500)) for law, n in blocks]))
+    np.testing.assert_array_equal(
+        cells.toarray(), np.concatenate([law.sample(rng, (n, 1500)) for law, n in blocks])
+    )
     assert cells.data.all() and cells.has_canonical_format
-    assert (cells.dtype, cells.indices.dtype, cells.indptr.dtype) == (np.float32, np.int32, np.int32)
+    assert (cells.dtype, cells.indices.dtype, cells.indptr.dtype) == (
+        np.float32,
+        np.int32,
+        np.int32,
+    )
 
 
 def test_cells_without_a_single_count_can_be_drawn():
-    cells = zinb.sample_csr([(ZINB(np.zeros(4), 1.0, 0.5), 3), (ZINB(np.ones(4), 1.0, 1.0), 2)], np.random.default_rng(0))
+    cells = zinb.sample_csr(
+        [(ZINB(np.zeros(4), 1.0, 0.5), 3), (ZINB(np.ones(4), 1.0, 1.0), 2)],
+        np.random.default_rng(0),
+    )
     assert cells.shape == (5, 4) and cells.nnz == 0
 
 
 @pytest.mark.parametrize(
     ("parameters", "named"),
-    [((-1.0, 1.0, 0.5), "mu = -1"), ((np.inf, 1.0, 0.5), "mu = inf"), ((1.0, 0.0, 0.5), "theta = 0"), ((1.0, 1.0, 1.2), "pi = 1.2")],
+    [
+        ((-1.0, 1.0, 0.5), "mu = -1"),
+        ((np.inf, 1.0, 0.5), "mu = inf"),
+        ((1.0, 0.0, 0.5), "theta = 0"),
+        ((1.0, 1.0, 1.2), "pi = 1.2"),
+    ],
 )
 def test_bad_parameters_are_named(parameters, named):
     with pytest.raises(ValueError) as error:
@@ -173,7 +206,9 @@ def test_bad_parameters_are_named(parameters, named):
 def test_solve_pi_reaches_its_target(mu, theta, share):
     floor = scipy_pmf(0, mu, theta, 0.0)
     target = floor + (1 - floor) * share
-    np.testing.assert_allclose(scipy_pmf(0, mu, theta, zinb.solve_pi(mu, theta, target)), target, rtol=1e-9)
+    np.testing.assert_allclose(
+        scipy_pmf(0, mu, theta, zinb.solve_pi(mu, theta, target)), target, rtol=1e-9
+    )
 
 
 def test_solve_pi_says_how_many_genes_are_out_of_reach():

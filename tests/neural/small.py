@@ -13,7 +13,11 @@ def rng(seed=0):
 
 def counts(n_cells=30, n_genes=4, seed=0):
     draws = np.random.default_rng(seed)
-    return torch.as_tensor(draws.negative_binomial(2, 0.3, (n_cells, n_genes)) * draws.integers(0, 2, (n_cells, n_genes)), dtype=torch.float32)
+    return torch.as_tensor(
+        draws.negative_binomial(2, 0.3, (n_cells, n_genes))
+        * draws.integers(0, 2, (n_cells, n_genes)),
+        dtype=torch.float32,
+    )
 
 
 def scipy_log_pmf(x, mu, theta, logit_pi):
@@ -40,15 +44,26 @@ def terms_by_hand(module, cell):
     """(genes in a term, its value in a cell) for each term, by a loop."""
     inputs = module.inputs.tolist()
     alone = [({g}, cell[g]) for g in inputs]
-    return alone + [({inputs[a], inputs[b]}, cell[inputs[a]] * cell[inputs[b]]) for a, b in module.pairs.T.tolist()]
+    return alone + [
+        ({inputs[a], inputs[b]}, cell[inputs[a]] * cell[inputs[b]])
+        for a, b in module.pairs.T.tolist()
+    ]
 
 
 def link_by_hand(module, index, gene):
     """mu of one gene from its index, in double precision."""
-    p = {k: v[gene].detach().double().numpy() for k, v in module.named_parameters() if k not in ("weight", "bias")}
+    p = {
+        k: v[gene].detach().double().numpy()
+        for k, v in module.named_parameters()
+        if k not in ("weight", "bias")
+    }
     steps = 1 / (1 + np.exp(-np.exp(p["log_steep"]) * (index[:, None] - p["place"])))
     level, sharp = p["slope"] * index + steps @ p["height"], np.exp(p["log_sharp"])
-    return module.scale[gene].item() * (np.logaddexp(0, level * sharp) / sharp + np.exp(p["log_floor"])) + 1e-6
+    return (
+        module.scale[gene].item()
+        * (np.logaddexp(0, level * sharp) / sharp + np.exp(p["log_floor"]))
+        + 1e-6
+    )
 
 
 def base_counts(n_cells=1500, n_genes=3, **options):

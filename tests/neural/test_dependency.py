@@ -5,12 +5,21 @@ import torch
 from lib import model, training
 from lib.neural import dependency_terms
 from tests.agreement import one_line
-from tests.neural.small import counts, dependency_network, link_by_hand, rng, scipy_log_pmf, terms_by_hand
+from tests.neural.small import (
+    counts,
+    dependency_network,
+    link_by_hand,
+    rng,
+    scipy_log_pmf,
+    terms_by_hand,
+)
 
 torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("options", [{}, {"inputs": [0, 2, 3]}, {"max_pairs": 7}, {"max_pairs": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"inputs": [0, 2, 3]}, {"max_pairs": 7}, {"max_pairs": 0}], ids=str
+)
 def test_no_gene_is_in_its_own_index_and_every_input_is_in_the_others(options):
     module, x = dependency_network(**options), counts(n_genes=5)
     module.start_at(x)
@@ -33,12 +42,19 @@ def test_index_is_a_sum_over_terms_in_units_of_their_spread(options):
     expected = np.empty((40, 5))
     for gene in range(5):
         kept = [t for t, m in enumerate(members) if gene not in m]
-        expected[:, gene] = module.bias[gene].item() + sum(module.weight[t, gene].item() * values[:, t] / spread[t] for t in kept)
+        expected[:, gene] = module.bias[gene].item() + sum(
+            module.weight[t, gene].item() * values[:, t] / spread[t] for t in kept
+        )
     np.testing.assert_allclose(module.index(x).detach(), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("max_pairs", "n_squares", "n_products"), [(400, 4, 6), (10, 4, 6), (6, 4, 2), (4, 4, 0), (3, 0, 0)])
-def test_terms_are_inputs_squares_and_no_more_products_than_asked_for(max_pairs, n_squares, n_products):
+@pytest.mark.parametrize(
+    ("max_pairs", "n_squares", "n_products"),
+    [(400, 4, 6), (10, 4, 6), (6, 4, 2), (4, 4, 0), (3, 0, 0)],
+)
+def test_terms_are_inputs_squares_and_no_more_products_than_asked_for(
+    max_pairs, n_squares, n_products
+):
     module = dependency_network(6, inputs=[5, 0, 3, 2], max_pairs=max_pairs)
     module.start_at(counts(n_genes=6))
     pairs = [tuple(sorted(p)) for p in module.pairs.T.tolist()]
@@ -76,7 +92,9 @@ def test_link_is_its_formula_for_some_genes_and_for_all():
     some = module.link(index[:, None].expand(-1, 2), [3, 1])
     torch.testing.assert_close(some[0], mu[:, [3, 1]])
     for gene in range(5):
-        np.testing.assert_allclose(mu[:, gene], link_by_hand(module, index.double().numpy(), gene), rtol=1e-4)
+        np.testing.assert_allclose(
+            mu[:, gene], link_by_hand(module, index.double().numpy(), gene), rtol=1e-4
+        )
 
 
 def test_link_can_be_a_step():
@@ -86,7 +104,12 @@ def test_link_can_be_a_step():
         module.height.copy_(torch.tensor([[3.0, 0.0]]))
         module.place.fill_(0.5)
         module.log_steep.fill_(np.log(1e4))
-    index = torch.tensor([[-1e4], [0.0], [0.499], [0.501], [1.0], [1e4]]).expand(-1, 2).clone().requires_grad_()
+    index = (
+        torch.tensor([[-1e4], [0.0], [0.499], [0.501], [1.0], [1e4]])
+        .expand(-1, 2)
+        .clone()
+        .requires_grad_()
+    )
     mu = module.link(index)[0]
     np.testing.assert_allclose(mu[:3].detach(), np.log(2) / 10 + 0.05, rtol=1e-3)
     np.testing.assert_allclose(mu[3:].detach(), 3.05, rtol=1e-3)
@@ -99,7 +122,9 @@ def test_loss_is_the_minimax_concave_penalty_less_the_log_likelihood(sparsity):
     module, x = dependency_network(sparsity=sparsity), counts(40, 5)
     module.start_at(x)
     with torch.no_grad():
-        module.weight.mul_(torch.linspace(0, 2.5, len(module.weight))[:, None])  # some of them beyond where they are free
+        module.weight.mul_(
+            torch.linspace(0, 2.5, len(module.weight))[:, None]
+        )  # some of them beyond where they are free
     penalty, members = 0.0, [m for m, _ in terms_by_hand(module, x[0])]
     unit = sparsity * np.sqrt(2 * np.log(len(members)) / 40)
     for term, genes in enumerate(members):
@@ -107,8 +132,14 @@ def test_loss_is_the_minimax_concave_penalty_less_the_log_likelihood(sparsity):
         for gene in set(range(5)) - genes:
             w = abs(module.weight[term, gene].item())
             if strength > 0:
-                gamma = 0.1 / strength  # Zhang (2010), equation 2.1: free beyond gamma times the strength
-                penalty += strength * w - w**2 / (2 * gamma) if w <= gamma * strength else gamma * strength**2 / 2
+                gamma = (
+                    0.1 / strength
+                )  # Zhang (2010), equation 2.1: free beyond gamma times the strength
+                penalty += (
+                    strength * w - w**2 / (2 * gamma)
+                    if w <= gamma * strength
+                    else gamma * strength**2 / 2
+                )
     with torch.no_grad():
         module.slope.copy_(torch.tensor([1.0, -0.8, 0.0, 0.05, -0.2]))
     for size in (0.3, 0.3, 0.0, 0.05, 0.2):  # of the slope, free beyond 0.3
@@ -137,13 +168,23 @@ def test_a_trained_network_follows_the_input_that_matters_and_hardly_any_other()
     x = torch.as_tensor(x, dtype=torch.float32)
     module = model.DependencyNetwork(4, inputs=[0, 1, 2], generator=rng())
     module.start_at(x)
-    training.fit(module, x, max_epochs=300, batch_size=1000, learning_rate=2e-2, schedule="one_cycle", validation_fraction=0.0)
+    training.fit(
+        module,
+        x,
+        max_epochs=300,
+        batch_size=1000,
+        learning_rate=2e-2,
+        schedule="one_cycle",
+        validation_fraction=0.0,
+    )
     dependency_terms.settle(module, x, rng())
     assert (module.weight[:, :3] == 0).all()
     alone, true = module.weight[:3, 3].abs(), module.weight[1, 3].item()
     assert true > 0 and alone[[0, 2]].max() < 0.1 * true
     at = torch.tensor([[4.0, 0, 4, 0], [4, 4, 4, 0], [0, 4, 8, 0], [4, 8, 4, 0]])
-    np.testing.assert_allclose(module.link(module.index(at))[0][:, 3].detach(), [1, 9, 9, 17], rtol=0.1, atol=0.5)
+    np.testing.assert_allclose(
+        module.link(module.index(at))[0][:, 3].detach(), [1, 9, 9, 17], rtol=0.1, atol=0.5
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from lib import model, training
 from lib.laws import maximum_likelihood
 from lib.laws.likelihood import log_likelihood
 from lib.neural import dependency_terms
-from tests.neural.small import counts, dependency_network, link_by_hand, rng, scipy_log_pmf, terms_by_hand
+from tests.neural.small import (
+    counts,
+    dependency_network,
+    link_by_hand,
+    rng,
+    scipy_log_pmf,
+    terms_by_hand,
+)
 
 torch.set_num_threads(1)
 
@@ -46,7 +53,12 @@ def test_weighing_sets_the_penalty_by_the_standard_error_of_each_score():
     members = [m for m, _ in terms_by_hand(module, x[0])]
     order = np.array([0.5 if term < 4 else 1.0 for term in range(len(members))])[:, None]
     dependency_terms.weigh(module, x)
-    np.testing.assert_allclose(module.penalty_of, 0.7 * order * error * np.sqrt(2 * np.log(len(members))), rtol=2e-2, atol=1e-4)
+    np.testing.assert_allclose(
+        module.penalty_of,
+        0.7 * order * error * np.sqrt(2 * np.log(len(members))),
+        rtol=2e-2,
+        atol=1e-4,
+    )
 
 
 def test_the_search_finds_a_term_that_silences_a_gene_where_the_gradient_finds_none():
@@ -59,14 +71,24 @@ def test_the_search_finds_a_term_that_silences_a_gene_where_the_gradient_finds_n
     module = model.DependencyNetwork(4, inputs=[0, 1, 2], generator=rng())
     module.start_at(x)
     product = 6 + int(torch.where((module.pairs[:, 3:] == torch.tensor([[1], [2]])).all(0))[0])
-    options = dict(max_epochs=60, batch_size=1000, learning_rate=2e-2, schedule="one_cycle", validation_fraction=0.0)
+    options = dict(
+        max_epochs=60,
+        batch_size=1000,
+        learning_rate=2e-2,
+        schedule="one_cycle",
+        validation_fraction=0.0,
+    )
     with torch.no_grad():
         module.weight[0, 3] = 0.3
     before = -log_likelihood(x, *module.link(module.index(x)))[:, 3].sum().item()
     weights = module.weight.detach().clone()
     assert dependency_terms.search(module, x) > 0
     changed = (module.weight != weights).nonzero().tolist()
-    assert [product, 3] in changed and {gene for _, gene in changed} == {3} and module.weight[product, 3] < 0
+    assert (
+        [product, 3] in changed
+        and {gene for _, gene in changed} == {3}
+        and module.weight[product, 3] < 0
+    )
     after = -log_likelihood(x, *module.link(module.index(x)))[:, 3].sum().item()
     assert before - after > 0.5 * np.log(4000) * len(changed)
     training.fit(module, x, **options)
@@ -92,12 +114,19 @@ def straight(slopes, n_cells, seed, n_draws=2):
     draws = np.random.default_rng(seed)
     first = draws.poisson(4, n_cells)
     mu = np.maximum(8 + np.outer(first, slopes), 0.1)
-    x = np.column_stack([first, draws.poisson(draws.gamma(20, mu / 20)) * (draws.random(mu.shape) > 0.2)])
+    x = np.column_stack(
+        [first, draws.poisson(draws.gamma(20, mu / 20)) * (draws.random(mu.shape) > 0.2)]
+    )
     x = torch.as_tensor(x, dtype=torch.float32)
     module = model.DependencyNetwork(x.shape[1], inputs=[0], n_draws=n_draws, n_units=1)
     module.start_at(x)
     with torch.no_grad():
-        for parameter, value in ((module.height, 0), (module.log_floor, -20), (module.log_sharp, 5), (module.log_theta, np.log(20))):
+        for parameter, value in (
+            (module.height, 0),
+            (module.log_floor, -20),
+            (module.log_sharp, 5),
+            (module.log_theta, np.log(20)),
+        ):
             parameter.fill_(value)
         module.logit_pi.fill_(np.log(0.2 / 0.8))
         module.bias[1:] = 8 / module.scale[1:]
@@ -129,7 +158,9 @@ def test_settle_gives_genes_that_depend_on_nothing_the_maximum_likelihood_law():
     mu, theta, logit_pi = (p.detach().double().numpy() for p in module.link(module.index(x)))
     np.testing.assert_allclose(mu[:, :3], np.tile(fitted.mu[:3], (800, 1)), rtol=1e-5)
     np.testing.assert_allclose(np.log(theta[:3]), np.log(fitted.theta[:3]), atol=1e-4)
-    np.testing.assert_allclose(1 / (1 + np.exp(-logit_pi[:3])), fitted.pi[:3], rtol=1e-4, atol=1e-10)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-logit_pi[:3])), fitted.pi[:3], rtol=1e-4, atol=1e-10
+    )
     assert (module.weight != 0).any(0).tolist() == [False, False, False, True]
     for gene in range(3):  # under every draw
         np.testing.assert_allclose(module.drawn(x, gene)[0].detach(), fitted.mu[gene], rtol=1e-5)
@@ -141,7 +172,9 @@ def test_draws_scatter_around_the_estimate_as_the_information_in_the_cells_says(
     assert (module.weight[:, 1] != 0).tolist() == [True, False]  # the input, not its square
     estimate = np.array([module.weight[0, 1].item(), module.bias[1].item()])
     draws = module.draws[:, [0, 2], 1].double().numpy()
-    np.testing.assert_allclose(draws[:4000] + draws[4000:], np.tile(2 * estimate, (4000, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        draws[:4000] + draws[4000:], np.tile(2 * estimate, (4000, 1)), atol=1e-5
+    )
     assert (module.draws[:, 1] == 0).all() and (module.draws[:, :2, 0] == 0).all()
     first, own = x.double().numpy().T
 
@@ -149,7 +182,9 @@ def test_draws_scatter_around_the_estimate_as_the_information_in_the_cells_says(
         mu = link_by_hand(module, w[0] * first / first.std(ddof=1) + w[1], 1)
         return np.log(0.8 * scipy.stats.nbinom.pmf(own, 20, 20 / (20 + mu)) + 0.2 * (own == 0))
 
-    scores = np.array([(log_p(estimate + h) - log_p(estimate - h)) / 2e-5 for h in 1e-5 * np.eye(2)])
+    scores = np.array(
+        [(log_p(estimate + h) - log_p(estimate - h)) / 2e-5 for h in 1e-5 * np.eye(2)]
+    )
     expected = np.linalg.inv(scores @ scores.T + np.eye(2))  # with a prior of spread 1
     standard_error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / 4000)
     np.testing.assert_array_less(np.abs(np.cov(draws[:4000].T) - expected), 5 * standard_error)
@@ -164,4 +199,6 @@ def test_a_law_drawn_is_the_link_of_the_index_under_the_drawn_weights():
         weight, square, bias = module.draws[draw, :, 2].double().numpy()
         assert square == 0
         first = x[:, 0].double().numpy()
-        np.testing.assert_allclose(mu[draw], link_by_hand(module, weight * first / first.std(ddof=1) + bias, 2), rtol=1e-4)
+        np.testing.assert_allclose(
+            mu[draw], link_by_hand(module, weight * first / first.std(ddof=1) + bias, 2), rtol=1e-4
+        )

@@ -53,9 +53,20 @@ print(training.keep_freed_memory(), pages[1])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no mallopt")
 @pytest.mark.parametrize("kept", [True, False])
 def test_memory_of_a_step_is_kept_for_the_next_unless_settings_of_the_user_say_otherwise(kept):
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))
+    }
     own |= {"MALLOC_ARENA_MAX": "4"} if kept else {"MALLOC_TRIM_THRESHOLD_": "131072"}
-    done = subprocess.run([sys.executable, "-c", PAGES_OF_A_STEP], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PAGES_OF_A_STEP],
+        cwd=ROOT,
+        env=own,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     said, pages = done.stdout.split()
     assert said == str(kept)
     assert (int(pages) < 5000) == kept  # of 4 KB: about 100, against 20,000 or more
@@ -83,7 +94,13 @@ def test_a_checkpoint_has_weights_and_plain_values_only(tmp_path):
 
 
 def test_settings_given_as_numpy_numbers_survive_saving(tmp_path):
-    module = model.ZINBVAE(np.int64(3), np.int64(2), 16, beta=np.float64(0.5), generator=torch.Generator().manual_seed(0))
+    module = model.ZINBVAE(
+        np.int64(3),
+        np.int64(2),
+        16,
+        beta=np.float64(0.5),
+        generator=torch.Generator().manual_seed(0),
+    )
     training.save(module, tmp_path / "vae.pt")
     assert training.load(model.ZINBVAE, tmp_path / "vae.pt", "cpu").beta == 0.5
 
@@ -111,11 +128,22 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("dump", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))], ids=["torch", "pickle"])
+@pytest.mark.parametrize(
+    "dump",
+    [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))],
+    ids=["torch", "pickle"],
+)
 def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, dump):
     path = tmp_path / "evil.pt"
     module = vae(3)
-    dump({"config": module.config, "weights": module.state_dict(), "more": Payload(tmp_path / "ran")}, path)
+    dump(
+        {
+            "config": module.config,
+            "weights": module.state_dict(),
+            "more": Payload(tmp_path / "ran"),
+        },
+        path,
+    )
     with pytest.raises(ValueError, match="evil.pt") as error:
         training.load(model.ZINBVAE, path, "cpu")
     assert "\n" not in str(error.value)
@@ -134,7 +162,9 @@ def test_a_truncated_file_is_refused(tmp_path, share):
 
 def test_other_files_are_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
-    torch.save({"config": {"n_genes": 5}, "weights": vae(3).state_dict()}, tmp_path / "wrong_size.pt")
+    torch.save(
+        {"config": {"n_genes": 5}, "weights": vae(3).state_dict()}, tmp_path / "wrong_size.pt"
+    )
     (tmp_path / "text.pt").write_text("no checkpoint")
     for name in ("list.pt", "wrong_size.pt", "text.pt", "missing.pt"):
         with pytest.raises(ValueError, match=name) as error:

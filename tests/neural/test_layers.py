@@ -18,17 +18,26 @@ def test_theta_is_inverse_dispersion_as_in_the_simulator():
     assert k.var() == pytest.approx(mu + mu**2 / theta, rel=0.05)  # of the simulator
     x = torch.as_tensor(k)
     p = regressions.maximise(
-        lambda p: log_likelihood(x, p[0].exp(), p[1].exp(), torch.tensor(-30.0, dtype=torch.float64)).mean(), torch.zeros(2, dtype=torch.float64)
+        lambda p: log_likelihood(
+            x, p[0].exp(), p[1].exp(), torch.tensor(-30.0, dtype=torch.float64)
+        ).mean(),
+        torch.zeros(2, dtype=torch.float64),
     )
     assert p[0].exp().item() == pytest.approx(mu, rel=0.02)
     assert p[1].exp().item() == pytest.approx(theta, rel=0.05)
 
 
 def test_to_law_has_the_pmf_of_the_loss():
-    mu, theta, logit_pi = torch.tensor([0.5, 30.0]), torch.tensor([0.7, 9.0]), torch.tensor([-2.0, 1.0])
+    mu, theta, logit_pi = (
+        torch.tensor([0.5, 30.0]),
+        torch.tensor([0.7, 9.0]),
+        torch.tensor([-2.0, 1.0]),
+    )
     law = model.to_law(mu, theta, logit_pi)
     for k in (0.0, 1.0, 25.0):
-        np.testing.assert_allclose(law.log_prob(k), scipy_log_pmf(torch.full((2,), k), mu, theta, logit_pi), rtol=1e-6)
+        np.testing.assert_allclose(
+            law.log_prob(k), scipy_log_pmf(torch.full((2,), k), mu, theta, logit_pi), rtol=1e-6
+        )
 
 
 def test_to_tensor_takes_sparse_and_dense_counts():

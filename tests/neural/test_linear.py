@@ -7,12 +7,26 @@ from lib.neural.linear import Linear, linear
 
 def inputs(shape, n_out, bias=True, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
-    made = [torch.randn(s, generator=generator, dtype=dtype) for s in (shape, (n_out, shape[-1]), (n_out,))]
+    made = [
+        torch.randn(s, generator=generator, dtype=dtype)
+        for s in (shape, (n_out, shape[-1]), (n_out,))
+    ]
     return [t.requires_grad_() for t in made[: 2 + bias]]
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("shape", "n_out"), [((64, 20), 7), ((64, 7), 50), ((1, 20), 7), ((3, 64, 20), 5), ((2, 3, 4, 6), 9), ((64, 1), 1), ((0, 20), 7)])
+@pytest.mark.parametrize(
+    ("shape", "n_out"),
+    [
+        ((64, 20), 7),
+        ((64, 7), 50),
+        ((1, 20), 7),
+        ((3, 64, 20), 5),
+        ((2, 3, 4, 6), 9),
+        ((64, 1), 1),
+        ((0, 20), 7),
+    ],
+)
 def test_value_and_gradients_are_those_of_torch_in_double(shape, n_out, bias):
     given = inputs(shape, n_out, bias)
     exact = [t.detach().double().requires_grad_() for t in given]
@@ -20,15 +34,28 @@ def test_value_and_gradients_are_those_of_torch_in_double(shape, n_out, bias):
     assert value.shape == expected.shape and value.dtype == torch.float32
     torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-5)
     upstream = torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
-    for gradient, of_exact in zip(torch.autograd.grad(value, given, upstream), torch.autograd.grad(expected, exact, upstream.double())):
+    for gradient, of_exact in zip(
+        torch.autograd.grad(value, given, upstream),
+        torch.autograd.grad(expected, exact, upstream.double()),
+    ):
         torch.testing.assert_close(gradient.double(), of_exact, rtol=1e-4, atol=1e-4)
 
 
 def test_of_views_that_do_not_lie_in_a_row():
     x, weight, bias = inputs((64, 20), 7)
     wide = torch.cat([weight, weight], dim=1)
-    torch.testing.assert_close(linear(x[::2], wide.chunk(2, dim=1)[0], bias), F.linear(x[::2], weight, bias), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(linear(x.t().contiguous().t(), weight, bias), F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        linear(x[::2], wide.chunk(2, dim=1)[0], bias),
+        F.linear(x[::2], weight, bias),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        linear(x.t().contiguous().t(), weight, bias),
+        F.linear(x, weight, bias),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_only_what_asks_for_a_gradient_gets_one():
@@ -64,7 +91,9 @@ def test_layers_stacked_have_the_values_and_gradients_of_each():
 def test_stacked_layers_with_samples_a_cell_and_without_a_bias():
     x, weight = torch.randn(3, 5, 64, 20), torch.randn(3, 7, 20)
     value = torch.func.vmap(linear)(x, weight)
-    torch.testing.assert_close(value, torch.stack([F.linear(a, w) for a, w in zip(x, weight)]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        value, torch.stack([F.linear(a, w) for a, w in zip(x, weight)]), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_layer_is_that_of_torch_and_shares_its_checkpoints():

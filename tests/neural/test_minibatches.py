@@ -15,13 +15,17 @@ from tests.agreement import one_line
 
 @pytest.fixture(scope="module")
 def genes():
-    return dataset.get_mech_dataset(dataset.base_genes(200, 12, 0.6, mu_range=(3, 10), seed=1), "hill", seed=1)
+    return dataset.get_mech_dataset(
+        dataset.base_genes(200, 12, 0.6, mu_range=(3, 10), seed=1), "hill", seed=1
+    )
 
 
 @pytest.fixture(scope="module", params=["cells.h5ad", "cells.zarr"])
 def stored(request, genes, tmp_path_factory):
     path = tmp_path_factory.mktemp("stored") / request.param
-    chunks = list(ondisk.simulated(genes, 2006, seed=1, chunk=500))  # blocks and batches don't come out even
+    chunks = list(
+        ondisk.simulated(genes, 2006, seed=1, chunk=500)
+    )  # blocks and batches don't come out even
     ondisk.write(path, chunks)
     return path, dataset.dense(dataset.concat(chunks).X)
 
@@ -55,18 +59,29 @@ def test_each_cell_comes_once_in_whole_batches_and_none_is_in_both_parts(stored,
 @of_each_kind
 def test_order_is_that_of_the_generator(stored, kind):
     cells = kind(*stored)
-    one, again, other = (torch.cat(list(cells.minibatches(64, np.random.default_rng(seed)))) for seed in (1, 1, 2))
+    one, again, other = (
+        torch.cat(list(cells.minibatches(64, np.random.default_rng(seed)))) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, again) and not torch.equal(one, other)
-    parts = [torch.cat(list(cells.split(0.3, np.random.default_rng(seed))[1].minibatches(64))) for seed in (1, 1, 2)]
+    parts = [
+        torch.cat(list(cells.split(0.3, np.random.default_rng(seed))[1].minibatches(64)))
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(parts[0], parts[1])
     assert not torch.equal(parts[0], parts[2])
 
 
 def test_rows_of_a_file_are_shuffled_beyond_their_blocks(genes, tmp_path):
     cells = dataset.fresh_cells(genes, 2006, seed=1)
-    cells.X = scipy.sparse.csr_matrix(np.tile(np.arange(2006, dtype=np.float32)[:, None], cells.n_vars))  # its row, for each gene
+    cells.X = scipy.sparse.csr_matrix(
+        np.tile(np.arange(2006, dtype=np.float32)[:, None], cells.n_vars)
+    )  # its row, for each gene
     ondisk.write(tmp_path / "rows.h5ad", [cells])
-    batches = list(minibatches.OnDisk(tmp_path / "rows.h5ad", block=8, blocks=32).minibatches(64, np.random.default_rng(3)))
+    batches = list(
+        minibatches.OnDisk(tmp_path / "rows.h5ad", block=8, blocks=32).minibatches(
+            64, np.random.default_rng(3)
+        )
+    )
     batches = [batch.numpy() for batch in batches]
     assert all((batch == batch[:, [0]]).all() for batch in batches)
     rows = [batch[:, 0].astype(int) for batch in batches]
@@ -79,17 +94,24 @@ def test_rows_of_a_file_are_shuffled_beyond_their_blocks(genes, tmp_path):
 
 def test_an_epoch_may_be_left_early_and_ends_its_thread(stored):
     before = threading.active_count()
-    batches = minibatches.OnDisk(stored[0], block=16, blocks=4).minibatches(64, np.random.default_rng(1))
+    batches = minibatches.OnDisk(stored[0], block=16, blocks=4).minibatches(
+        64, np.random.default_rng(1)
+    )
     next(batches)
     batches.close()
-    assert threading.active_count() <= before + (stored[0].suffix == ".zarr")  # zarr keeps one of its own
+    assert threading.active_count() <= before + (
+        stored[0].suffix == ".zarr"
+    )  # zarr keeps one of its own
 
 
 def test_a_few_buffers_are_all_the_memory_that_it_takes(genes, tmp_path):
     ondisk.write(tmp_path / "cells.h5ad", ondisk.simulated(genes, 40_000, seed=1))
     cells = minibatches.OnDisk(tmp_path / "cells.h5ad", block=250, blocks=16)
     with store.opened(cells.path) as f:
-        buffer = sum(a.nbytes for a in (lambda m: (m.data, m.indices, m.indptr))(cells._buffer(f["X"], range(16))))
+        buffer = sum(
+            a.nbytes
+            for a in (lambda m: (m.data, m.indices, m.indptr))(cells._buffer(f["X"], range(16)))
+        )
     tracemalloc.start()
     assert sum(len(b) for b in cells.minibatches(100, np.random.default_rng(1))) == 40_000
     peak = tracemalloc.get_traced_memory()[1]
@@ -102,9 +124,17 @@ def test_bad_input_ends_in_one_line(stored, tmp_path):
     for call, *parts in (
         (lambda: minibatches.OnDisk(tmp_path / "none.zarr"), "path = ", "no such file"),
         (lambda: minibatches.OnDisk(tmp_path / "not.h5ad"), "path = ", "must be"),
-        (lambda: neural.DependencyNetworks().fit(minibatches.OnDisk(stored[0])), "adata: cells on disk", "in memory"),
+        (
+            lambda: neural.DependencyNetworks().fit(minibatches.OnDisk(stored[0])),
+            "adata: cells on disk",
+            "in memory",
+        ),
         (lambda: minibatches.OnDisk(stored[0], block=0), "block = 0", "at least 1"),
-        (lambda: minibatches.OnDisk(stored[0], block=4000).split(0.1, np.random.default_rng(1)), "block = 4000", "below the 2006 cells"),
+        (
+            lambda: minibatches.OnDisk(stored[0], block=4000).split(0.1, np.random.default_rng(1)),
+            "block = 4000",
+            "below the 2006 cells",
+        ),
     ):
         with pytest.raises(ValueError) as error:
             call()
@@ -127,7 +157,10 @@ def test_a_network_trained_from_disk_learns_what_it_learns_from_memory(stored, g
     test = dataset.fresh_cells(genes, 500, seed=9)
     likelihood = {}
     in_memory = dataset.concat(list(ondisk.simulated(genes, 2006, seed=1, chunk=500)))
-    for name, cells in (("disk", minibatches.OnDisk(path, block=30, blocks=7)), ("memory", in_memory)):
+    for name, cells in (
+        ("disk", minibatches.OnDisk(path, block=30, blocks=7)),
+        ("memory", in_memory),
+    ):
         law = neural.VAE(**options).fit(cells).law_of(test, "gene_03")
         likelihood[name] = law.log_prob(dataset.dense(test[:, "gene_03"].X)[:, 0]).mean()
     assert likelihood["disk"] == pytest.approx(likelihood["memory"], abs=0.03)

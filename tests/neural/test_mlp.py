@@ -19,7 +19,13 @@ def test_loss_of_a_perceptron_is_that_of_the_genes_that_it_does_not_see():
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [(dict(n_hidden=0), "n_hidden = 0"), (dict(hide=2.0), "hide = 2.0"), (dict(inputs=[]), "inputs = []"), (dict(hide=0.0), "inputs = ")]
+    ("options", "named"),
+    [
+        (dict(n_hidden=0), "n_hidden = 0"),
+        (dict(hide=2.0), "hide = 2.0"),
+        (dict(inputs=[]), "inputs = []"),
+        (dict(hide=0.0), "inputs = "),
+    ],
 )
 def test_bad_settings_of_a_perceptron_raise_one_line_that_names_them(options, named):
     with pytest.raises(ValueError) as error:

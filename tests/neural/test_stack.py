@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 def test_validation_noise_is_the_same_at_each_epoch():
     module, counts = vae(3), base_counts(200)
     assert torch.equal(training.losses_of(module, counts, 3), training.losses_of(module, counts, 3))
-    assert not torch.equal(training.losses_of(module, counts, 3), training.losses_of(module, counts, 4))
+    assert not torch.equal(
+        training.losses_of(module, counts, 3), training.losses_of(module, counts, 4)
+    )
 
 
 def test_validation_of_many_genes_goes_by_few_cells_at_a_time():
@@ -32,12 +34,36 @@ def test_validation_of_many_genes_goes_by_few_cells_at_a_time():
 
     for n_genes, largest in ((20, 4096), (2000, 524), (3_000_000, 1)):
         module = Recording()
-        assert len(training.losses_of(module, torch.zeros(5, 1).expand(5, n_genes) if n_genes > 1e6 else torch.zeros(5000, n_genes))) in (5, 5000)
+        assert len(
+            training.losses_of(
+                module,
+                torch.zeros(5, 1).expand(5, n_genes)
+                if n_genes > 1e6
+                else torch.zeros(5000, n_genes),
+            )
+        ) in (5, 5000)
         assert max(module.sizes) == largest
 
 
-@pytest.mark.parametrize("options", [{}, {"hide": 0.5}, {"target": "hidden", "hide": 0.5}, {"dispersion": "gene", "n_layers": 1, "beta": 0.5}], ids=str)
-@pytest.mark.parametrize("how", [{}, {"schedule": "one_cycle", "validation_fraction": 0.0}, {"warmup": 3, "weight_decay": 0.1, "clip": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hide": 0.5},
+        {"target": "hidden", "hide": 0.5},
+        {"dispersion": "gene", "n_layers": 1, "beta": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"schedule": "one_cycle", "validation_fraction": 0.0},
+        {"warmup": 3, "weight_decay": 0.1, "clip": 1.0},
+    ],
+    ids=str,
+)
 def test_models_trained_together_are_those_trained_alone(options, how):
     how = {"max_epochs": 5, "batch_size": 64} | how
     modules, counts = several(**options)
@@ -73,20 +99,33 @@ def test_each_of_the_models_trained_together_ends_in_its_own_time():
     modules, counts = several()
     counts = [x[:120] for x in counts]  # so few that they are soon learned by heart
     alone = copy.deepcopy(modules)
-    how = {"max_epochs": 60, "patience": 2, "cuts": 1, "learning_rate": 0.02, "validation_fraction": 0.3}
+    how = {
+        "max_epochs": 60,
+        "patience": 2,
+        "cuts": 1,
+        "learning_rate": 0.02,
+        "validation_fraction": 0.3,
+    }
     histories = training.fit_together(modules, counts, seeds=[1, 2, 3], **how)
     lengths = [len(h) for h in histories]
     assert len(set(lengths)) > 1 and max(lengths) < 60
-    assert lengths == [len(training.fit(one, x, seed=seed, **how)) for one, x, seed in zip(alone, counts, (1, 2, 3))]
+    assert lengths == [
+        len(training.fit(one, x, seed=seed, **how))
+        for one, x, seed in zip(alone, counts, (1, 2, 3))
+    ]
     for module, one, x in zip(modules, alone, counts):  # with the weights that it had when it ended
-        np.testing.assert_allclose(training.losses_of(module, x), training.losses_of(one, x), rtol=1e-2)
+        np.testing.assert_allclose(
+            training.losses_of(module, x), training.losses_of(one, x), rtol=1e-2
+        )
 
 
 def test_divergence_of_one_of_several_models_is_told_by_its_number():
     modules, counts = several()
     with torch.no_grad():
         modules[1].heads.bias[0] = math.nan
-    with pytest.raises(training.DivergenceError, match="^model 1: training diverged at epoch 1") as error:
+    with pytest.raises(
+        training.DivergenceError, match="^model 1: training diverged at epoch 1"
+    ) as error:
         training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=3)
     assert error.value.epoch == 1 and "\n" not in str(error.value)
     fresh, _ = several()
@@ -123,7 +162,9 @@ def test_models_trained_before_and_weights_that_are_held_fast_are_trained_togeth
     for module, one, x, seed, theta in zip(modules, alone, counts, (1, 2, 3), before):
         training.fit(one, x, seed=seed, max_epochs=3)
         assert torch.equal(module.log_theta, theta)
-        np.testing.assert_allclose(module.heads.weight.detach(), one.heads.weight.detach(), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            module.heads.weight.detach(), one.heads.weight.detach(), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_a_training_that_is_interrupted_leaves_the_weights_come_to():
@@ -151,4 +192,6 @@ def test_models_trained_together_on_a_gpu_are_those_trained_alone():
     alone = copy.deepcopy(modules)
     histories = training.fit_together(modules, counts, seeds=[1, 2, 3], max_epochs=5)
     for one, x, seed, history in zip(alone, counts, (1, 2, 3), histories):
-        np.testing.assert_allclose(history, training.fit(one, x, seed=seed, max_epochs=5), rtol=1e-3)
+        np.testing.assert_allclose(
+            history, training.fit(one, x, seed=seed, max_epochs=5), rtol=1e-3
+        )

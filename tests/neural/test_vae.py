@@ -19,7 +19,9 @@ def decoded_log_pmf(module, x, mean, log_var, noise):
 
 
 def kl_to_prior(mean, log_var):
-    return kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(-1).detach().numpy()
+    return (
+        kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(-1).detach().numpy()
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.02, 1.0, 3.0])
@@ -38,7 +40,9 @@ def test_elbo_is_the_log_evidence_less_the_kl_to_the_true_posterior():
         for p in module.decoder.parameters():  # so that z matters and the bound is not tight
             p.mul_(3)
         z = torch.linspace(-8, 8, 4001)[:, None]
-        log_joint = scipy_log_pmf(cell, *module.generative(z)).sum(1) + scipy.stats.norm.logpdf(z[:, 0].numpy())
+        log_joint = scipy_log_pmf(cell, *module.generative(z)).sum(1) + scipy.stats.norm.logpdf(
+            z[:, 0].numpy()
+        )
         mean, log_var = (t.item() for t in module.inference(cell, torch.ones_like(cell)))
         losses = module.loss(cell.repeat(20_000, 1), rng(1)).double().numpy()
 
@@ -58,7 +62,9 @@ def test_twice_the_genes_doubles_the_reconstruction_and_leaves_the_kl(beta):
     one, two, x = vae(3, beta=beta), vae(6, beta=beta), counts(n_genes=3)
     weights = {k: v for k, v in one.state_dict().items() if k not in ("is_input", "scale")}
     first = weights["encoder.0.weight"].unflatten(1, (2, 3))
-    weights["encoder.0.weight"] = torch.cat([first, torch.zeros_like(first)], dim=2).flatten(1)  # the copies tell it nothing
+    weights["encoder.0.weight"] = torch.cat([first, torch.zeros_like(first)], dim=2).flatten(
+        1
+    )  # the copies tell it nothing
     weights["heads.weight"] = one.heads.weight.unflatten(0, (3, 3)).repeat(1, 2, 1).flatten(0, 1)
     weights["heads.bias"] = one.heads.bias.unflatten(0, (3, 3)).repeat(1, 2).flatten()
     two.load_state_dict(weights, strict=False)
@@ -124,7 +130,9 @@ def test_target_all_counts_the_hidden_genes_too():
     module, x = vae(inputs=[0]), counts()
     mean, log_var = module.inference(x, torch.tensor([1.0, 0, 0, 0]).expand_as(x))
     log_p = decoded_log_pmf(module, x, mean, log_var, torch.randn(mean.shape, generator=rng(4)))
-    np.testing.assert_allclose(module.loss(x, rng(4)).detach(), kl_to_prior(mean, log_var) - log_p.sum(1), rtol=2e-5)
+    np.testing.assert_allclose(
+        module.loss(x, rng(4)).detach(), kl_to_prior(mean, log_var) - log_p.sum(1), rtol=2e-5
+    )
 
 
 def weights_bytes(module):

@@ -17,7 +17,15 @@ def train():
     for number in range(3):
         weights = {"weights": np.roll([3.0, -1.0], number)}
         parents = PARENTS[2 * number : 2 * number + 2]
-        base = dataset.get_mech_dataset(base, "linear", gene=f"mech_{number}", parents=parents, parameters=weights, target_zero_prob=0.6, seed=1)
+        base = dataset.get_mech_dataset(
+            base,
+            "linear",
+            gene=f"mech_{number}",
+            parents=parents,
+            parameters=weights,
+            target_zero_prob=0.6,
+            seed=1,
+        )
     return base
 
 
@@ -25,8 +33,16 @@ def pair(train, predictor):
     """Three arms, one on a parent of each mechanistic gene; the predicted cells are others than the true ones."""
     arms = {}
     for number, gene in enumerate(["gene_0", "gene_3", "gene_4"]):
-        true, other = (perturb.do(dataset.fresh_cells(train, 150, seed=(i, number)), {gene: 25}, seed=i) for i in (2, 3))
-        arms[gene] = (true, celleval.predicted_cells(other, predictor.fit(train), ["mech_0", "mech_1", "mech_2"], seed=(4, number)))
+        true, other = (
+            perturb.do(dataset.fresh_cells(train, 150, seed=(i, number)), {gene: 25}, seed=i)
+            for i in (2, 3)
+        )
+        arms[gene] = (
+            true,
+            celleval.predicted_cells(
+                other, predictor.fit(train), ["mech_0", "mech_1", "mech_2"], seed=(4, number)
+            ),
+        )
     return dataset.fresh_cells(train, 150, seed=5), arms
 
 
@@ -48,23 +64,33 @@ def test_the_pair_is_what_cell_eval_reads(perfect):
         for name, given in groups.items():
             part = cells[cells.obs["target_gene"] == name]
             np.testing.assert_array_equal(part.layers["counts"].toarray(), dataset.dense(given.X))
-            np.testing.assert_allclose(part.X.toarray(), np.log1p(dataset.dense(given.X)), rtol=1e-6)
+            np.testing.assert_allclose(
+                part.X.toarray(), np.log1p(dataset.dense(given.X)), rtol=1e-6
+            )
         # fractions, below 15: by this cell-eval tells log1p values from counts, which it would divide by their sums
-        assert sparse.issparse(cells.X) and (cells.X.data % 1 > 1e-3).any() and 0 < cells.X.max() < 15
+        assert (
+            sparse.issparse(cells.X) and (cells.X.data % 1 > 1e-3).any() and 0 < cells.X.max() < 15
+        )
         assert cells.obs_names.is_unique
 
 
 def test_predicted_cells_have_the_predicted_law_and_all_else_as_it_was(train):
     cells = perturb.do(dataset.fresh_cells(train, 2000, seed=2), {"gene_0": 9}, seed=3)
-    drawn = celleval.predicted_cells(cells, guard.Guarded(references.Marginal()).fit(train), ["mech_0"], seed=4)
+    drawn = celleval.predicted_cells(
+        cells, guard.Guarded(references.Marginal()).fit(train), ["mech_0"], seed=4
+    )
     law = references.Marginal().fit(train).laws["mech_0"]
     assert pit_p_value(dataset.dense(drawn[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) > 1e-3
     others = [g for g in cells.var_names if g != "mech_0"]
     assert (drawn[:, others].X != cells[:, others].X).nnz == 0
-    assert pit_p_value(dataset.dense(cells[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) < 1e-3  # the test could fail
+    assert (
+        pit_p_value(dataset.dense(cells[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) < 1e-3
+    )  # the test could fail
 
 
-@pytest.mark.parametrize("case", ["no arms", "named as control", "other genes", "fractions", "no cells"])
+@pytest.mark.parametrize(
+    "case", ["no arms", "named as control", "other genes", "fractions", "no cells"]
+)
 def test_what_cell_eval_could_not_use_ends_in_one_line(train, tmp_path, case):
     cells = dataset.fresh_cells(train, 5, seed=2)
     broken = cells.copy()
@@ -74,7 +100,9 @@ def test_what_cell_eval_could_not_use_ends_in_one_line(train, tmp_path, case):
         broken.X = broken.X * 0.5
     if case == "no cells":
         broken = cells[:0].copy()
-    arms = {"no arms": {}, "named as control": {"non-targeting": (cells, cells)}}.get(case, {"gene_0": (cells, broken)})
+    arms = {"no arms": {}, "named as control": {"non-targeting": (cells, cells)}}.get(
+        case, {"gene_0": (cells, broken)}
+    )
     with pytest.raises(ValueError) as error:
         celleval.write_pair(tmp_path, cells, arms)
     one_line(error, "arms")
@@ -97,11 +125,20 @@ def test_without_cell_eval_run_says_how_to_get_it(perfect, monkeypatch):
 def test_cell_eval_prefers_a_perfect_prediction_to_the_marginal(train, perfect, tmp_path):
     pytest.importorskip("cell_eval", reason="cell_eval isn't installed: ./run_all.sh peers")
     celleval.write_pair(tmp_path, *pair(train, guard.Guarded(references.Marginal())))
-    good, bad = (celleval.run(folder).set_index("metric")["value"] for folder in (perfect[0], tmp_path))
+    good, bad = (
+        celleval.run(folder).set_index("metric")["value"] for folder in (perfect[0], tmp_path)
+    )
     assert not set(celleval.SKIPPED) & set(good.index)
     for metric in ("mse", "mae", "mse_delta", "mae_delta"):
         assert good[metric] < bad[metric]
-    for metric in ("overlap_at_N", "de_sig_genes_recall", "pr_auc", "pearson_delta", "de_spearman_lfc_sig", "pearson_edistance"):
+    for metric in (
+        "overlap_at_N",
+        "de_sig_genes_recall",
+        "pr_auc",
+        "pearson_delta",
+        "de_spearman_lfc_sig",
+        "pearson_edistance",
+    ):
         assert good[metric] > bad[metric]
     assert good["de_sig_genes_recall"] > 0.9
     assert good["mse"] < 0.02

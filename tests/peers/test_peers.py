@@ -22,7 +22,9 @@ torch.set_num_threads(1)
 
 
 def installed(name):
-    return pytest.importorskip(name, reason=f"{name} isn't installed: ./run_all.sh peers", exc_type=ImportError)
+    return pytest.importorskip(
+        name, reason=f"{name} isn't installed: ./run_all.sh peers", exc_type=ImportError
+    )
 
 
 def fitted_scvi(train, max_epochs, **options):
@@ -33,7 +35,9 @@ def fitted_scvi(train, max_epochs, **options):
 @pytest.fixture(scope="module")
 def types():
     """Cells of two types that differ in every gene: what a latent space is for."""
-    return dataset.base_genes(800, 12, None, (2, 20), (0.1, 0.3), n_cell_types=2, marker_fraction=1.0, seed=3)
+    return dataset.base_genes(
+        800, 12, None, (2, 20), (0.1, 0.3), n_cell_types=2, marker_fraction=1.0, seed=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +51,17 @@ def cells(types):
 
 
 def same(a, b):
-    return all(np.array_equal(getattr(a.components, p), getattr(b.components, p)) for p in ("mu", "theta", "pi"))
+    return all(
+        np.array_equal(getattr(a.components, p), getattr(b.components, p))
+        for p in ("mu", "theta", "pi")
+    )
 
 
 def shuffled(cells, genes):
     rng = np.random.default_rng(0)
-    return dataset.with_counts(cells, {g: rng.permutation(dataset.dense(cells[:, g].X)[:, 0]) for g in genes})
+    return dataset.with_counts(
+        cells, {g: rng.permutation(dataset.dense(cells[:, g].X)[:, 0]) for g in genes}
+    )
 
 
 def test_importing_it_imports_none_of_the_packages():
@@ -90,13 +99,18 @@ def test_scvi_never_sees_a_hidden_count(scvi, cells, inputs):
     hidden = ["gene_02"] if inputs is None else [*cells.var_names[2:]]
     law = model.law_of(cells, "gene_02")
     assert same(law, model.law_of(shuffled(cells, hidden), "gene_02"))
-    assert not same(law, model.law_of(shuffled(cells, ["gene_01"]), "gene_02"))  # so that the first line could fail
+    assert not same(
+        law, model.law_of(shuffled(cells, ["gene_01"]), "gene_02")
+    )  # so that the first line could fail
 
 
 def test_scvi_predicts_a_gene_from_the_type_that_the_others_show(scvi, types, cells):
     for gene in ("gene_03", "gene_04"):
         true = dataset.law(cells, gene)[:, 0]
-        laws = {"scvi": scvi.law_of(cells, gene), "marginal": references.Marginal().fit(types).law_of(cells, gene)}
+        laws = {
+            "scvi": scvi.law_of(cells, gene),
+            "marginal": references.Marginal().fit(types).law_of(cells, gene),
+        }
         scores = distances.scores(true, laws).set_index(["model", "metric"])["value"]
         assert scores["scvi", "skill_crps"] > 0.5
 
@@ -105,9 +119,13 @@ def test_scvi_decodes_what_scvi_tools_decodes(scvi, types):
     theirs = scvi.scvi.get_likelihood_parameters(n_samples=40, give_mean=True)
     noise, x = torch.Generator().manual_seed(0), dataset.dense(types.X).astype(np.float32)
     laws = [scvi._decoded(x, noise) for _ in range(40)]
-    assert np.mean([law.mu for law in laws], axis=0).mean(0) == pytest.approx(theirs["mean"].mean(0), rel=0.01)
+    assert np.mean([law.mu for law in laws], axis=0).mean(0) == pytest.approx(
+        theirs["mean"].mean(0), rel=0.01
+    )
     np.testing.assert_allclose(laws[0].theta, theirs["dispersions"], rtol=1e-4)
-    assert np.mean([law.pi for law in laws], axis=0).mean(0) == pytest.approx(theirs["dropout"].mean(0), abs=1e-3)
+    assert np.mean([law.pi for law in laws], axis=0).mean(0) == pytest.approx(
+        theirs["dropout"].mean(0), abs=1e-3
+    )
 
 
 def test_scvi_has_mu_theta_and_pi_in_our_units():
@@ -128,7 +146,13 @@ def test_scvi_is_the_same_twice_and_leaves_global_state_alone(types, cells):
     scvi = installed("scvi")
 
     def state():
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), scvi.settings.seed, dict(os.environ)
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+            scvi.settings.seed,
+            dict(os.environ),
+        )
 
     before = state()
     few = types[::5].copy()
@@ -146,7 +170,10 @@ def asked(control):
     return Query(control, list(control.var_names), Perturbation("fold_change"))
 
 
-SMALL = {"model_options": {"n_hidden": 64, "n_latent": 5, "n_layers": 1}, "training_options": {"batch_size": 64}}
+SMALL = {
+    "model_options": {"n_hidden": 64, "n_latent": 5, "n_layers": 1},
+    "training_options": {"batch_size": 64},
+}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +196,13 @@ def scgen(trial):
 def test_scgen_foresees_a_drug_in_a_type_never_treated(scgen, trial):
     train, test, true = trial
     law = scgen.predict(asked(test))
-    crps = {k: distances.between(true, v)["excess_crps"] for k, v in {"scgen": law, "no_change": drug.NoChange().fit(train).predict(asked(test))}.items()}
+    crps = {
+        k: distances.between(true, v)["excess_crps"]
+        for k, v in {
+            "scgen": law,
+            "no_change": drug.NoChange().fit(train).predict(asked(test)),
+        }.items()
+    }
     assert crps["scgen"][:2].sum() < 0.5 * crps["no_change"][:2].sum()
     assert law.mean[:2] == pytest.approx(true.mean[:2], rel=0.4)
     assert law.counts.shape == (200, 6)
@@ -179,24 +212,41 @@ def test_scgen_foresees_a_drug_in_a_type_never_treated(scgen, trial):
 def test_scgen_predicts_what_pertpy_predicts(scgen, trial):
     _, test, _ = trial
     cells = scgen._expression(test)
-    theirs, delta = scgen.scgen.predict("control", "fold_change", adata_to_predict=cells, restrict_arithmetic_to={"cell_type": ["A", "B"]})
-    assert np.corrcoef(delta, scgen.effect)[0, 1] > 0.99  # they differ by the cells that pertpy draws at random
+    theirs, delta = scgen.scgen.predict(
+        "control",
+        "fold_change",
+        adata_to_predict=cells,
+        restrict_arithmetic_to={"cell_type": ["A", "B"]},
+    )
+    assert (
+        np.corrcoef(delta, scgen.effect)[0, 1] > 0.99
+    )  # they differ by the cells that pertpy draws at random
     assert scgen.predict(asked(test)).mean == pytest.approx(np.expm1(theirs.X).mean(0), rel=0.1)
 
 
 def test_scgen_is_the_same_twice(scgen, trial):
     np.random.seed(99)
     again = ScGen(max_epochs=40, seed=1, **SMALL).fit(trial[0])
-    np.testing.assert_array_equal(scgen.predict(asked(trial[1])).counts, again.predict(asked(trial[1])).counts)
+    np.testing.assert_array_equal(
+        scgen.predict(asked(trial[1])).counts, again.predict(asked(trial[1])).counts
+    )
 
 
 def test_scgen_in_shares_of_a_cells_sum_is_blind_to_a_change_of_the_sum(trial):
     train, _, _ = trial
     twice = ad.AnnData(train.X * 2, obs=train.obs, var=train.var)
     model = ScGen(normalise=True)
-    model.genes, model.median_sum = list(train.var_names), float(np.median(dataset.dense(train.X).sum(1)))
+    model.genes, model.median_sum = (
+        list(train.var_names),
+        float(np.median(dataset.dense(train.X).sum(1))),
+    )
     np.testing.assert_allclose(model._expression(train).X, model._expression(twice).X, rtol=1e-6)
-    np.testing.assert_allclose(np.expm1(model._expression(train).X) * model._scale(train), dataset.dense(train.X), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        np.expm1(model._expression(train).X) * model._scale(train),
+        dataset.dense(train.X),
+        rtol=1e-5,
+        atol=1e-4,
+    )
 
 
 def test_scgen_needs_a_type_seen_both_ways(trial):

@@ -21,6 +21,7 @@ torch.set_num_threads(1)
 
 MODELS = "tests.models_of_ones_own:"
 
+
 def ask(model, cells, gene, name="model"):
     """What the guard makes of a model's prediction of one gene, (n_cells,)."""
     return guard.answer(model, Query(cells, [gene]), name)[:, 0]
@@ -48,7 +49,9 @@ def test_draws_are_scored_by_the_crps_of_their_own_law(test, kind):
 
 @pytest.mark.parametrize("kind", [list, np.asarray, pd.Series])
 def test_a_mean_is_scored_as_the_narrowest_law_that_has_it(test, kind):
-    means = np.concatenate([[0, 1, 2.5, 0.01, 0.999, 1e5 + 0.5], np.random.default_rng(0).uniform(0, 30, 114)])
+    means = np.concatenate(
+        [[0, 1, 2.5, 0.01, 0.999, 1e5 + 0.5], np.random.default_rng(0).uniform(0, 30, 114)]
+    )
     law = ask(own_models.TakesAnything(kind(means)), test, "mech_linear")
     np.testing.assert_allclose(law.mean, means, atol=1 / 40 + 1e-9)
     assert law.mean[0] == 0 and law.mean[2] == 2.5
@@ -80,7 +83,16 @@ def test_what_is_no_answer_is_refused_in_one_line(train, test, name):
 
 
 @pytest.mark.parametrize(
-    "prediction", [np.ones((120, 0)), np.ones((120, 3, 1)), np.ones(119), [[1, 2], [3]], np.full((120, 3), -np.inf), {"mean": 3}, Empirical(np.ones((119, 3)))]
+    "prediction",
+    [
+        np.ones((120, 0)),
+        np.ones((120, 3, 1)),
+        np.ones(119),
+        [[1, 2], [3]],
+        np.full((120, 3), -np.inf),
+        {"mean": 3},
+        Empirical(np.ones((119, 3))),
+    ],
 )
 def test_other_things_that_are_no_answer_are_refused_in_one_line_too(test, prediction):
     with pytest.raises(ValueError) as error:
@@ -92,14 +104,31 @@ def entry(name, base, seed=0):
     return guard.own(guard.load("model", MODELS + name), base, seed)
 
 
-def test_a_model_of_ones_own_is_given_the_inputs_and_a_whole_number_if_it_takes_them(train, test, base):
-    assert entry("MyModel", base).model.inputs == base and entry("MyModel", base[:2]).model.inputs == base[:2]
+def test_a_model_of_ones_own_is_given_the_inputs_and_a_whole_number_if_it_takes_them(
+    train, test, base
+):
+    assert (
+        entry("MyModel", base).model.inputs == base
+        and entry("MyModel", base[:2]).model.inputs == base[:2]
+    )
     assert isinstance(entry("Means", base).model, own_models.Means)
-    seeds = [entry("TellsItsSeed", base, seed).model.seed for seed in (0, (2026, 0), (2026, 1), (2026, 0))]
-    assert {type(seed) for seed in seeds} == {int} and seeds[1] == seeds[3] and len(set(seeds)) == 3 and max(seeds) < 2**32
+    seeds = [
+        entry("TellsItsSeed", base, seed).model.seed
+        for seed in (0, (2026, 0), (2026, 1), (2026, 0))
+    ]
+    assert (
+        {type(seed) for seed in seeds} == {int}
+        and seeds[1] == seeds[3]
+        and len(set(seeds)) == 3
+        and max(seeds) < 2**32
+    )
     few = entry("MyModel", base[:2]).fit(train)
-    other = dataset.with_counts(test, {g: counts_of(test, g)[::-1] for g in (*base[2:], "mech_threshold")})
-    np.testing.assert_array_equal(few.law(test, "mech_linear").draws, few.law(other, "mech_linear").draws)
+    other = dataset.with_counts(
+        test, {g: counts_of(test, g)[::-1] for g in (*base[2:], "mech_threshold")}
+    )
+    np.testing.assert_array_equal(
+        few.law(test, "mech_linear").draws, few.law(other, "mech_linear").draws
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +159,10 @@ def test_a_model_of_ones_own_may_not_have_the_name_of_another(monkeypatch):
 
 def test_the_worked_example_is_short_and_beats_the_marginal_on_held_out_cells(train, asked, base):
     assert len(inspect.getsource(own_models.MyModel).splitlines()) <= 20
-    fitted = {"marginal": guard.Guarded(references.Marginal()), "MyModel": guard.own(own_models.MyModel, base)}
+    fitted = {
+        "marginal": guard.Guarded(references.Marginal()),
+        "MyModel": guard.own(own_models.MyModel, base),
+    }
     for model in fitted.values():
         model.fit(train)
     scores = board.score(fitted, [one(asked, "held_out")]).set_index(["model", "metric"])["value"]
@@ -155,7 +187,9 @@ def recorded(told):
 def test_a_model_of_ones_own_is_shown_cells_and_nothing_of_the_truth(train, test, base, asked):
     with pytest.raises((ValueError, KeyError)):
         entry("ReadsTheTruth", base).fit(train).law(test, "mech_linear")
-    assert own_models.ReadsTheTruth().fit(train).predict(test, "mech_linear").shape == (120,)  # so that the first could fail
+    assert own_models.ReadsTheTruth().fit(train).predict(test, "mech_linear").shape == (
+        120,
+    )  # so that the first could fail
     notes, model = recorded(told=False)
     model.fit(train).predict(one(asked, "do_inside").query)
     for cells, whole in zip(notes, (train, one(asked, "do_inside").cells)):
@@ -163,7 +197,9 @@ def test_a_model_of_ones_own_is_shown_cells_and_nothing_of_the_truth(train, test
         assert list(cells.var_names) == list(whole.var_names) and cells.var.empty
         assert not cells.uns and not cells.layers and not cells.varm and not cells.obsm
     assert set(notes[1].obs) == {"cell_type", "drug", "dose", "perturbed"}
-    assert not set(notes[1].obs_names) & set(one(asked, "do_inside").cells.obs_names)  # which would tell reference and dose
+    assert not set(notes[1].obs_names) & set(
+        one(asked, "do_inside").cells.obs_names
+    )  # which would tell reference and dose
 
 
 def test_a_model_is_shown_whole_counts_wherever_they_are(train):
@@ -183,8 +219,14 @@ def test_a_reference_is_shown_all(train, asked):
     assert notes[0].uns and "do" in notes[1].layers and "reference" in notes[1].obs
 
 
-def test_a_model_that_sees_every_gene_is_not_asked_for_one_given_its_children(train, test, base, asked):
-    fitted = {"marginal": guard.Guarded(references.Marginal()), "all": entry("ALaw", base), "base": entry("MyModel", base)}
+def test_a_model_that_sees_every_gene_is_not_asked_for_one_given_its_children(
+    train, test, base, asked
+):
+    fitted = {
+        "marginal": guard.Guarded(references.Marginal()),
+        "all": entry("ALaw", base),
+        "base": entry("MyModel", base),
+    }
     for model in fitted.values():
         model.fit(train)
     splits = board.score(fitted, asked).groupby("model")["split"].agg(set)
@@ -199,13 +241,34 @@ HONEST = {
     "marginal": lambda base: references.Marginal(),
     "ridge": regressions.ridge,
     "boosting": regressions.boosting,
-    "vae": lambda base: neural.VAE(base, vae_options={"n_latent": 2, "n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"),
-    "vae_of_all_genes": lambda base: neural.VAE(vae_options={"n_latent": 2, "n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"),
-    "mlp": lambda base: neural.MLP(base, module_options={"n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"),
+    "vae": lambda base: neural.VAE(
+        base,
+        vae_options={"n_latent": 2, "n_hidden": 16},
+        training_options={"max_epochs": 2},
+        device="cpu",
+    ),
+    "vae_of_all_genes": lambda base: neural.VAE(
+        vae_options={"n_latent": 2, "n_hidden": 16},
+        training_options={"max_epochs": 2},
+        device="cpu",
+    ),
+    "mlp": lambda base: neural.MLP(
+        base, module_options={"n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"
+    ),
     "dependency_network": lambda base: neural.DependencyNetworks(n_steps=5, device="cpu"),
     "bilinear": lambda base: arms_models.Bilinear(),
     "MyModel": own_models.MyModel,
-    **{name: lambda base, name=name: getattr(own_models, name)() for name in ("Means", "ALaw", "ALawOfItsOwn", "Sampler", "OneSampleForAll", "SinglePrecision")},
+    **{
+        name: lambda base, name=name: getattr(own_models, name)()
+        for name in (
+            "Means",
+            "ALaw",
+            "ALawOfItsOwn",
+            "Sampler",
+            "OneSampleForAll",
+            "SinglePrecision",
+        )
+    },
 }
 
 
@@ -218,7 +281,11 @@ def screen(train, asked):
 def test_a_model_that_does_not_use_the_count_is_accepted(train, screen, test, asked, base, name):
     model = guard.Guarded(HONEST[name](base), name)
     model.fit(screen if name in registry.keys(trains_on="arms") else train)
-    for query in (Query(test, ["mech_linear"]), Query(test, ["gene_1"]), one(asked, "do_inside").query):
+    for query in (
+        Query(test, ["mech_linear"]),
+        Query(test, ["gene_1"]),
+        one(asked, "do_inside").query,
+    ):
         for seed in range(10 if name in ("Sampler", "OneSampleForAll") else 1):
             guard.check_leaks(model, query, name, seed=seed)
 
@@ -238,7 +305,9 @@ def test_a_model_that_uses_the_count_is_refused_in_one_line(train, test, base, n
 
 def test_the_leaky_vae_is_refused(train, test):
     options = {"vae_options": {"n_hidden": 16}, "training_options": {"max_epochs": 4}}
-    leaky = guard.Guarded(neural.VAE(leaky=True, n_latent=2, beta=0.02, device="cpu", **options)).fit(train)
+    leaky = guard.Guarded(
+        neural.VAE(leaky=True, n_latent=2, beta=0.02, device="cpu", **options)
+    ).fit(train)
     with pytest.raises(ValueError, match="vae_leaky: leakage"):
         guard.check_leaks(leaky, Query(test, ["mech_linear"]), "vae_leaky")
 
@@ -350,10 +419,14 @@ def test_a_leak_in_any_question_is_refused_where_a_model_enters(train, test, ask
         with pytest.raises(ValueError) as error:
             guard.enter(model, train, queries(asked), "mine", more=more)
         one_line(error, f"mine: leakage: what it predicts of {gene}")
-    guard.enter(guard.Guarded(LeaksThere(base), told=True), train, queries(asked), "mine", more=more)  # a reference
+    guard.enter(
+        guard.Guarded(LeaksThere(base), told=True), train, queries(asked), "mine", more=more
+    )  # a reference
 
 
-def test_a_model_that_declines_some_questions_enters_and_one_that_declines_all_is_refused(train, asked, base):
+def test_a_model_that_declines_some_questions_enters_and_one_that_declines_all_is_refused(
+    train, asked, base
+):
     guard.enter(entry("Declines", base), train, queries(asked), "mine")
     with pytest.raises(ValueError) as error:
         guard.enter(entry("DeclinesAll", base), train, queries(asked), "mine")
@@ -370,7 +443,9 @@ FORMS = {
     "an option by name": lambda control, *, n=1.0: np.full((4, 3), n),
     "anything": lambda *args: np.full((4, 3), float(len(args))),
     "what was done": lambda control, perturbation: np.full((4, 3), perturbation.strength),
-    "what was done, if it is told": lambda control, perturbation=None: np.full((4, 3), perturbation.strength),
+    "what was done, if it is told": lambda control, perturbation=None: np.full(
+        (4, 3), perturbation.strength
+    ),
     "what was done, called otherwise": lambda control, drug: np.full((4, 3), drug.strength),
     "a law of draws": lambda control: Empirical(np.full((3, 4), 1.0)),
     "cells in a sparse matrix": lambda control: sparse.csr_matrix(np.full((4, 3), 1.0)),
@@ -382,20 +457,36 @@ def test_a_model_of_an_arm_may_be_written_in_any_of_these_forms(form):
     control = dataset.base_genes(6, 3, seed=1)
     model = own_models.TakesAnything()
     model.predict = FORMS[form]
-    law = guard.answer(model, Query(control, list(control.var_names), Perturbation("x", 1.0)), "mine")
+    law = guard.answer(
+        model, Query(control, list(control.var_names), Perturbation("x", 1.0)), "mine"
+    )
     assert law.shape == (3,) and (law.mean == 1).all()
 
 
 @pytest.mark.parametrize(
-    "prediction", [np.full((120, 1), 2.5), np.matrix(np.full((120, 1), 2.5)), sparse.csr_matrix(np.full((120, 4), 2)), torch.full((120,), 2.5)], ids=repr
+    "prediction",
+    [
+        np.full((120, 1), 2.5),
+        np.matrix(np.full((120, 1), 2.5)),
+        sparse.csr_matrix(np.full((120, 4), 2)),
+        torch.full((120,), 2.5),
+    ],
+    ids=repr,
 )
 def test_means_in_a_column_and_sparse_draws_are_answers(test, prediction):
-    assert ask(own_models.TakesAnything(prediction), test, "mech_linear").mean == pytest.approx(np.full(120, np.asarray(prediction.max(), dtype=float)), abs=0.03)
+    assert ask(own_models.TakesAnything(prediction), test, "mech_linear").mean == pytest.approx(
+        np.full(120, np.asarray(prediction.max(), dtype=float)), abs=0.03
+    )
 
 
 def test_a_tensor_that_wants_its_gradient_is_refused_in_one_line(test):
     with pytest.raises(ValueError) as error:
-        ask(own_models.TakesAnything(torch.ones(120, requires_grad=True)), test, "mech_linear", "mine")
+        ask(
+            own_models.TakesAnything(torch.ones(120, requires_grad=True)),
+            test,
+            "mech_linear",
+            "mine",
+        )
     one_line(error, "mine: predicts a Tensor", "must be")
 
 
@@ -404,7 +495,9 @@ def test_a_model_of_drugs_is_asked_about_the_genes_that_it_sees():
     control = dataset.base_genes(60, 4, 0.5, seed=1)
     train = dataset.concat([control, perturb.additive(control, 5.0, seed=2)])
     mine = guard.own(own_models.DrugCells, list(control.var_names), 3)
-    guard.enter(mine, train, [Query(control, list(control.var_names), Perturbation("additive"))], "mine")
+    guard.enter(
+        mine, train, [Query(control, list(control.var_names), Perturbation("additive"))], "mine"
+    )
 
 
 def test_a_model_that_has_no_answer_where_hidden_things_are_other_is_refused(train, test):

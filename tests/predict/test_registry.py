@@ -12,7 +12,13 @@ from lib.predict.base import Predictor
 from lib.show import style
 
 ROOT = Path(__file__).parents[2]
-SETTING = {"n_steps": 5, "n_members": 2, "device": "cpu", "seed": 1, "training_options": {"max_epochs": 1}}
+SETTING = {
+    "n_steps": 5,
+    "n_members": 2,
+    "device": "cpu",
+    "seed": 1,
+    "training_options": {"max_epochs": 1},
+}
 
 
 def test_keys_and_labels_are_unique_and_every_model_has_a_colour():
@@ -29,8 +35,12 @@ def test_every_list_is_explained_and_none_is_empty():
 
 def test_rows_are_filtered_by_all_that_is_asked_for_in_the_order_of_the_tables():
     picked = registry.keys("basic", "compared")
-    assert picked == [row.key for row in registry.ROWS if {"basic", "compared"} <= set(row.sets.split())]
-    assert "scgen" not in registry.keys(task="conditional") and "vae" in registry.keys("drug", task="drug")
+    assert picked == [
+        row.key for row in registry.ROWS if {"basic", "compared"} <= set(row.sets.split())
+    ]
+    assert "scgen" not in registry.keys(task="conditional") and "vae" in registry.keys(
+        "drug", task="drug"
+    )
     assert registry.keys(trains_on="arms") == ["mean_of_perturbed", "bilinear"]
     assert registry.order({"your", "mine", "vae", "oracle"}) == ["oracle", "vae", "mine", "your"]
 
@@ -39,7 +49,9 @@ def test_rows_are_filtered_by_all_that_is_asked_for_in_the_order_of_the_tables()
 def test_every_row_is_made_for_each_of_its_tasks_and_keeps_the_contract(task, base, reference):
     rows = [row for row in registry.rows(task=task) if "peers" not in row.sets.split()]
     models = guard.models(rows, task, inputs=base, reference=reference, **SETTING)
-    assert list(models) == [row.key for row in rows] and len({id(m.model) for m in models.values()}) == len(rows)
+    assert list(models) == [row.key for row in rows] and len(
+        {id(m.model) for m in models.values()}
+    ) == len(rows)
     for key, guarded in models.items():
         assert isinstance(guarded.model, Predictor), key
         assert guarded.told == registry.BY_KEY[key].made[task].told, key
@@ -47,9 +59,18 @@ def test_every_row_is_made_for_each_of_its_tasks_and_keeps_the_contract(task, ba
 
 
 def test_options_of_a_row_stand_before_those_of_the_setting(base):
-    made = registry.make(registry.BY_KEY["vae_copying"].made["conditional"], inputs=base, beta=0.7, n_latent=3)
+    made = registry.make(
+        registry.BY_KEY["vae_copying"].made["conditional"], inputs=base, beta=0.7, n_latent=3
+    )
     assert made.module_options["beta"] == 0.02 and made.module_options["n_latent"] == 3
-    assert len(registry.make(registry.BY_KEY["dependency_network_ensemble"].made["conditional"], n_members=2).members) == 2
+    assert (
+        len(
+            registry.make(
+                registry.BY_KEY["dependency_network_ensemble"].made["conditional"], n_members=2
+            ).members
+        )
+        == 2
+    )
 
 
 def test_the_reference_cells_and_their_truth_go_to_those_alone_that_are_told(reference):
@@ -79,7 +100,9 @@ def test_the_rows_are_read_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("source", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "source", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
 def test_no_notebook_lists_models_of_its_own(source):
     """A list or dict with three keys of the registry or more is one that the registry should have."""
     for cell in jupytext.read(source).cells:
@@ -87,5 +110,7 @@ def test_no_notebook_lists_models_of_its_own(source):
             continue
         for node in ast.walk(ast.parse(cell.source)):
             items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
-            named = {item.value for item in items if isinstance(item, ast.Constant)} & set(registry.BY_KEY)
+            named = {item.value for item in items if isinstance(item, ast.Constant)} & set(
+                registry.BY_KEY
+            )
             assert len(named) < 3, (source.name, named)

@@ -37,7 +37,15 @@ KINDS = {
 def train():
     base = dataset.base_genes(1000, 4, 0.4, mu_range=(4, 10), seed=1)
     weights = {"weights": np.array([1.5, 0.5, 1.0])}
-    return dataset.get_mech_dataset(base, "linear", gene="mech", parents=PARENTS, parameters=weights, target_zero_prob=0.3, seed=1)
+    return dataset.get_mech_dataset(
+        base,
+        "linear",
+        gene="mech",
+        parents=PARENTS,
+        parameters=weights,
+        target_zero_prob=0.3,
+        seed=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,9 @@ def fitted_to_two(train):
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-every_model = pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("oracle", "true_form")])
+every_model = pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k not in ("oracle", "true_form")]
+)
 
 
 def counts_of(adata, gene):
@@ -66,7 +76,10 @@ def counts_of(adata, gene):
 def with_other_counts(adata, genes, seed=0):
     """The same cells with the counts of some genes replaced by other, larger ones."""
     rng = np.random.default_rng(seed)
-    return dataset.with_counts(adata, {g: rng.permutation(counts_of(adata, g)) + rng.integers(0, 9, adata.n_obs) for g in genes})
+    return dataset.with_counts(
+        adata,
+        {g: rng.permutation(counts_of(adata, g)) + rng.integers(0, 9, adata.n_obs) for g in genes},
+    )
 
 
 def table(law):
@@ -96,7 +109,9 @@ def test_no_prediction_sees_the_count_that_it_predicts(fitted, cells, kind, gene
 @every_model
 def test_no_prediction_sees_a_gene_that_is_no_input(fitted_to_two, cells, kind):
     before = table(fitted_to_two[kind].law_of(cells, "mech"))
-    after = table(fitted_to_two[kind].law_of(with_other_counts(cells, ["gene_2", "gene_3", "mech"]), "mech"))
+    after = table(
+        fitted_to_two[kind].law_of(with_other_counts(cells, ["gene_2", "gene_3", "mech"]), "mech")
+    )
     np.testing.assert_array_equal(before, after)
 
 
@@ -114,7 +129,11 @@ def test_a_prediction_repeats(fitted, cells, kind):
 
 @every_kind
 def test_prediction_leaves_global_random_states_and_cells_alone(fitted, cells, kind):
-    copy, torch_state, numpy_state = cells.copy(), torch.get_rng_state(), np.random.get_state()[1].copy()
+    copy, torch_state, numpy_state = (
+        cells.copy(),
+        torch.get_rng_state(),
+        np.random.get_state()[1].copy(),
+    )
     fitted[kind].law_of(cells, "mech")
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
@@ -136,7 +155,9 @@ def test_an_unknown_input_raises_one_line(train, kind):
 
 
 @every_model
-def test_cells_with_their_genes_in_another_order_are_predicted_alike_or_refused(fitted, cells, kind):
+def test_cells_with_their_genes_in_another_order_are_predicted_alike_or_refused(
+    fitted, cells, kind
+):
     in_order = table(fitted[kind].law_of(cells, "mech"))
     try:
         other = table(fitted[kind].law_of(cells[:, GENES[::-1]].copy(), "mech"))
@@ -167,7 +188,9 @@ def test_marginal_is_the_maximum_likelihood_law_in_every_cell(fitted, train, cel
     law = fitted["marginal"].law_of(cells, "gene_3")
     expected = maximum_likelihood.fit(train[:, ["gene_3"]].X)
     for name in ("mu", "theta", "pi"):
-        np.testing.assert_allclose(getattr(law, name), np.full(cells.n_obs, getattr(expected, name)[0]))
+        np.testing.assert_allclose(
+            getattr(law, name), np.full(cells.n_obs, getattr(expected, name)[0])
+        )
     counts = counts_of(train, "gene_3")
     better = fitted["marginal"].law_of(train, "gene_3").log_prob(counts).sum()
     assert better >= dataset.law(train, ["gene_3"])[:, 0].log_prob(counts).sum()
@@ -178,7 +201,11 @@ def matrix(adata, genes):
 
 
 def neighbours_by_hand(x, y, new):
-    index = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(np.log1p(x)).kneighbors(np.log1p(new), return_distance=False)
+    index = (
+        NearestNeighbors(n_neighbors=50, algorithm="brute")
+        .fit(np.log1p(x))
+        .kneighbors(np.log1p(new), return_distance=False)
+    )
     return y[index].mean(1)
 
 
@@ -193,10 +220,14 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("kind", BY_HAND)
-def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(fitted, train, cells, kind):
+def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(
+    fitted, train, cells, kind
+):
     law = fitted[kind].law_of(cells, "mech")
     others = [g for g in GENES if g != "mech"]
-    expected = BY_HAND[kind](matrix(train, others), counts_of(train, "mech").astype(float), matrix(cells, others))
+    expected = BY_HAND[kind](
+        matrix(train, others), counts_of(train, "mech").astype(float), matrix(cells, others)
+    )
     above = expected > law.mean.min() + 1e-9
     assert above.mean() > 0.6
     np.testing.assert_allclose(((1 - law.pi) * law.mu)[above], expected[above], rtol=1e-6)
@@ -204,11 +235,23 @@ def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(fitted,
 
 
 @pytest.mark.parametrize(
-    ("kind", "skill"), [("ridge", 0.8), ("neighbours", 0.4), ("boosting", 0.5), ("zinb_regression", 0.95), ("true_form", 0.98)]
+    ("kind", "skill"),
+    [
+        ("ridge", 0.8),
+        ("neighbours", 0.4),
+        ("boosting", 0.5),
+        ("zinb_regression", 0.95),
+        ("true_form", 0.98),
+    ],
 )
-def test_simple_regressions_come_closer_to_a_linear_truth_than_the_marginal(fitted, cells, kind, skill):
+def test_simple_regressions_come_closer_to_a_linear_truth_than_the_marginal(
+    fitted, cells, kind, skill
+):
     truth = dataset.law(cells, ["mech"])[:, 0]
-    kl = {name: distances.between(truth, fitted[name].law_of(cells, "mech"))["kl_nats"].mean() for name in (kind, "marginal")}
+    kl = {
+        name: distances.between(truth, fitted[name].law_of(cells, "mech"))["kl_nats"].mean()
+        for name in (kind, "marginal")
+    }
     assert 1 - kl[kind] / kl["marginal"] > skill
 
 
@@ -243,7 +286,9 @@ def test_zinb_regression_recovers_theta_and_pi(regression):
     assert law.pi[()] == pytest.approx(PI, abs=4 * np.sqrt(0.25 / 10_000))
 
 
-def test_zinb_regression_is_likelier_than_the_truth_on_its_training_cells_but_not_by_much(regression):
+def test_zinb_regression_is_likelier_than_the_truth_on_its_training_cells_but_not_by_much(
+    regression,
+):
     x, y, truth, law_of = regression
     gain = law_of(x).log_prob(y).sum() - truth.log_prob(y).sum()
     # Wilks: twice the gain is chi-squared with as many degrees as there are free parameters
@@ -298,7 +343,9 @@ def test_later_changes_of_the_training_cells_change_no_prediction(train, cells):
     mine = train.copy()
     ridge = regressions.ridge().fit(mine)
     mine.X = mine.X * 0
-    np.testing.assert_allclose(ridge.law_of(cells, "mech").mean, regressions.ridge().fit(train).law_of(cells, "mech").mean)
+    np.testing.assert_allclose(
+        ridge.law_of(cells, "mech").mean, regressions.ridge().fit(train).law_of(cells, "mech").mean
+    )
 
 
 def test_no_change_is_the_law_of_the_reference_cell_before_the_intervention(cells):
@@ -313,22 +360,46 @@ def test_no_change_refuses_cells_of_no_dose_series_or_of_other_references(cells)
     series = perturb.dose_series(cells, {"gene_0": [9]}, cells=[7])
     no_change = references.NoChange(cells)
     others = references.NoChange(cells[:5].copy())
-    for wrong, adata, kind, named in ((no_change, cells, NotImplementedError, "obs\\['reference'\\]"), (others, series, ValueError, "'cell_7'")):
+    for wrong, adata, kind, named in (
+        (no_change, cells, NotImplementedError, "obs\\['reference'\\]"),
+        (others, series, ValueError, "'cell_7'"),
+    ):
         with pytest.raises(kind, match=named) as error:
             wrong.law_of(adata, "mech")
         assert "\n" not in str(error.value)
 
 
 def test_a_regression_of_second_order_learns_a_product_that_one_of_first_order_does_not():
-    parameters = {"weights": np.array([1.0, 0.5]), "first": [0], "second": [1], "products": np.array([0.5])}
+    parameters = {
+        "weights": np.array([1.0, 0.5]),
+        "first": [0],
+        "second": [1],
+        "products": np.array([0.5]),
+    }
     base = dataset.base_genes(2000, 4, 0.4, mu_range=(4, 10), seed=3)
-    train = dataset.get_mech_dataset(base, "interaction", gene="mech", parents=["gene_1", "gene_2"], parameters=parameters, target_zero_prob=0.4, seed=3)
+    train = dataset.get_mech_dataset(
+        base,
+        "interaction",
+        gene="mech",
+        parents=["gene_1", "gene_2"],
+        parameters=parameters,
+        target_zero_prob=0.4,
+        seed=3,
+    )
     cells = dataset.fresh_cells(train, 300, seed=4)
     truth = dataset.law(cells, "mech")[:, 0]
-    laws = {order: regressions.ZINBRegression(order=order).fit(train).law_of(cells, "mech") for order in (1, 2)}
-    scores = distances.scores(truth, laws | {"marginal": references.Marginal().fit(train).law_of(cells, "mech")}).set_index(["model", "metric"])["value"]
+    laws = {
+        order: regressions.ZINBRegression(order=order).fit(train).law_of(cells, "mech")
+        for order in (1, 2)
+    }
+    scores = distances.scores(
+        truth, laws | {"marginal": references.Marginal().fit(train).law_of(cells, "mech")}
+    ).set_index(["model", "metric"])["value"]
     assert scores[2, "skill_kl"] > 0.97 and scores[2, "kl_nats"] < 0.3 * scores[1, "kl_nats"]
-    np.testing.assert_allclose(regressions.ZINBRegression(order=2).terms(np.array([[2.0, 3, 5]])), [[2, 3, 5, 4, 6, 10, 9, 15, 25]])
+    np.testing.assert_allclose(
+        regressions.ZINBRegression(order=2).terms(np.array([[2.0, 3, 5]])),
+        [[2, 3, 5, 4, 6, 10, 9, 15, 25]],
+    )
 
 
 def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(train, cells):
@@ -336,7 +407,9 @@ def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(tra
     law = references.Oracle(n_draws=40, seed=1).fit(train).law_of(cells, "mech")
     cdf = np.cumsum(truth[:, None].pmf(np.arange(400)), axis=1)
     assert law.draws.shape == (150, 40)
-    assert distances.between(truth, law)["excess_crps"].mean() == pytest.approx((cdf * (1 - cdf)).sum(1).mean() / 40, rel=0.15)
+    assert distances.between(truth, law)["excess_crps"].mean() == pytest.approx(
+        (cdf * (1 - cdf)).sum(1).mean() / 40, rel=0.15
+    )
 
 
 def log_linear(n_cells, seed):
@@ -350,7 +423,9 @@ def test_zinb_regression_with_log_link_recovers_a_log_linear_truth():
     x, y, truth = log_linear(8000, 0)
     law = regressions.ZINBRegression(link="log").fit_gene(x, y)(x)
     np.testing.assert_allclose(law.mu, truth.mu, rtol=0.08)
-    assert law.theta[()] == pytest.approx(6, rel=0.25) and law.pi[()] == pytest.approx(0.4, abs=0.03)
+    assert law.theta[()] == pytest.approx(6, rel=0.25) and law.pi[()] == pytest.approx(
+        0.4, abs=0.03
+    )
     gain = law.log_prob(y).sum() - truth.log_prob(y).sum()
     assert 0 <= 2 * gain < scipy.stats.chi2.ppf(1 - 1e-6, 5)  # Wilks, five free parameters
 
@@ -372,7 +447,12 @@ def test_an_unknown_link_raises_one_line():
 TRUTHS = {
     "linear": {"weights": np.array([1.5, -1.0, 0.5])},
     "polynomial": {"weights": np.array([1.0, -1.0, 0.5]), "squares": np.array([-0.05, 0.1, 0.05])},
-    "interaction": {"weights": np.array([0.5, -0.5, 0.5]), "first": [2], "second": [0], "products": np.array([0.5])},
+    "interaction": {
+        "weights": np.array([0.5, -0.5, 0.5]),
+        "first": [2],
+        "second": [0],
+        "products": np.array([0.5]),
+    },
     "hill": {"weights": np.array([1.5, 0.2, 0.7]), "top": 15.0, "half": 9.0, "power": 3.0},
     "threshold": {"weights": np.array([1.5, -1.0, 0.5]), "cut": 4.3, "low": 2.0, "high": 11.0},
 }
@@ -382,7 +462,15 @@ TRUTHS = {
 def five_forms():
     adata = dataset.base_genes(4000, 4, 0.4, mu_range=(4, 10), seed=11)
     for kind, parameters in TRUTHS.items():
-        adata = dataset.get_mech_dataset(adata, kind, parents=PARENTS, parameters=parameters, target_zero_prob=None, theta=20.0, seed=11)
+        adata = dataset.get_mech_dataset(
+            adata,
+            kind,
+            parents=PARENTS,
+            parameters=parameters,
+            target_zero_prob=None,
+            theta=20.0,
+            seed=11,
+        )
     adata = dataset.get_mech_dataset(
         adata, "linear", gene="mech_dispersion", parents=PARENTS, parameters={"weights": np.array([1.5, 0.5, 1.0])},
         theta_mechanism="hill", theta_parameters={"weights": np.ones(3), "top": 20.0, "half": 15.0, "power": 3.0}, target_zero_prob=None, seed=11,
@@ -393,57 +481,98 @@ def five_forms():
 # free parameters with pi and theta; of a threshold, whose plane isn't regular, as if it were
 @pytest.mark.parametrize(
     ("gene", "n_free"),
-    [("mech_linear", 5), ("mech_polynomial", 8), ("mech_interaction", 6), ("mech_hill", 7), ("mech_threshold", 7), ("mech_dispersion", 9)],
+    [
+        ("mech_linear", 5),
+        ("mech_polynomial", 8),
+        ("mech_interaction", 6),
+        ("mech_hill", 7),
+        ("mech_threshold", 7),
+        ("mech_dispersion", 9),
+    ],
 )
-def test_the_fitted_true_form_is_likelier_than_the_truth_but_not_by_much_and_close_to_it(five_forms, gene, n_free):
+def test_the_fitted_true_form_is_likelier_than_the_truth_but_not_by_much_and_close_to_it(
+    five_forms, gene, n_free
+):
     adata, cells, true_form = five_forms
     y = counts_of(adata, gene)
-    gain = true_form.law_of(adata, gene).log_prob(y).sum() - dataset.law(adata, gene)[:, 0].log_prob(y).sum()
-    assert -0.01 <= gain < scipy.stats.chi2.ppf(1 - 1e-6, n_free) / 2 + (5 if gene == "mech_threshold" else 0)
+    gain = (
+        true_form.law_of(adata, gene).log_prob(y).sum()
+        - dataset.law(adata, gene)[:, 0].log_prob(y).sum()
+    )
+    assert (
+        -0.01
+        <= gain
+        < scipy.stats.chi2.ppf(1 - 1e-6, n_free) / 2 + (5 if gene == "mech_threshold" else 0)
+    )
     truth = dataset.law(cells, gene)[:, 0]
     kl = distances.between(truth, true_form.law_of(cells, gene))["kl_nats"].mean()
-    assert kl < 0.02 * distances.between(truth, references.Marginal().fit(adata).law_of(cells, gene))["kl_nats"].mean()
+    assert (
+        kl
+        < 0.02
+        * distances.between(truth, references.Marginal().fit(adata).law_of(cells, gene))[
+            "kl_nats"
+        ].mean()
+    )
 
 
 @pytest.mark.parametrize("gene", ["mech_linear", "mech_interaction", "mech_hill", "mech_threshold"])
 def test_the_fitted_true_form_extrapolates(five_forms, gene):
     _, cells, true_form = five_forms
     far = perturb.dose_series(cells, {"gene_0": [0, 60]}, cells=range(100))
-    mean, expected = (law.mean.reshape(100, 2).mean(0) for law in (true_form.law_of(far, gene), dataset.law(far, gene)))
+    mean, expected = (
+        law.mean.reshape(100, 2).mean(0)
+        for law in (true_form.law_of(far, gene), dataset.law(far, gene))
+    )
     np.testing.assert_allclose(mean, expected, rtol=0.05)
 
 
 def test_the_true_form_of_a_gene_without_mechanism_is_the_marginal(five_forms):
     adata, cells, true_form = five_forms
     marginal = references.Marginal().fit(adata)
-    np.testing.assert_array_equal(table(true_form.law_of(cells, "gene_3")), table(marginal.law_of(cells, "gene_3")))
+    np.testing.assert_array_equal(
+        table(true_form.law_of(cells, "gene_3")), table(marginal.law_of(cells, "gene_3"))
+    )
 
 
 def test_the_true_form_does_not_learn_the_weights_from_the_truth_that_the_cells_carry(five_forms):
     adata, cells, true_form = five_forms
     lied = adata.copy()
     for entry in lied.uns["mechanisms"].values():
-        entry["mu"] = entry["mu"] | {"parameters": entry["mu"]["parameters"] | {"weights": np.ones(3)}}
+        entry["mu"] = entry["mu"] | {
+            "parameters": entry["mu"]["parameters"] | {"weights": np.ones(3)}
+        }
     again = references.TrueForm(seed=4).fit(lied)
-    np.testing.assert_array_equal(table(again.law_of(cells, "mech_linear")), table(true_form.law_of(cells, "mech_linear")))
+    np.testing.assert_array_equal(
+        table(again.law_of(cells, "mech_linear")), table(true_form.law_of(cells, "mech_linear"))
+    )
 
 
 def test_the_true_form_leaves_out_counts_that_an_intervention_set(five_forms):
     adata, cells, true_form = five_forms
-    spoilt = dataset.concat([adata, perturb.do(dataset.fresh_cells(adata, 2000, seed=13), {"mech_linear": 100})])
+    spoilt = dataset.concat(
+        [adata, perturb.do(dataset.fresh_cells(adata, 2000, seed=13), {"mech_linear": 100})]
+    )
     again = references.TrueForm(seed=4).fit(spoilt)
-    np.testing.assert_allclose(again.law_of(cells, "mech_linear").mu, true_form.law_of(cells, "mech_linear").mu, rtol=1e-6)
+    np.testing.assert_allclose(
+        again.law_of(cells, "mech_linear").mu, true_form.law_of(cells, "mech_linear").mu, rtol=1e-6
+    )
 
 
 def test_the_true_form_has_no_form_for_a_mechanism_of_ones_own(train):
-    adata = dataset.get_mech_dataset(train, "tests.mechanisms_of_ones_own:saturating", gene="own", target_zero_prob=None)
-    with pytest.raises(NotImplementedError, match="gene = 'own': true_form has no form for") as error:
+    adata = dataset.get_mech_dataset(
+        train, "tests.mechanisms_of_ones_own:saturating", gene="own", target_zero_prob=None
+    )
+    with pytest.raises(
+        NotImplementedError, match="gene = 'own': true_form has no form for"
+    ) as error:
         references.TrueForm().fit(adata).law_of(adata, "own")
     assert "\n" not in str(error.value)
 
 
 def test_zinb_regression_with_identity_link_is_cut_where_no_count_can_be():
-    cells = dataset.get_mech_dataset(dataset.base_genes(400, 4, seed=1), "linear", parameters={"weights": [1.0, 1, 1, 1]}, seed=1)
+    cells = dataset.get_mech_dataset(
+        dataset.base_genes(400, 4, seed=1), "linear", parameters={"weights": [1.0, 1, 1, 1]}, seed=1
+    )
     fitted = regressions.ZINBRegression(list(cells.var_names[:4])).fit(cells)
     far = dataset.with_counts(cells[:3].copy(), {"gene_0": np.array([1.0, 1e5, 1e9])})
     mu = fitted.law_of(far, "mech_linear").mu

@@ -15,7 +15,13 @@ def base():
     adata = dataset.base_genes(2000, 6, 0.4, mu_range=(4, 10), seed=1)
     for gene, parent in (("child_a", "gene_0"), ("child_b", "gene_1")):
         adata = dataset.get_mech_dataset(
-            adata, "linear", gene=gene, parents=[parent], parameters={"weights": np.array([2.0])}, target_zero_prob=None, seed=1
+            adata,
+            "linear",
+            gene=gene,
+            parents=[parent],
+            parameters={"weights": np.array([2.0])},
+            target_zero_prob=None,
+            seed=1,
         )
     return adata
 
@@ -40,14 +46,18 @@ def with_labels(adata, labels):
 
 
 def test_arms_have_their_gene_set_to_a_dose_inside_its_range_and_nothing_else_set(base, screen):
-    assert screen.obs["perturbed"].value_counts(sort=False).to_dict() == {"control": 300} | {g: 300 for g in GENES[:5]}
+    assert screen.obs["perturbed"].value_counts(sort=False).to_dict() == {"control": 300} | {
+        g: 300 for g in GENES[:5]
+    }
     for gene in GENES[:5]:
         cells, trained = arm(screen, gene), counts_of(base, gene)
         dose = cells.obs["dose_set"].unique()
         assert (counts_of(cells, gene) == dose).all()
         assert np.median(trained[trained > 0]) < dose < trained.max()
         assert (trained[trained > 0] <= dose).mean() == pytest.approx(0.9, abs=0.05)
-        assert dataset.dense(cells.layers["do"]).sum(0).tolist() == [300 * (g == gene) for g in screen.var_names]
+        assert dataset.dense(cells.layers["do"]).sum(0).tolist() == [
+            300 * (g == gene) for g in screen.var_names
+        ]
     assert not dataset.dense(arm(screen, "control").layers["do"]).any()
 
 
@@ -77,11 +87,16 @@ def test_mean_of_perturbed_is_the_law_of_the_drawn_counts_of_all_perturbed_cells
     cells = arm(screen, "control")
     for gene in ("child_a", "gene_1"):
         rows = ~screen.obs["perturbed"].isin(["control", gene]).to_numpy()
-        expected, law = maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]), mean.law_of(cells, gene)
+        expected, law = (
+            maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]),
+            mean.law_of(cells, gene),
+        )
         assert law.shape == (cells.n_obs,)
         for name in ("mu", "theta", "pi"):
             np.testing.assert_allclose(getattr(law, name), getattr(expected, name)[0], rtol=1e-6)
-    assert mean.law_of(cells, "gene_1").mean[0] < counts_of(arm(screen, "gene_1"), "gene_1").mean() / 2
+    assert (
+        mean.law_of(cells, "gene_1").mean[0] < counts_of(arm(screen, "gene_1"), "gene_1").mean() / 2
+    )
 
 
 def test_mean_of_perturbed_needs_perturbed_cells(base):
@@ -91,7 +106,9 @@ def test_mean_of_perturbed_needs_perturbed_cells(base):
 
 
 def pseudobulk(screen, names):
-    return np.column_stack([np.log1p(dataset.dense(arm(screen, n).X).astype(float)).mean(0) for n in names])
+    return np.column_stack(
+        [np.log1p(dataset.dense(arm(screen, n).X).astype(float)).mean(0) for n in names]
+    )
 
 
 def test_bilinear_weights_are_the_stationary_point_of_the_two_ridges(screen):
@@ -100,7 +117,9 @@ def test_bilinear_weights_are_the_stationary_point_of_the_two_ridges(screen):
     y = pseudobulk(screen, names)
     change = y - y[:, :1]
     g = model.embedding
-    p = np.array([g[list(screen.var_names).index(n)] if n != "control" else np.zeros(3) for n in names])
+    p = np.array(
+        [g[list(screen.var_names).index(n)] if n != "control" else np.zeros(3) for n in names]
+    )
     # of |Y - GWP'|^2 + l |WP'|^2 + l |GW|^2 + l^2 |W|^2, the loss that a ridge on each side minimises
     residual = change - change.mean(1, keepdims=True) - g @ model.weights @ p.T
     w = model.weights
@@ -114,7 +133,9 @@ def test_bilinear_embedding_has_the_principal_components_of_the_pseudobulk(scree
 
     y = pseudobulk(screen, ["control", *GENES[:5]])
     expected = PCA(3).fit_transform(y)
-    np.testing.assert_allclose(np.abs(models.Bilinear(3).fit(screen).embedding), np.abs(expected), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        np.abs(models.Bilinear(3).fit(screen).embedding), np.abs(expected), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_bilinear_without_penalty_is_the_projection_onto_both_embeddings(screen):
@@ -123,7 +144,13 @@ def test_bilinear_without_penalty_is_the_projection_onto_both_embeddings(screen)
     y = pseudobulk(screen, ["control", *GENES[:5]])
     g, offset = model.embedding, (y - y[:, :1]).mean(1)
     design = np.vstack([np.zeros(5), g[:5]])
-    projected = g @ np.linalg.pinv(g) @ (y - y[:, :1] - offset[:, None]) @ np.linalg.pinv(design.T) @ design.T
+    projected = (
+        g
+        @ np.linalg.pinv(g)
+        @ (y - y[:, :1] - offset[:, None])
+        @ np.linalg.pinv(design.T)
+        @ design.T
+    )
     for column, name in enumerate(GENES[:5], start=1):
         np.testing.assert_allclose(model.effect(name), projected[:, column] + offset, atol=1e-6)
 
@@ -140,14 +167,22 @@ def test_bilinear_predicts_means_adds_singles_and_leaves_controls_alone(screen, 
     np.testing.assert_allclose(model.means(cells, "child_a"), np.expm1(logs), rtol=1e-12)
 
 
-def test_bilinear_with_smearing_is_right_about_means_where_the_spread_is_the_same_in_every_arm(base):
+def test_bilinear_with_smearing_is_right_about_means_where_the_spread_is_the_same_in_every_arm(
+    base,
+):
     screen = conditional.arms(base, GENES[:5], n_cells=2000, seed=3)
     control, factor = arm(screen, "control").copy(), {}
     for smearing in (True, False):
         model = models.Bilinear(smearing=smearing).fit(screen)
         factor[smearing] = model.means(control, "gene_5")[0] / counts_of(control, "gene_5").mean()
-        np.testing.assert_allclose(model.log1p_means(control, "gene_5")[0], np.log1p(counts_of(control, "gene_5")).mean(), rtol=1e-5)
-    assert factor[True] == pytest.approx(1, abs=0.06) and factor[False] < 0.8  # gene_5 is in no arm and nobody's child
+        np.testing.assert_allclose(
+            model.log1p_means(control, "gene_5")[0],
+            np.log1p(counts_of(control, "gene_5")).mean(),
+            rtol=1e-5,
+        )
+    assert (
+        factor[True] == pytest.approx(1, abs=0.06) and factor[False] < 0.8
+    )  # gene_5 is in no arm and nobody's child
 
 
 def test_bilinear_knows_no_dose(screen, base):
@@ -176,7 +211,13 @@ def test_bilinear_needs_controls_and_two_arms_and_known_genes(screen):
     for wrong, named in (
         (arm(screen, "control").copy(), "two arms"),
         (screen[(screen.obs["perturbed"] != "control").to_numpy()].copy(), "control cells"),
-        (with_labels(screen, np.where(screen.obs["perturbed"] == "gene_0", "nonsense", screen.obs["perturbed"])), "'nonsense'"),
+        (
+            with_labels(
+                screen,
+                np.where(screen.obs["perturbed"] == "gene_0", "nonsense", screen.obs["perturbed"]),
+            ),
+            "'nonsense'",
+        ),
     ):
         with pytest.raises(ValueError, match=named) as error:
             models.Bilinear().fit(wrong)

@@ -17,7 +17,9 @@ from tests.models_of_ones_own import APoisson
 K = np.arange(100_000)
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 parameters = st.tuples(
-    st.sampled_from([0.5, 1.0, 3.0, 10.0, 40.0]), st.sampled_from([0.3, 1.0, 5.0, 1000.0]), st.sampled_from([0.0, 0.3, 0.9])
+    st.sampled_from([0.5, 1.0, 3.0, 10.0, 40.0]),
+    st.sampled_from([0.3, 1.0, 5.0, 1000.0]),
+    st.sampled_from([0.0, 0.3, 0.9]),
 )
 
 
@@ -46,7 +48,9 @@ def laws(*each):
 def test_distances_are_brute_force_sums_over_a_long_support(true, predicted):
     row = distances.between(laws(true), laws(predicted)).iloc[0]
     np.testing.assert_allclose(row["kl_nats"], brute_kl(true, predicted), rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(row["excess_crps"], brute_crps(true, predicted), rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(
+        row["excess_crps"], brute_crps(true, predicted), rtol=1e-4, atol=1e-8
+    )
 
 
 @quick
@@ -61,23 +65,31 @@ def test_distances_are_0_for_equality_only(true, predicted):
 
 def test_distances_come_cell_by_cell_in_the_cells_order():
     rng = np.random.default_rng(0)
-    true = np.stack([rng.uniform(0.1, 200, 700), rng.uniform(0.5, 50, 700), rng.uniform(0, 0.9, 700)], axis=1)
+    true = np.stack(
+        [rng.uniform(0.1, 200, 700), rng.uniform(0.5, 50, 700), rng.uniform(0, 0.9, 700)], axis=1
+    )
     predicted = true[rng.permutation(700)]
     frame = distances.between(laws(*true), laws(*predicted))
     assert len(frame) == 700
     for i in range(0, 700, 35):
         np.testing.assert_allclose(frame["kl_nats"][i], brute_kl(true[i], predicted[i]), rtol=1e-5)
-        np.testing.assert_allclose(frame["excess_crps"][i], brute_crps(true[i], predicted[i]), rtol=1e-4)
+        np.testing.assert_allclose(
+            frame["excess_crps"][i], brute_crps(true[i], predicted[i]), rtol=1e-4
+        )
 
 
-@pytest.mark.parametrize("predicted", [(4.0, 0.5, 0.2), (4.0, 1e6, 0.0), (0.5, 1e6, 0.9), (80.0, 2.0, 0.0)])
+@pytest.mark.parametrize(
+    "predicted", [(4.0, 0.5, 0.2), (4.0, 1e6, 0.0), (0.5, 1e6, 0.9), (80.0, 2.0, 0.0)]
+)
 def test_cut_of_the_support_is_harmless(monkeypatch, predicted):
     true = laws((5.0, 0.4, 0.3))
     cut = distances.between(true, laws(predicted)).iloc[0]
     monkeypatch.setattr(distances, "TAIL", 1e-15)
     monkeypatch.setattr(distances, "CRPS_TAIL", 1e-12)
     longer = distances.between(true, laws(predicted)).iloc[0]
-    np.testing.assert_allclose(cut[["kl_nats", "excess_crps"]], longer[["kl_nats", "excess_crps"]], rtol=2e-5)
+    np.testing.assert_allclose(
+        cut[["kl_nats", "excess_crps"]], longer[["kl_nats", "excess_crps"]], rtol=2e-5
+    )
     np.testing.assert_allclose(cut["kl_nats"], brute_kl((5.0, 0.4, 0.3), predicted), rtol=2e-5)
 
 
@@ -119,14 +131,20 @@ def test_distances_of_mixtures_are_brute_force_sums(n_components):
     frame = distances.between(laws(*true), Mixture(ZINB(*np.moveaxis(parts, -1, 0))))
     for cell in range(4):
         log_f = log_pmf(*true[cell], k=K[:n_counts])
-        log_g = logsumexp([log_pmf(*p, k=K[:n_counts]) for p in parts[:, cell]], axis=0) - np.log(n_components)
+        log_g = logsumexp([log_pmf(*p, k=K[:n_counts]) for p in parts[:, cell]], axis=0) - np.log(
+            n_components
+        )
         kl = np.where(log_f > -700, np.exp(log_f) * (log_f - log_g), 0.0).sum()
         np.testing.assert_allclose(frame["kl_nats"][cell], kl, rtol=1e-6, atol=1e-7)
         crps = np.sum((np.cumsum(np.exp(log_f)) - np.cumsum(np.exp(log_g))) ** 2)
         np.testing.assert_allclose(frame["excess_crps"][cell], crps, rtol=1e-6)
 
 
-extreme = st.tuples(st.sampled_from([1e-6, 0.1, 3.0, 40.0, 900.0]), st.sampled_from([0.1, 0.5, 7.0, 1e3, 1e6]), st.sampled_from([0.0, 0.5, 0.999]))
+extreme = st.tuples(
+    st.sampled_from([1e-6, 0.1, 3.0, 40.0, 900.0]),
+    st.sampled_from([0.1, 0.5, 7.0, 1e3, 1e6]),
+    st.sampled_from([0.0, 0.5, 0.999]),
+)
 
 
 @quick
@@ -134,13 +152,17 @@ extreme = st.tuples(st.sampled_from([1e-6, 0.1, 3.0, 40.0, 900.0]), st.sampled_f
 def test_support_is_not_cut_before_the_tail_of_every_true_law(each):
     end = distances._sums(laws(*each), laws(*each), True)[-1]
     for mu, theta, pi in each:
-        assert (1 - pi) * scipy.stats.nbinom.sf(end - 1, theta, theta / (theta + mu)) <= distances.TAIL
+        assert (1 - pi) * scipy.stats.nbinom.sf(
+            end - 1, theta, theta / (theta + mu)
+        ) <= distances.TAIL
 
 
 @pytest.mark.parametrize("predicted", [(30.0, 0.3, 0.1), (900.0, 0.2, 0.0), (60.0, 1e6, 0.0)])
 def test_crps_is_not_cut_before_the_tail_of_the_prediction(predicted):
     true = (3.0, 2.0, 0.5)
-    *_, apart, end = distances._sums(laws(true, true), laws(predicted, true), False, distances.CRPS_TAIL)
+    *_, apart, end = distances._sums(
+        laws(true, true), laws(predicted, true), False, distances.CRPS_TAIL
+    )
     rest = 1 - zinb_cdf(end - 1, *predicted)
     assert rest <= distances.CRPS_TAIL
     np.testing.assert_allclose(apart, [rest, 0], atol=2 * distances.TAIL)
@@ -148,7 +170,9 @@ def test_crps_is_not_cut_before_the_tail_of_the_prediction(predicted):
 
 def test_distances_of_a_law_hardly_depend_on_those_scored_with_it():
     rng = np.random.default_rng(5)
-    true = np.stack([rng.uniform(0, 300, 3000), rng.uniform(0.3, 50, 3000), rng.uniform(0, 1, 3000)], axis=1)
+    true = np.stack(
+        [rng.uniform(0, 300, 3000), rng.uniform(0.3, 50, 3000), rng.uniform(0, 1, 3000)], axis=1
+    )
     predicted = true * [1.1, 0.9, 0.95]
     together = distances.between(laws(*true), laws(*predicted))
     for i in range(0, 3000, 300):
@@ -189,11 +213,21 @@ def test_empirical_law_is_scored_by_crps_and_mean_and_has_no_kl():
     true, draws = laws((5.0, 1.0, 0.3), (2.0, 3.0, 0.0)), np.stack([np.arange(20), np.full(20, 3)])
     frame = distances.between(true, Empirical(draws))
     assert set(frame.columns) == {"excess_crps", "mse_mean"}
-    for i, (law, cdf) in enumerate([((5.0, 1.0, 0.3), np.minimum((K + 1) / 20, 1)), ((2.0, 3.0, 0.0), K >= 3)]):
-        np.testing.assert_allclose(frame["excess_crps"][i], np.sum((zinb_cdf(K, *law) - cdf) ** 2), rtol=1e-6)
+    for i, (law, cdf) in enumerate(
+        [((5.0, 1.0, 0.3), np.minimum((K + 1) / 20, 1)), ((2.0, 3.0, 0.0), K >= 3)]
+    ):
+        np.testing.assert_allclose(
+            frame["excess_crps"][i], np.sum((zinb_cdf(K, *law) - cdf) ** 2), rtol=1e-6
+        )
     np.testing.assert_allclose(frame["mse_mean"], [(9.5 - 3.5) ** 2, 1])
-    tidy = distances.scores(true, {"marginal": laws((4.0, 1.0, 0.3), (4.0, 1.0, 0.3)), "draws": Empirical(draws)})
-    assert set(tidy[tidy["model"] == "draws"]["metric"]) == {"excess_crps", "mse_mean", "skill_crps"}
+    tidy = distances.scores(
+        true, {"marginal": laws((4.0, 1.0, 0.3), (4.0, 1.0, 0.3)), "draws": Empirical(draws)}
+    )
+    assert set(tidy[tidy["model"] == "draws"]["metric"]) == {
+        "excess_crps",
+        "mse_mean",
+        "skill_crps",
+    }
     assert {"kl_nats", "skill_kl"} < set(tidy[tidy["model"] == "marginal"]["metric"])
 
 
@@ -213,7 +247,9 @@ def test_mixture_is_scored_as_the_mean_of_its_pmfs():
     g = np.mean([np.exp(log_pmf(*p, k=K[:400])) for p in parts], axis=0)
     f = np.exp(log_pmf(*true, k=K[:400]))
     np.testing.assert_allclose(row["kl_nats"], np.sum(f * np.log(f / g)), rtol=1e-6)
-    np.testing.assert_allclose(row["excess_crps"], np.sum((np.cumsum(f) - np.cumsum(g)) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        row["excess_crps"], np.sum((np.cumsum(f) - np.cumsum(g)) ** 2), rtol=1e-6
+    )
     np.testing.assert_allclose(row["mse_mu"], 0.25)
     np.testing.assert_allclose(row["mse_log_theta"], (np.log(4) - np.log(3)) ** 2)
     np.testing.assert_allclose(row["mse_mean"], ((2 + 7.2) / 2 - 3.6) ** 2)
@@ -254,7 +290,8 @@ def test_mixture_of_draws_is_scored_as_all_these_draws():
 def test_squared_errors_are_those_of_the_parameters():
     row = distances.between(laws((5.0, 2.0, 0.5)), laws((8.0, 1.0, 0.25))).iloc[0]
     np.testing.assert_allclose(
-        row[["mse_mu", "mse_pi", "mse_log_theta", "mse_mean"]].astype(float), [9, 0.0625, np.log(2) ** 2, (6 - 2.5) ** 2]
+        row[["mse_mu", "mse_pi", "mse_log_theta", "mse_mean"]].astype(float),
+        [9, 0.0625, np.log(2) ** 2, (6 - 2.5) ** 2],
     )
 
 
@@ -266,7 +303,9 @@ def test_law_of_a_perturbed_gene_is_refused_as_a_truth():
     with pytest.raises(ValueError) as error:
         distances.between(dataset.law(after, ["gene_0"])[:, 0], prediction)
     one_line(error, "true", "NaN", "intervention")
-    assert (distances.between(dataset.law(after, "mech_linear")[:, 0], prediction)["kl_nats"] > 0).all()
+    assert (
+        distances.between(dataset.law(after, "mech_linear")[:, 0], prediction)["kl_nats"] > 0
+    ).all()
 
 
 @pytest.mark.parametrize(("true", "predicted"), [((3,), (4,)), ((3, 1), (3, 1)), ((), ())])
@@ -281,15 +320,28 @@ def test_skill_is_1_for_the_oracle_0_for_the_marginal_and_negative_for_harm():
     true = dataset.law(adata, ["mech_linear"])[:, 0]
     marginal = maximum_likelihood.fit(adata[:, "mech_linear"].X)[np.zeros(800, dtype=int)]
     harmful = ZINB(true.mu[::-1] * 5 + 20, 0.5, 0.1 * np.ones(800))
-    halfway = Mixture(ZINB(*(np.stack([getattr(law, p) for law in (true, marginal)]) for p in ("mu", "theta", "pi"))))
-    tidy = distances.scores(true, {"oracle": true, "marginal": marginal, "harmful": harmful, "halfway": halfway})
+    halfway = Mixture(
+        ZINB(
+            *(
+                np.stack([getattr(law, p) for law in (true, marginal)])
+                for p in ("mu", "theta", "pi")
+            )
+        )
+    )
+    tidy = distances.scores(
+        true, {"oracle": true, "marginal": marginal, "harmful": harmful, "halfway": halfway}
+    )
     assert list(tidy.columns) == ["model", "metric", "value"]
     value = tidy.set_index(["model", "metric"])["value"]
     for metric in ("skill_kl", "skill_crps"):
         assert value["oracle", metric] == 1 and value["marginal", metric] == 0
         assert value["harmful", metric] < 0 < value["halfway", metric] < 1
     assert value["oracle", "kl_nats"] == value["oracle", "mse_mu"] == 0
-    by_hand = 1 - distances.between(true, halfway)["kl_nats"].mean() / distances.between(true, marginal)["kl_nats"].mean()
+    by_hand = (
+        1
+        - distances.between(true, halfway)["kl_nats"].mean()
+        / distances.between(true, marginal)["kl_nats"].mean()
+    )
     np.testing.assert_allclose(value["halfway", "skill_kl"], by_hand)
 
 
@@ -345,7 +397,16 @@ def test_table_has_all_keys_and_empty_cells_where_one_does_not_apply():
     with_gene = replicates([1.0, 2.0], model="vae", metric="kl_nats", gene="gene_0")
     without = replicates([3.0], model="oracle", metric="kl_nats")
     tidy = tables.tidy([with_gene, without])
-    assert list(tidy.columns) == ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate", "value"]
+    assert list(tidy.columns) == [
+        "scenario",
+        "mechanism",
+        "model",
+        "gene",
+        "split",
+        "metric",
+        "replicate",
+        "value",
+    ]
     assert tidy["gene"].tolist() == ["gene_0", "gene_0", ""] and (tidy["split"] == "").all()
     assert tidy["value"].tolist() == [1, 2, 3] and tidy["replicate"].tolist() == [0, 1, 0]
 
@@ -353,25 +414,52 @@ def test_table_has_all_keys_and_empty_cells_where_one_does_not_apply():
 def test_summary_has_students_t_interval_over_replicates():
     values = [0.2, 0.5, 0.1, 0.9, 0.4]
     tidy = tables.tidy(
-        [replicates(values, model="vae", metric="kl_nats"), replicates([2.0, 4.0], model="vae", metric="mse_mu"), replicates([7.0], model="mlp", metric="mse_mu")]
+        [
+            replicates(values, model="vae", metric="kl_nats"),
+            replicates([2.0, 4.0], model="vae", metric="mse_mu"),
+            replicates([7.0], model="mlp", metric="mse_mu"),
+        ]
     )
     result = tables.summary(tidy)
-    assert list(result.columns) == ["scenario", "mechanism", "model", "gene", "split", "metric", "mean", "ci_low", "ci_high", "n"]
+    assert list(result.columns) == [
+        "scenario",
+        "mechanism",
+        "model",
+        "gene",
+        "split",
+        "metric",
+        "mean",
+        "ci_low",
+        "ci_high",
+        "n",
+    ]
     assert result["n"].tolist() == [5, 2, 1]
     interval = scipy.stats.t.interval(0.95, 4, loc=np.mean(values), scale=scipy.stats.sem(values))
-    np.testing.assert_allclose(result.loc[0, ["mean", "ci_low", "ci_high"]].astype(float), [np.mean(values), *interval])
+    np.testing.assert_allclose(
+        result.loc[0, ["mean", "ci_low", "ci_high"]].astype(float), [np.mean(values), *interval]
+    )
     # half-width by hand: t(0.975; 1) = tan(0.475 pi), standard error 1
     np.testing.assert_allclose(result.loc[1, "ci_high"] - 3, np.tan(0.475 * np.pi))
-    assert result.loc[2, "mean"] == 7 and np.isnan(result.loc[2, ["ci_low", "ci_high"]].astype(float)).all()
+    assert (
+        result.loc[2, "mean"] == 7
+        and np.isnan(result.loc[2, ["ci_low", "ci_high"]].astype(float)).all()
+    )
 
 
 def test_summary_leaves_out_replicates_without_a_value():
-    result = tables.summary(tables.tidy([replicates([1.0, np.nan, 3.0], model="vae", metric="skill_kl")]))
+    result = tables.summary(
+        tables.tidy([replicates([1.0, np.nan, 3.0], model="vae", metric="skill_kl")])
+    )
     assert result["n"].tolist() == [2] and result["mean"].tolist() == [2]
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
-    tidy = tables.tidy([replicates([1.0, np.nan, 0.25], model="vae", metric="skill_kl"), replicates([3.0], model="None", metric="nan")])
+    tidy = tables.tidy(
+        [
+            replicates([1.0, np.nan, 0.25], model="vae", metric="skill_kl"),
+            replicates([3.0], model="None", metric="nan"),
+        ]
+    )
     tables.write(tidy, tmp_path / "t.csv")
     pd.testing.assert_frame_equal(tables.read(tmp_path / "t.csv"), tidy, check_dtype=False)
     tables.write(tables.summary(tidy), tmp_path / "s.csv")

@@ -34,7 +34,16 @@ def marked(ax, marker):
     "models",
     [
         ["maximum_likelihood", "vae", "constant"],
-        ["ridge", "neighbours", "boosting", "zinb_regression", "vae", "vae_copying", "vae_conditional", "vae_leaky"],
+        [
+            "ridge",
+            "neighbours",
+            "boosting",
+            "zinb_regression",
+            "vae",
+            "vae_copying",
+            "vae_conditional",
+            "vae_leaky",
+        ],
         ["oracle", "no_change", "mean_shift", "fold_change", "vae", "maximum_likelihood"],
     ],
     ids=["figure 1", "figures 2 and 3", "figure 4"],
@@ -55,11 +64,23 @@ def test_label_falls_back_on_the_key():
 def a_figure():
     fig, axes = style.figure([["a", "b"], ["c", "second"]], 89, 60)
     rng = np.random.default_rng(0)
-    summary = pd.DataFrame({"mechanism": ["hill", "linear"], "model": "vae", "mean": [-np.inf, 0.5], "ci_low": [np.nan, 0.4], "ci_high": [np.nan, 0.6]})
+    summary = pd.DataFrame(
+        {
+            "mechanism": ["hill", "linear"],
+            "model": "vae",
+            "mean": [-np.inf, 0.5],
+            "ci_low": [np.nan, 0.4],
+            "ci_high": [np.nan, 0.6],
+        }
+    )
     panels.intervals(axes["a"], summary, "mechanism", low=-0.5)
-    curves = pd.DataFrame({"model": "vae", "dose": np.repeat(np.arange(9), 5), "mu": rng.random(45)})
+    curves = pd.DataFrame(
+        {"model": "vae", "dose": np.repeat(np.arange(9), 5), "mu": rng.random(45)}
+    )
     panels.response(axes["b"], curves, "mu", end_inside=4)
-    panels.embedding(axes["c"], rng.normal(size=(40, 2)), ["control", "treated"] * 20, colours=style.COLOURS)
+    panels.embedding(
+        axes["c"], rng.normal(size=(40, 2)), ["control", "treated"] * 20, colours=style.COLOURS
+    )
     panels.against_truth(axes["second"], rng.random(20), rng.random(20), "vae")
     axes["second"].set(xlabel="true μ, θ, π", ylabel=r"$\hat\mu$ − ∞")
     panels.models_legend(fig, list(axes.values()), ["vae"])
@@ -68,7 +89,10 @@ def a_figure():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    folders = [tmp_path_factory.mktemp("first") / "new" / "folder", tmp_path_factory.mktemp("second")]
+    folders = [
+        tmp_path_factory.mktemp("first") / "new" / "folder",
+        tmp_path_factory.mktemp("second"),
+    ]
     for folder in folders:
         fig = a_figure()
         shown = style.save(fig, folder, "fig")
@@ -78,7 +102,9 @@ def saved(tmp_path_factory):
 
 def test_save_writes_all_formats_and_nothing_else(saved):
     assert sorted(p.name for p in saved[0].iterdir()) == ["fig.pdf", "fig.png", "fig.svg"]
-    assert (saved[0] / "fig.pdf").read_bytes().startswith(b"%PDF") and (saved[0] / "fig.png").read_bytes().startswith(b"\x89PNG")
+    assert (saved[0] / "fig.pdf").read_bytes().startswith(b"%PDF") and (
+        saved[0] / "fig.png"
+    ).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["fig.pdf", "fig.png", "fig.svg"])
@@ -90,9 +116,15 @@ def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
 
 def test_a_notebook_shows_the_figure_that_is_saved_and_once(saved):
     """Half as many dots as in the file, and the same picture: its mean grey by tenths of its height and width."""
-    shown, filed = (Image.open(path).convert("L") for path in (saved[0].parent / "shown.png", saved[0] / "fig.png"))
+    shown, filed = (
+        Image.open(path).convert("L")
+        for path in (saved[0].parent / "shown.png", saved[0] / "fig.png")
+    )
     assert abs(shown.width - filed.width / 2) <= 1 and abs(shown.height - filed.height / 2) <= 1
-    small = [np.asarray(picture.resize((10, 10), Image.Resampling.BOX), float) for picture in (shown, filed)]
+    small = [
+        np.asarray(picture.resize((10, 10), Image.Resampling.BOX), float)
+        for picture in (shown, filed)
+    ]
     assert np.abs(small[0] - small[1]).max() < 3 and np.ptp(small[0]) > 20
     assert not plt.get_fignums()
 
@@ -113,11 +145,17 @@ def test_a_save_that_fails_leaves_what_was_there(saved, tmp_path, monkeypatch):
 
 def test_files_have_the_printed_size(saved):
     box = re.search(rb"/MediaBox \[([^\]]*)\]", (saved[0] / "fig.pdf").read_bytes())[1]
-    np.testing.assert_allclose([float(v) for v in box.split()], [0, 0, 89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01)
+    np.testing.assert_allclose(
+        [float(v) for v in box.split()], [0, 0, 89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01
+    )
     height, width = plt.imread(saved[0] / "fig.png").shape[:2]
     np.testing.assert_allclose([width, height], [89 / 25.4 * 300, 60 / 25.4 * 300], atol=1)
-    sides = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', (saved[0] / "fig.svg").read_bytes()).groups()
-    np.testing.assert_allclose([float(v) for v in sides], [89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01)
+    sides = re.search(
+        rb'width="([\d.]+)pt" height="([\d.]+)pt"', (saved[0] / "fig.svg").read_bytes()
+    ).groups()
+    np.testing.assert_allclose(
+        [float(v) for v in sides], [89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01
+    )
 
 
 def test_text_of_the_svg_needs_no_font(saved):
@@ -126,7 +164,13 @@ def test_text_of_the_svg_needs_no_font(saved):
 
 
 def test_fonts_of_the_pdf_are_truetype(saved):
-    kinds = set(re.findall(rb"/Type /Font\b.*?/Subtype /(\w+)|/Subtype /(\w+) /Type /Font\b", (saved[0] / "fig.pdf").read_bytes(), re.S))
+    kinds = set(
+        re.findall(
+            rb"/Type /Font\b.*?/Subtype /(\w+)|/Subtype /(\w+) /Type /Font\b",
+            (saved[0] / "fig.pdf").read_bytes(),
+            re.S,
+        )
+    )
     kinds = {a or b for a, b in kinds}
     assert kinds and b"Type3" not in kinds
     assert kinds <= {b"Type0", b"TrueType", b"CIDFontType2"}
@@ -143,7 +187,10 @@ PLACES = ["threshold", "linear", "hill"]
 
 def summaries(seed=0):
     rng = np.random.default_rng(seed)
-    rows = pd.DataFrame([(p, m) for m in ("vae", "ridge") for p in ("linear", "hill", "threshold")], columns=["mechanism", "model"])
+    rows = pd.DataFrame(
+        [(p, m) for m in ("vae", "ridge") for p in ("linear", "hill", "threshold")],
+        columns=["mechanism", "model"],
+    )
     rows["mean"] = rng.random(6)
     rows["ci_low"], rows["ci_high"] = rows["mean"] - rng.random(6), rows["mean"] + rng.random(6)
     return rows
@@ -152,7 +199,9 @@ def summaries(seed=0):
 def bars(container):
     """(x, mean), (lower end, upper end) of each errorbar that was drawn."""
     line, _, (vertical,) = container.lines
-    ends = np.array([segment[:, 1] for segment in vertical.get_segments() if len(segment)]).reshape(-1, 2)
+    ends = np.array([segment[:, 1] for segment in vertical.get_segments() if len(segment)]).reshape(
+        -1, 2
+    )
     return np.column_stack([line.get_xdata(), line.get_ydata()]), np.sort(ends, axis=1)
 
 
@@ -169,7 +218,9 @@ def test_intervals_are_at_the_mean_from_ci_low_to_ci_high_in_the_order_asked_for
         np.testing.assert_allclose(ends, expected[["ci_low", "ci_high"]])
         assert rgb(container.lines[0].get_color()) == rgb(style.COLOURS[model])
         at[model] = points[:, 0]
-    assert (np.round([at["vae"], at["ridge"]]) == [0, 1, 2]).all()  # each at its place, in the ticks' order
+    assert (
+        np.round([at["vae"], at["ridge"]]) == [0, 1, 2]
+    ).all()  # each at its place, in the ticks' order
     assert (at["vae"] < at["ridge"]).all()
 
 
@@ -188,8 +239,12 @@ def test_one_model_stands_at_the_ticks(ax):
 
 
 def test_means_below_low_are_triangles_at_low_with_their_value_beside_them(ax):
-    rows = pd.DataFrame({"mechanism": list("wxyz"), "model": "ridge", "mean": [0.2, -0.723, -np.inf, -0.5]})
-    finite = rows["mean"].where(np.isfinite(rows["mean"]))  # -inf has no interval, as in tables.summary
+    rows = pd.DataFrame(
+        {"mechanism": list("wxyz"), "model": "ridge", "mean": [0.2, -0.723, -np.inf, -0.5]}
+    )
+    finite = rows["mean"].where(
+        np.isfinite(rows["mean"])
+    )  # -inf has no interval, as in tables.summary
     rows["ci_low"], rows["ci_high"] = finite - 0.3, finite + 0.1
     panels.intervals(ax, rows, "mechanism", low=-0.5)
     np.testing.assert_allclose(bars(ax.containers[0])[0], [[0, 0.2], [3, -0.5]])
@@ -200,7 +255,15 @@ def test_means_below_low_are_triangles_at_low_with_their_value_beside_them(ax):
 
 
 def test_all_means_may_be_below_low(ax):
-    rows = pd.DataFrame({"mechanism": list("xy"), "model": "ridge", "mean": [-3.0, -np.inf], "ci_low": np.nan, "ci_high": np.nan})
+    rows = pd.DataFrame(
+        {
+            "mechanism": list("xy"),
+            "model": "ridge",
+            "mean": [-3.0, -np.inf],
+            "ci_low": np.nan,
+            "ci_high": np.nan,
+        }
+    )
     panels.intervals(ax, rows, "mechanism", low=0.0)
     assert len(marked(ax, "v")) == 2
     ax.figure.canvas.draw()
@@ -209,7 +272,10 @@ def test_all_means_may_be_below_low(ax):
 @pytest.fixture
 def curves():
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame(list(itertools.product(["true", "vae"], range(14), range(20))), columns=["model", "dose", "cell"])
+    rows = pd.DataFrame(
+        list(itertools.product(["true", "vae"], range(14), range(20))),
+        columns=["model", "dose", "cell"],
+    )
     return rows.assign(mu=rng.gamma(2.0, size=len(rows))).sample(frac=1, random_state=0)
 
 
@@ -218,7 +284,10 @@ def test_response_has_medians_and_a_band_from_the_10th_to_the_90th_percentile(ax
     lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     bands = dict(zip(pd.unique(curves["model"]), ax.collections))
     for model, label in (("true", "true"), ("vae", "VAE")):
-        values = [curves.loc[(curves["model"] == model) & (curves["dose"] == d), "mu"].to_numpy() for d in range(14)]
+        values = [
+            curves.loc[(curves["model"] == model) & (curves["dose"] == d), "mu"].to_numpy()
+            for d in range(14)
+        ]
         low, middle, high = (np.array([np.quantile(v, q) for v in values]) for q in (0.1, 0.5, 0.9))
         np.testing.assert_array_equal(lines[label].get_xdata(), range(14))
         np.testing.assert_allclose(lines[label].get_ydata(), middle)
@@ -227,13 +296,18 @@ def test_response_has_medians_and_a_band_from_the_10th_to_the_90th_percentile(ax
             edge = corners[corners[:, 0] == dose, 1]
             np.testing.assert_allclose([edge.min(), edge.max()], [low[dose], high[dose]])
     assert (lines["true"].get_linestyle(), lines["VAE"].get_linestyle()) == ("--", "-")
-    assert rgb(lines["true"].get_color()) == (0, 0, 0) and rgb(lines["VAE"].get_color()) == rgb(style.COLOURS["vae"])
+    assert rgb(lines["true"].get_color()) == (0, 0, 0) and rgb(lines["VAE"].get_color()) == rgb(
+        style.COLOURS["vae"]
+    )
 
 
 @pytest.mark.parametrize("end_inside", [6, 6.5])
 def test_markers_are_hollow_beyond_the_training_range_only(ax, curves, end_inside):
     panels.response(ax, curves, "mu", end_inside=end_inside)
-    median, shown = curves.query("model == 'vae'").groupby("dose")["mu"].median(), {True: [], False: []}
+    median, shown = (
+        curves.query("model == 'vae'").groupby("dose")["mu"].median(),
+        {True: [], False: []},
+    )
     for line in marked(ax, "o"):
         shown[line.get_markerfacecolor() == "white"] += list(line.get_xdata())
         np.testing.assert_allclose(line.get_ydata(), median[line.get_xdata()])
@@ -245,17 +319,28 @@ def test_markers_are_hollow_beyond_the_training_range_only(ax, curves, end_insid
 def test_embedding_keeps_every_point_and_its_colour(ax):
     colours = {"control": "#999999", "treated": "#D55E00", "predicted": "#0072B2"}
     rng = np.random.default_rng(0)
-    points, groups = rng.normal(size=(300, 2)), np.array(["control", "treated", "predicted"])[rng.integers(3, size=300)]
+    points, groups = (
+        rng.normal(size=(300, 2)),
+        np.array(["control", "treated", "predicted"])[rng.integers(3, size=300)],
+    )
     panels.embedding(ax, points, pd.Series(groups, dtype="category"), colours=colours)
     legend = {line.get_label(): rgb(line.get_color()) for line in ax.lines}
     assert set(legend) == {"control", "treated", "predicted"} and len(set(legend.values())) == 3
     assert legend == {g: rgb(c) for g, c in colours.items()}
-    drawn = {tuple(p): tuple(c[:3]) for p, c in zip(ax.collections[0].get_offsets().data, ax.collections[0].get_facecolors())}
+    drawn = {
+        tuple(p): tuple(c[:3])
+        for p, c in zip(ax.collections[0].get_offsets().data, ax.collections[0].get_facecolors())
+    }
     assert drawn == {tuple(p): legend[g] for p, g in zip(points, groups)}
 
 
 def test_embedding_draws_the_groups_in_a_mixed_order(ax):
-    panels.embedding(ax, np.column_stack([np.arange(200), np.arange(200)]), ["first"] * 100 + ["second"] * 100, colours={"first": "red", "second": "blue"})
+    panels.embedding(
+        ax,
+        np.column_stack([np.arange(200), np.arange(200)]),
+        ["first"] * 100 + ["second"] * 100,
+        colours={"first": "red", "second": "blue"},
+    )
     is_first = ax.collections[0].get_offsets().data[:, 0] < 100
     assert 30 < is_first[:100].sum() < 70
 
@@ -271,10 +356,16 @@ def test_models_legend_names_each_model_once_in_the_order_asked_for():
 
 def test_a_board_writes_each_score_leaves_missing_ones_empty_and_says_why():
     columns = pd.MultiIndex.from_product([["held_out", "pairs"], ["linear", "hill"]])
-    values = pd.DataFrame([[-0.0012, -3.2, -0.237, -500], [np.nan] * 4], index=["ridge", "scgen"], columns=columns)
+    values = pd.DataFrame(
+        [[-0.0012, -3.2, -0.237, -500], [np.nan] * 4], index=["ridge", "scgen"], columns=columns
+    )
     fig, axes = style.figure("a", 89, 40)
     panels.board(axes["a"], values, notes={"scgen": "asked about drugs"})
-    at = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes["a"].texts if t.get_text() != "a"}
+    at = {
+        (round(t.get_position()[0]), round(t.get_position()[1])): t.get_text()
+        for t in axes["a"].texts
+        if t.get_text() != "a"
+    }
     assert [at[column, 0] for column in range(4)] == ["0.00", "−3", "−.24", "≪0"]
     assert at[0, 1] == "asked about drugs" and (1, 1) not in at
     assert [t.get_text() for t in axes["a"].get_yticklabels()] == ["ridge", "scGen"]

@@ -22,14 +22,24 @@ def assert_same_law(law, other):
 
 def many_names():
     """Cell types, genes and drugs with slashes, one the beginning of another."""
-    cells = dataset.concat([dataset.base_genes(20, 5, cell_type=name, seed=i) for i, name in enumerate(TYPES)])
+    cells = dataset.concat(
+        [dataset.base_genes(20, 5, cell_type=name, seed=i) for i, name in enumerate(TYPES)]
+    )
     cells.var_names = ["HLA-A/B", "HLA-A", "b/", "/c", "a.b"]
-    cells = dataset.get_mech_dataset(cells, "interaction", gene="m/1", theta_mechanism="hill", target_zero_prob=None, seed=1)
-    cells = dataset.get_mech_dataset(cells, parents=["m/1", "b/"], gene="m", target_zero_prob=None, seed=1)
+    cells = dataset.get_mech_dataset(
+        cells, "interaction", gene="m/1", theta_mechanism="hill", target_zero_prob=None, seed=1
+    )
+    cells = dataset.get_mech_dataset(
+        cells, parents=["m/1", "b/"], gene="m", target_zero_prob=None, seed=1
+    )
     factors = {"A/B": 0.25, "A": 3.0}
-    drug = perturb.fold_change(cells, 3.0, genes=["HLA-A/B", "m"], name="TGF-b/IL-2", cell_type_factors=factors, seed=1)
+    drug = perturb.fold_change(
+        cells, 3.0, genes=["HLA-A/B", "m"], name="TGF-b/IL-2", cell_type_factors=factors, seed=1
+    )
     other = perturb.additive(cells, 3.0, genes=["/c", "m/1"], name="TGF-b", dose=0.5, seed=2)
-    return dataset.concat([cells, drug, other, perturb.do(drug, {"HLA-A/B": 7, "m/1": np.arange(80)})])
+    return dataset.concat(
+        [cells, drug, other, perturb.do(drug, {"HLA-A/B": 7, "m/1": np.arange(80)})]
+    )
 
 
 def h5ad(cells, path):
@@ -63,9 +73,14 @@ def test_truth_survives_files_whatever_the_names(tmp_path, through):
     assert [str(e["name"]) for e in layout.in_order(after.uns["drugs"])] == ["TGF-b/IL-2", "TGF-b"]
     assert dataset.parents(after) == dataset.parents(before)
     assert set(after.uns["drugs"]) == {"000", "001"}
-    assert not any("/" in key for part in (after.uns, after.varm, after.var, after.obs) for key in part)
+    assert not any(
+        "/" in key for part in (after.uns, after.varm, after.var, after.obs) for key in part
+    )
     assert_same_law(dataset.law(after), dataset.law(before))
-    arms = [perturb.additive(a[:80].copy(), 4.0, name="a/b", cell_type_factors={"A/B": 2.0}, seed=3) for a in (before, after)]
+    arms = [
+        perturb.additive(a[:80].copy(), 4.0, name="a/b", cell_type_factors={"A/B": 2.0}, seed=3)
+        for a in (before, after)
+    ]
     assert (arms[0].X != arms[1].X).nnz == 0
     assert_same_law(*map(dataset.law, arms))
 
@@ -85,13 +100,35 @@ def earlier_version():
         var[f"theta_{name}"] = [*rng.uniform(1, 2, 2), 50.0]
         var[f"pi_{name}"] = [0.5, 0.25, 0.125]
     var["mechanistic"] = [False, False, True]
-    obs = pd.DataFrame({"cell_type": ["A", "T cell"] * 4, "drug": ["control"] * 4 + ["B", "A"] * 2, "dose": [0.0] * 4 + [0.5] * 4})
+    obs = pd.DataFrame(
+        {
+            "cell_type": ["A", "T cell"] * 4,
+            "drug": ["control"] * 4 + ["B", "A"] * 2,
+            "dose": [0.0] * 4 + [0.5] * 4,
+        }
+    )
     obs.index = [f"cell_{i}" for i in range(8)]
     drugs = {
-        "B": {"kind": "additive", "effect": 4.0, "genes": np.array(["g0"]), "cell_types": np.array(["T cell"], dtype=object), "factors": np.array([2.0])},
-        "A": {"kind": "fold_change", "effect": 9.0, "genes": np.array(["g1", "m"]), "cell_types": np.array([], dtype=object), "factors": np.array([])},
+        "B": {
+            "kind": "additive",
+            "effect": 4.0,
+            "genes": np.array(["g0"]),
+            "cell_types": np.array(["T cell"], dtype=object),
+            "factors": np.array([2.0]),
+        },
+        "A": {
+            "kind": "fold_change",
+            "effect": 9.0,
+            "genes": np.array(["g1", "m"]),
+            "cell_types": np.array([], dtype=object),
+            "factors": np.array([]),
+        },
     }
-    mechanism = {"gene": "m", "parents": np.array(["g0", "g1"]), "mu": {"mechanism": "linear", "parameters": {"weights": np.array([2.0, 1.0])}}}
+    mechanism = {
+        "gene": "m",
+        "parents": np.array(["g0", "g1"]),
+        "mu": {"mechanism": "linear", "parameters": {"weights": np.array([2.0, 1.0])}},
+    }
     do = np.zeros((8, 3), dtype=np.int8)
     do[0, 1] = 1
     return ad.AnnData(
@@ -109,13 +146,20 @@ def test_cells_of_an_earlier_version_have_their_law(tmp_path, file):
     adata = h5ad(old, tmp_path) if file else old
     x, law = old.X.toarray(), dataset.law(adata)
     types = old.obs["cell_type"].astype(str)
-    mu = np.array([[*(old.var.loc[g, f"mu_{t}"] for g in ("g0", "g1")), max(0.1, 2 * a + b)] for t, (a, b) in zip(types, x[:, :2])])
+    mu = np.array(
+        [
+            [*(old.var.loc[g, f"mu_{t}"] for g in ("g0", "g1")), max(0.1, 2 * a + b)]
+            for t, (a, b) in zip(types, x[:, :2])
+        ]
+    )
     mu[[4, 6], 0] += 4.0 * 0.5  # drug B at dose 0.5 in cells of type A: no factor
     mu[[5, 7], 1:] *= 9.0**0.5
     mu[0, 1] = np.nan
     np.testing.assert_allclose(law.mu, mu)
     np.testing.assert_array_equal(law.pi[1:], np.tile([0.5, 0.25, 0.125], (7, 1)))
-    np.testing.assert_array_equal(law.theta[1:, 1], [old.var.loc["g1", f"theta_{t}"] for t in types[1:]])
+    np.testing.assert_array_equal(
+        law.theta[1:, 1], [old.var.loc["g1", f"theta_{t}"] for t in types[1:]]
+    )
     assert dataset.cell_types(adata) == ["A", "T cell"]
     assert "mu_A" in adata.var and "mu" not in adata.varm  # it is left as it was
 
@@ -129,7 +173,9 @@ def test_cells_of_an_earlier_version_can_be_used_as_any_others(tmp_path):
         lambda a: perturb.do(a, {"g0": 3}, seed=1),
         lambda a: perturb.additive(a, 2.0, name="A", seed=1),
         lambda a: dataset.fresh_cells(a, 5, seed=1),
-        lambda a: dataset.get_mech_dataset(a, gene="n", parents=["m"], target_zero_prob=None, seed=1),
+        lambda a: dataset.get_mech_dataset(
+            a, gene="n", parents=["m"], target_zero_prob=None, seed=1
+        ),
         lambda a: dataset.concat([a, a]),
         lambda a: chunks(dataset.concat([a] * 60), tmp_path),
     ):
@@ -145,17 +191,28 @@ def test_cell_types_of_one_name_and_two_laws_are_not_joined():
     with pytest.raises(ValueError) as error:
         dataset.concat([one, other])
     one_line(error, "cell type 'A'", "number 1", "cell_type=...")
-    joined = dataset.concat([one, dataset.fresh_cells(one, 5, seed=3), dataset.base_genes(10, 4, seed=2, cell_type="B")])
+    joined = dataset.concat(
+        [one, dataset.fresh_cells(one, 5, seed=3), dataset.base_genes(10, 4, seed=2, cell_type="B")]
+    )
     assert dataset.cell_types(joined) == ["A", "B"]
-    np.testing.assert_array_equal(dataset.law(joined).mu[:15], np.tile(one.varm["mu"][:, 0], (15, 1)))
-    np.testing.assert_array_equal(dataset.law(joined).mu[15:], np.tile(other.varm["mu"][:, 0], (10, 1)))
+    np.testing.assert_array_equal(
+        dataset.law(joined).mu[:15], np.tile(one.varm["mu"][:, 0], (15, 1))
+    )
+    np.testing.assert_array_equal(
+        dataset.law(joined).mu[15:], np.tile(other.varm["mu"][:, 0], (10, 1))
+    )
 
 
 def test_cells_of_fewer_genes_are_joined_on_those_of_both():
-    one, other = dataset.base_genes(10, 6, seed=1, cell_type="x"), dataset.base_genes(10, 6, seed=2, cell_type="y")
+    one, other = (
+        dataset.base_genes(10, 6, seed=1, cell_type="x"),
+        dataset.base_genes(10, 6, seed=2, cell_type="y"),
+    )
     joined = dataset.concat([one[:, [4, 1, 2]].copy(), other[:, [0, 1, 4]].copy()])
     assert list(joined.var_names) == ["gene_4", "gene_1"]
-    np.testing.assert_array_equal(joined.varm["mu"], np.column_stack([a.varm["mu"][[4, 1], 0] for a in (one, other)]))
+    np.testing.assert_array_equal(
+        joined.varm["mu"], np.column_stack([a.varm["mu"][[4, 1], 0] for a in (one, other)])
+    )
 
 
 def test_a_gene_that_is_mechanistic_in_one_of_them_is_not_joined():
@@ -193,7 +250,11 @@ def test_missing_cell_types_are_refused_in_one_line():
     cells = dataset.base_genes(10, 4, seed=1)
     cells.obs["cell_type"] = cells.obs["cell_type"].astype(object)
     cells.obs.iloc[[2, 5, 6], 0] = [np.nan, None, pd.NA]
-    for use in (dataset.law, lambda a: dataset.fresh_cells(a, 3, seed=1), lambda a: perturb.additive(a)):
+    for use in (
+        dataset.law,
+        lambda a: dataset.fresh_cells(a, 3, seed=1),
+        lambda a: perturb.additive(a),
+    ):
         with pytest.raises(ValueError) as error:
             use(cells)
         one_line(error, "obs['cell_type'] is missing in 3 of 10 cells")
@@ -215,7 +276,12 @@ def test_genes_of_one_name_are_refused_in_one_line():
 
 
 def test_cells_without_laws_are_told_apart_in_one_line():
-    for use in (dataset.law, lambda a: dataset.fresh_cells(a, 3, seed=1), lambda a: perturb.do(a, {"0": 1}), dataset.get_mech_dataset):
+    for use in (
+        dataset.law,
+        lambda a: dataset.fresh_cells(a, 3, seed=1),
+        lambda a: perturb.do(a, {"0": 1}),
+        dataset.get_mech_dataset,
+    ):
         with pytest.raises(ValueError) as error:
             use(ad.AnnData(np.ones((3, 2), dtype=np.float32)))
         one_line(error, "has no laws")

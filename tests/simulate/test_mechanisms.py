@@ -28,7 +28,12 @@ def activation(cell):
         ),
         (
             "interaction",
-            {"weights": W, "first": np.array([0, 1]), "second": np.array([2, 0]), "products": np.array([0.3, -0.7])},
+            {
+                "weights": W,
+                "first": np.array([0, 1]),
+                "second": np.array([2, 0]),
+                "products": np.array([0.3, -0.7]),
+            },
             lambda c: max(0.1, activation(c) + 0.3 * c[0] * c[2] - 0.7 * c[1] * c[0]),
         ),
         (
@@ -41,11 +46,17 @@ def activation(cell):
             {"weights": W, "top": 30.0, "half_on": 4.0, "half_off": 2.0},
             lambda c: 0.1 + 30 * (a := 0.5 * c[0] + 2 * c[2]) / (4 + a) * 2 / (2 + c[1]),
         ),
-        ("threshold", {"weights": W, "cut": 5.0, "low": 2.0, "high": 9.0}, lambda c: 9.0 if activation(c) > 5 else 2.0),
+        (
+            "threshold",
+            {"weights": W, "cut": 5.0, "low": 2.0, "high": 9.0},
+            lambda c: 9.0 if activation(c) > 5 else 2.0,
+        ),
     ],
 )
 def test_mechanism_is_its_formula_cell_by_cell(name, parameters, by_hand):
-    np.testing.assert_allclose(mechanisms.evaluate(name, X, parameters), [by_hand(cell) for cell in X])
+    np.testing.assert_allclose(
+        mechanisms.evaluate(name, X, parameters), [by_hand(cell) for cell in X]
+    )
 
 
 @settings(deadline=None, max_examples=30, derandomize=True)
@@ -76,17 +87,33 @@ def test_interaction_draws_pairs_of_different_parents():
 
 def test_ones_own_mechanism_is_found_by_its_import_string():
     assert mechanisms.resolve(OWN + "saturating") is saturating
-    np.testing.assert_allclose(mechanisms.evaluate(OWN + "saturating", X, {}), [1, 1 + 120 / 16, 1 + 280 / 24, 1 + 160 / 18])
+    np.testing.assert_allclose(
+        mechanisms.evaluate(OWN + "saturating", X, {}),
+        [1, 1 + 120 / 16, 1 + 280 / 24, 1 + 160 / 18],
+    )
 
 
 @pytest.mark.parametrize(
     "name",
-    ["quadratic", "", ":", "tests:", OWN + "missing", "no.such.module:f", OWN + "NOT_A_FUNCTION", OWN + "np.mean"],
+    [
+        "quadratic",
+        "",
+        ":",
+        "tests:",
+        OWN + "missing",
+        "no.such.module:f",
+        OWN + "NOT_A_FUNCTION",
+        OWN + "np.mean",
+    ],
 )
 def test_mechanism_that_cannot_be_found_is_named_with_what_is_allowed(name):
     with pytest.raises(ValueError) as error:
         mechanisms.resolve(name)
-    one_line(error, f"mechanism = {name!r}", "linear, polynomial, interaction, hill, threshold, gate or an import string")
+    one_line(
+        error,
+        f"mechanism = {name!r}",
+        "linear, polynomial, interaction, hill, threshold, gate or an import string",
+    )
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,13 @@ def test_other_arms_and_columns_join_as_in_concat(tmp_path, genes, name):
     ]
     chunks = [c.copy() for c in chunks]
     for i, chunk in enumerate(chunks):
-        chunk.obs["sample"] = pd.Categorical([f"s{j}" for j in range(i * 90, i * 90 + chunk.n_obs)])  # above 127, and sorts as s2 < s10
-        chunk.obs["count"], chunk.obs["seen"] = np.arange(chunk.n_obs), np.arange(chunk.n_obs) % 2 == 0
+        chunk.obs["sample"] = pd.Categorical(
+            [f"s{j}" for j in range(i * 90, i * 90 + chunk.n_obs)]
+        )  # above 127, and sorts as s2 < s10
+        chunk.obs["count"], chunk.obs["seen"] = (
+            np.arange(chunk.n_obs),
+            np.arange(chunk.n_obs) % 2 == 0,
+        )
         chunk.obs["batch"] = pd.Categorical(["b", None] * (chunk.n_obs // 2))
     assert ondisk.write(tmp_path / name, iter(chunks)) == 210
     assert_same(whole(tmp_path / name), dataset.concat(chunks))
@@ -87,7 +92,10 @@ def test_other_arms_and_columns_join_as_in_concat(tmp_path, genes, name):
 
 def test_truth_of_rows_read_back_from_a_backed_file_is_that_before_writing(tmp_path, genes):
     ondisk.write(tmp_path / "cells.h5ad", made(genes))
-    joined, backed = dataset.concat(list(made(genes))), ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    joined, backed = (
+        dataset.concat(list(made(genes))),
+        ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"),
+    )
     for rows in ([7], slice(95, 105), np.array([0, 99, 100, 259])):
         assert_same_law(backed[rows].to_memory(), joined[rows])
     assert np.isnan(dataset.law(backed[[7]].to_memory(), "gene_03").mu).all()
@@ -100,7 +108,9 @@ def test_read_gives_any_stretch_of_cells_with_its_truth(tmp_path, genes, name):
     joined = dataset.concat(list(made(genes)))
     for start, stop in ((0, 260), (95, 105), (259, 260), (4, 4)):
         expected = joined[start:stop].copy()
-        expected.obs = joined.obs[start:stop].copy()  # with all the categories, of which anndata drops those not in use
+        expected.obs = joined.obs[
+            start:stop
+        ].copy()  # with all the categories, of which anndata drops those not in use
         assert_same(ondisk.read(tmp_path / name, start, stop), expected)
     assert ondisk.read(tmp_path / name).n_obs == 260
 
@@ -127,13 +137,17 @@ def test_chunks_are_fresh_cells_of_streams_of_their_own(genes):
         alone = dataset.fresh_cells(genes, len(chunk) // 2, seed=(2, i))
         assert (chunk.X != alone.X).nnz == 0
     counts = [c.X.toarray()[:60, :12].ravel() for c in chunks]
-    assert np.abs(np.corrcoef(counts)[np.triu_indices(3, 1)]).max() < 5 / np.sqrt(60 * 12) + 0.1  # genes' means differ
+    assert (
+        np.abs(np.corrcoef(counts)[np.triu_indices(3, 1)]).max() < 5 / np.sqrt(60 * 12) + 0.1
+    )  # genes' means differ
     assert list(pd.concat([c.obs for c in chunks]).index) == [f"cell_{i}" for i in range(260)]
 
 
 def test_perturb_is_given_each_chunk_and_its_seed(genes):
     given = []
-    for chunk in made(genes, seed=(5, 6), perturb=lambda cells, seed: (given.append(seed), cells[:1])[1]):
+    for chunk in made(
+        genes, seed=(5, 6), perturb=lambda cells, seed: (given.append(seed), cells[:1])[1]
+    ):
         assert chunk.n_obs == 1
     assert given == [(5, 6, 0), (5, 6, 1), (5, 6, 2)]
 
@@ -154,17 +168,26 @@ def copies(chunk, n_chunks):
 
 
 def test_memory_grows_neither_with_the_chunks_written_nor_with_the_cells_read(tmp_path, genes):
-    chunk, path, writing, reading = dataset.fresh_cells(genes, 2000, seed=1), tmp_path / "cells.h5ad", [], []
+    chunk, path, writing, reading = (
+        dataset.fresh_cells(genes, 2000, seed=1),
+        tmp_path / "cells.h5ad",
+        [],
+        [],
+    )
 
     def read():
         cells = minibatches.OnDisk(path, block=64, blocks=16)
-        assert sum(len(counts) for counts in cells.minibatches(512, np.random.default_rng(1))) == len(cells)
+        assert sum(
+            len(counts) for counts in cells.minibatches(512, np.random.default_rng(1))
+        ) == len(cells)
         assert ondisk.read(path, 3000, 4000).n_obs == 1000
 
     for n_chunks in (2, 2, 20):  # the first to fill caches
         writing.append(peak_memory(lambda n=n_chunks: ondisk.write(path, copies(chunk, n))))
         reading.append(peak_memory(read))
-    assert writing[2] < 1.5 * writing[1] and reading[2] < 3 * reading[1]  # two buffers at once, or one, as threads have it
+    assert (
+        writing[2] < 1.5 * writing[1] and reading[2] < 3 * reading[1]
+    )  # two buffers at once, or one, as threads have it
 
 
 @both
@@ -172,7 +195,11 @@ def test_row_pointers_become_64_bit_where_nonzeros_outgrow_32(tmp_path, genes, m
     monkeypatch.setattr(ondisk, "_INT32", 500)
     ondisk.write(tmp_path / name, made(genes))
     back, joined = whole(tmp_path / name), dataset.concat(list(made(genes)))
-    assert back.X.indptr.dtype == np.int64 and back.layers["do"].indptr.dtype == np.int32 and joined.X.nnz > 500
+    assert (
+        back.X.indptr.dtype == np.int64
+        and back.layers["do"].indptr.dtype == np.int32
+        and joined.X.nnz > 500
+    )
     assert (back.X != joined.X).nnz == 0
     assert_same(ondisk.read(tmp_path / name), joined)
 
@@ -216,9 +243,16 @@ ondisk.write(sys.argv[1], (cells for _ in range(20)))
 @pytest.mark.parametrize("name, room", [("cells.h5ad", 25_000_000), ("cells.zarr", 50_000)])
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path, name, room):
     # a limit on the size of a file stands for a full disk: the system refuses to write beyond it
-    ran = subprocess.run([sys.executable, "-c", FULL, tmp_path / name, str(room)], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path / name, str(room)], capture_output=True, text=True
+    )
     lines = ran.stderr.splitlines()
-    assert ran.returncode == 1 and lines[0].startswith("Traceback") and ran.stderr.count("Error: ") == 1 and "ignored" not in ran.stderr
+    assert (
+        ran.returncode == 1
+        and lines[0].startswith("Traceback")
+        and ran.stderr.count("Error: ") == 1
+        and "ignored" not in ran.stderr
+    )
     assert lines[-1].startswith("OSError: path = ") and "File too large" in lines[-1]
     assert os.listdir(tmp_path) == []
 
@@ -242,7 +276,12 @@ def test_room_that_was_reserved_is_given_back(tmp_path, genes):
         (lambda a: a.obs.__setitem__("dose", 1), ["chunk 1", "obs", "dose int64", "dose float64"]),
         (lambda a: a.obs.__setitem__("more", 1.0), ["chunk 1", "obs", "more float64"]),
         (lambda a: a.obs.__setitem__("when", pd.Timestamp(0)), ["chunk 1", "when", "datetime"]),
-        (lambda a: a.obs.__setitem__("stage", pd.Categorical(["low", "high"] * 20, ["low", "high"], ordered=True)), ["chunk 1", "stage", "ordered"]),
+        (
+            lambda a: a.obs.__setitem__(
+                "stage", pd.Categorical(["low", "high"] * 20, ["low", "high"], ordered=True)
+            ),
+            ["chunk 1", "stage", "ordered"],
+        ),
         (lambda a: a.obs.__setitem__("mixed", [1, "a"] * 20), ["chunk 1", "mixed", "object"]),
         (lambda a: setattr(a, "X", a.X.astype(float)), ["chunk 1", "X float64", "X float32"]),
         (lambda a: a.obsm.__setitem__("pca", np.ones((40, 2))), ["chunk 1", "obsm"]),
@@ -272,7 +311,11 @@ def test_bad_input_ends_in_one_line(tmp_path, genes):
         (lambda: ondisk.write(tmp_path / "cells.txt", [cells]), "path = ", ".h5ad or .zarr"),
         (lambda: ondisk.write(tmp_path / "file" / "cells.h5ad", [cells]), "path = ", "folder"),
         (lambda: ondisk.write(tmp_path / "mine.zarr", [cells]), "path = ", "no .zarr"),
-        (lambda: ondisk.write(tmp_path / "cells.h5ad", cells), "chunks = AnnData", "list or generator"),
+        (
+            lambda: ondisk.write(tmp_path / "cells.h5ad", cells),
+            "chunks = AnnData",
+            "list or generator",
+        ),
         (lambda: ondisk.write(tmp_path / "cells.h5ad", []), "chunks", "at least one"),
         (lambda: ondisk.simulated(genes, 0, seed=1), "n_cells = 0", "at least 1"),
         (lambda: ondisk.simulated(genes, 10, seed=1, chunk=0.5), "chunk = 0.5", "whole number"),

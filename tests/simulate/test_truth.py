@@ -20,7 +20,9 @@ def assert_same_law(law, other):
 @pytest.fixture(scope="module")
 def cells():
     base = dataset.base_genes(150, 60, None, n_cell_types=2, seed=1)
-    return dataset.get_mech_dataset(base, "hill", gene="mech", parents=["gene_03", "gene_41"], seed=1)
+    return dataset.get_mech_dataset(
+        base, "hill", gene="mech", parents=["gene_03", "gene_41"], seed=1
+    )
 
 
 def changed(cells, how):
@@ -44,7 +46,9 @@ USES = {
     "dose_series": lambda a: perturb.dose_series(a, {"gene_03": [0, 5]}, cells=[0, 3], seed=2),
     "exogenous_noise": lambda a: perturb.exogenous_noise(a, seed=2),
     "concat": lambda a: dataset.concat([a, a]),
-    "get_mech_dataset": lambda a: dataset.get_mech_dataset(a, gene="more", parents=["gene_03"], target_zero_prob=None, seed=2),
+    "get_mech_dataset": lambda a: dataset.get_mech_dataset(
+        a, gene="more", parents=["gene_03"], target_zero_prob=None, seed=2
+    ),
 }
 each_use = pytest.mark.parametrize("use", USES.values(), ids=USES)
 
@@ -61,11 +65,19 @@ def assert_same(one, other):
 
 
 @each_use
-@pytest.mark.parametrize("how", [("total",), ("log1p",), ("total", "log1p"), ("total", "log1p", "scale")], ids="+".join)
+@pytest.mark.parametrize(
+    "how", [("total",), ("log1p",), ("total", "log1p"), ("total", "log1p", "scale")], ids="+".join
+)
 def test_cells_whose_counts_are_gone_are_refused_in_one_line(cells, use, how):
     with pytest.raises(ValueError) as error:
         use(changed(cells, how))
-    one_line(error, "adata: X holds", "whole numbers of at least 0", 'layers["counts"]', *(["uns['log1p']"] if "log1p" in how else []))
+    one_line(
+        error,
+        "adata: X holds",
+        "whole numbers of at least 0",
+        'layers["counts"]',
+        *(["uns['log1p']"] if "log1p" in how else []),
+    )
 
 
 @each_use
@@ -121,15 +133,23 @@ def control():
 
 
 @pytest.mark.parametrize("kind, effect", [("additive", 6.0), ("fold_change", 0.3)])
-@pytest.mark.parametrize("options", [{}, {"genes": ["gene_1", "gene_4"], "cell_type_factors": {"B": 0.5, "C": 2.0}, "dose": 1.7}])
-def test_law_under_a_drug_is_that_of_the_treated_cells_without_a_draw(control, kind, effect, options):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"genes": ["gene_1", "gene_4"], "cell_type_factors": {"B": 0.5, "C": 2.0}, "dose": 1.7}],
+)
+def test_law_under_a_drug_is_that_of_the_treated_cells_without_a_draw(
+    control, kind, effect, options
+):
     control = perturb.do(control, {"gene_2": 3})
     treated = perturb.treat(control, kind, effect, name="a/b", seed=1, **options)
     drugs, dose = treated.uns["drugs"], options.get("dose", 1.0)
     for given in (drugs, list(drugs.values())):
         assert_same_law(truth.treated_law(control, given, "a/b", dose), dataset.law(treated))
     twice = dataset.treated_law(control, drugs, "a/b", 2 * dose)
-    np.testing.assert_allclose(twice.mu[:, 0], dataset.law(perturb.treat(control, kind, effect, **options | {"dose": 2 * dose})).mu[:, 0])
+    np.testing.assert_allclose(
+        twice.mu[:, 0],
+        dataset.law(perturb.treat(control, kind, effect, **options | {"dose": 2 * dose})).mu[:, 0],
+    )
 
 
 def test_law_under_a_drug_is_refused_where_there_is_none(cells, control):

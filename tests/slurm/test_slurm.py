@@ -17,7 +17,13 @@ from tests.test_sweep import HERE, ROOT, SWEEP, TABLES, TOY, build, finished
 
 SLURM = Path(__file__).with_name("slurm.sh")
 # what one machine without accounting needs beside the profile that ships
-HERE_TOO = {"slurm-no-account": True, "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 3, "latency-wait": 10, "seconds-between-status-checks": 3}
+HERE_TOO = {
+    "slurm-no-account": True,
+    "slurm-status-command": "squeue",
+    "slurm-init-seconds-before-status-checks": 3,
+    "latency-wait": 10,
+    "seconds-between-status-checks": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,10 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def house(tmp_path):
     """A copy of the repository with one quick notebook, its sweep, and a profile for the Slurm of the test."""
-    build(tmp_path, TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"))
+    build(
+        tmp_path,
+        TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"),
+    )
     (tmp_path / "workflow" / "sweeps" / "local.yaml").write_text(SWEEP)
     (tmp_path / "profile").mkdir()
     profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
@@ -46,23 +55,44 @@ def house(tmp_path):
 
 
 def sweep(house, environment, *options):
-    return subprocess.run(["./run_all.sh", "sweep", *options], cwd=house, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        ["./run_all.sh", "sweep", *options],
+        cwd=house,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
 
 
 def same_tables(house):
     """Whether a sweep on Slurm and one on this machine have written the same bytes."""
-    return all((house / "build/sweeps/toy" / table).read_bytes() == (house / "build/sweeps/local" / table).read_bytes() for table in TABLES)
+    return all(
+        (house / "build/sweeps/toy" / table).read_bytes()
+        == (house / "build/sweeps/local" / table).read_bytes()
+        for table in TABLES
+    )
 
 
 def jobs(environment, *options):
     """Ids of Slurm's jobs."""
-    return subprocess.run(["squeue", "--noheader", "--format", "%A", *options], env=environment, capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        ["squeue", "--noheader", "--format", "%A", *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
 
 
 def wait_for_a_job(environment, sweep):
     """Ids of the jobs that are at work, as soon as there is one; none where the sweep ends or two minutes pass before."""
     limit = time.monotonic() + 120
-    while not (at_work := jobs(environment, "--states=running")) and time.monotonic() < limit and sweep.poll() is None:
+    while (
+        not (at_work := jobs(environment, "--states=running"))
+        and time.monotonic() < limit
+        and sweep.poll() is None
+    ):
         time.sleep(0.2)
     return at_work
 
@@ -70,27 +100,43 @@ def wait_for_a_job(environment, sweep):
 def ended(environment):
     """What Slurm noted of each job that has ended: its id and state."""
     path = Path(environment["SLURM_CONF"]).with_name("jobs.txt")
-    return dict(re.findall(r"JobId=(\d+) .*?JobState=(\w+)", path.read_text() if path.exists() else ""))
+    return dict(
+        re.findall(r"JobId=(\d+) .*?JobState=(\w+)", path.read_text() if path.exists() else "")
+    )
 
 
 def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
     with (house / "out.txt").open("w") as said:
-        running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=said, stderr=said)
+        running = subprocess.Popen(
+            ["./run_all.sh", "sweep", "toy", "--profile", "profile"],
+            cwd=house,
+            env=cluster,
+            stdout=said,
+            stderr=said,
+        )
         at_work = wait_for_a_job(cluster, running)
         assert at_work, (house / "out.txt").read_text()
         subprocess.run(["scancel", at_work[0]], env=cluster, check=True)
         code = running.wait(400)
     text = (house / "out.txt").read_text()
     assert code == 1 and "5 of 6 runs are done" in text and "1 failed" in text, text
-    assert re.search(r"failed: build/sweeps/toy/runs/n_cells~\d+/seed~\d: ended without an error of its own", text), text
-    assert ended(cluster)[at_work[0]] == "CANCELLED" and list(ended(cluster).values()).count("COMPLETED") == 5
+    assert re.search(
+        r"failed: build/sweeps/toy/runs/n_cells~\d+/seed~\d: ended without an error of its own",
+        text,
+    ), text
+    assert (
+        ended(cluster)[at_work[0]] == "CANCELLED"
+        and list(ended(cluster).values()).count("COMPLETED") == 5
+    )
     before = {path: path.stat().st_mtime_ns for path in finished(house)}
     assert len(before) == 5
 
     again = sweep(house, cluster, "toy", "--profile", "profile")
     assert again.returncode == 0, again.stderr
     assert len(ended(cluster)) == 7  # the cancelled one alone was submitted again
-    assert {path: path.stat().st_mtime_ns for path in before} == before and len(finished(house)) == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(
+        finished(house)
+    ) == 6
     local = sweep(house, cluster, "local")
     assert local.returncode == 0, local.stderr
     assert same_tables(house)
@@ -98,11 +144,22 @@ def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
 
 def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cluster):
     profile = yaml.safe_load((house / "profile" / "config.yaml").read_text())
-    (house / "profile" / "config.yaml").write_text(yaml.safe_dump(profile | {"set-resources": {"run": {"gpu": 1}}}))
-    running = subprocess.Popen(["./run_all.sh", "sweep", "toy", "--profile", "profile"], cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (house / "profile" / "config.yaml").write_text(
+        yaml.safe_dump(profile | {"set-resources": {"run": {"gpu": 1}}})
+    )
+    running = subprocess.Popen(
+        ["./run_all.sh", "sweep", "toy", "--profile", "profile"],
+        cwd=house,
+        env=cluster,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     at_work = wait_for_a_job(cluster, running)
     assert at_work, running.communicate(timeout=10)
-    asked = subprocess.run(["scontrol", "show", "job", at_work[0]], env=cluster, capture_output=True, text=True).stdout
+    asked = subprocess.run(
+        ["scontrol", "show", "job", at_work[0]], env=cluster, capture_output=True, text=True
+    ).stdout
     assert "gpu:1" in asked or "gpu=1" in asked, asked
     running.send_signal(2)
     _, said = running.communicate(timeout=100)
@@ -115,17 +172,34 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cl
 
 def test_jobs_that_outlive_a_killed_sweep_do_no_run_twice(house, cluster):
     words = ["./run_all.sh", "sweep", "toy", "--profile", "profile"]
-    killed = subprocess.Popen(words, cwd=house, env=cluster, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    killed = subprocess.Popen(
+        words,
+        cwd=house,
+        env=cluster,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     assert wait_for_a_job(cluster, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait(10)
     assert jobs(cluster)  # Slurm knows nothing of it
-    again, seen = subprocess.Popen(words, cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), {}
+    again, seen = (
+        subprocess.Popen(
+            words, cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ),
+        {},
+    )
     while again.poll() is None:
-        for path, about in {path: path.read_text() for path in house.glob("build/sweeps/toy/runs/*/*/.finished/run.json")}.items():
+        for path, about in {
+            path: path.read_text()
+            for path in house.glob("build/sweeps/toy/runs/*/*/.finished/run.json")
+        }.items():
             assert seen.setdefault(path, about) == about, "a run was done twice"
         time.sleep(0.2)
     assert again.returncode == 0, again.communicate()
-    assert len(seen) == 6 and finished(house) == {path.parents[1] / "run.json": about for path, about in seen.items()}
+    assert len(seen) == 6 and finished(house) == {
+        path.parents[1] / "run.json": about for path, about in seen.items()
+    }
     local = sweep(house, cluster, "local")
     assert local.returncode == 0 and same_tables(house)

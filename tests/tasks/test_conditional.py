@@ -47,7 +47,9 @@ def test_every_mechanistic_gene_is_asked_about_in_four_ways_and_two_genes_off_ta
 def test_the_truth_of_a_question_is_the_law_of_its_cells(asked):
     for question in asked:
         assert question.true.shape == question.query.shape == (question.cells.n_obs, 1)
-        np.testing.assert_array_equal(params(question.true), params(dataset.law(question.cells, question.gene)))
+        np.testing.assert_array_equal(
+            params(question.true), params(dataset.law(question.cells, question.gene))
+        )
 
 
 def test_the_truth_follows_from_the_parents_counts(asked, train, base):
@@ -59,11 +61,16 @@ def test_the_truth_follows_from_the_parents_counts(asked, train, base):
         np.testing.assert_allclose(question.true.mu[:, 0], np.maximum(0.1, x @ weights), rtol=1e-6)
         question = one(asked, split, "mech_threshold")
         x = np.column_stack([counts_of(question.cells, g) for g in base])
-        np.testing.assert_array_equal(question.true.mu[:, 0], np.where(x @ step["weights"] > step["cut"], step["high"], step["low"]))
+        np.testing.assert_array_equal(
+            question.true.mu[:, 0],
+            np.where(x @ step["weights"] > step["cut"], step["high"], step["low"]),
+        )
 
 
 @pytest.mark.parametrize("gene", ["mech_linear", "mech_threshold"])
-def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_999th(asked, train, reference, base, gene):
+def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_999th(
+    asked, train, reference, base, gene
+):
     weights = entry_of(train, gene)["mu"]["parameters"]["weights"]
     parent = base[int(np.argmax(weights))]
     end, reached = np.percentile(counts_of(train, parent), [99, 99.9])
@@ -71,8 +78,13 @@ def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_9
     for question in (inside, beyond):
         assert set(question.cells.obs["perturbed"]) == {parent}
         np.testing.assert_array_equal(counts_of(question.cells, parent), question.dose)
-        assert question.cells.layers["do"][:, question.cells.var_names.get_loc(parent)].sum() == question.cells.n_obs
-        assert (question.cells.obs["reference"].value_counts() == len(np.unique(question.dose))).all()
+        assert (
+            question.cells.layers["do"][:, question.cells.var_names.get_loc(parent)].sum()
+            == question.cells.n_obs
+        )
+        assert (
+            question.cells.obs["reference"].value_counts() == len(np.unique(question.dose))
+        ).all()
         assert question.cells.obs["reference"].nunique() == reference.n_obs
     assert inside.dose.min() == 0 and inside.dose.max() <= end < beyond.dose.min()
     assert beyond.dose.max() == max(11, np.ceil(2 * reached))
@@ -82,8 +94,13 @@ def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_9
 def test_pairs_are_of_two_parents_inside(asked, train):
     cells = one(asked, "pairs").cells
     genes = cells.obs["perturbed"].iloc[0].split("+")
-    weights = pd.Series(entry_of(train, "mech_linear")["mu"]["parameters"]["weights"], index=list(train.var_names[:5]))
-    assert genes == [weights.idxmax(), weights.idxmin()] and set(cells.obs["perturbed"]) == {"+".join(genes)}
+    weights = pd.Series(
+        entry_of(train, "mech_linear")["mu"]["parameters"]["weights"],
+        index=list(train.var_names[:5]),
+    )
+    assert genes == [weights.idxmax(), weights.idxmin()] and set(cells.obs["perturbed"]) == {
+        "+".join(genes)
+    }
     assert cells.obs["reference"].nunique() == 2 and one(asked, "pairs").dose is None
     for gene in genes:
         doses = perturb.dose_of(cells, gene)
@@ -93,17 +110,25 @@ def test_pairs_are_of_two_parents_inside(asked, train):
     assert cells.n_obs == 2 * np.prod([len(np.unique(perturb.dose_of(cells, g))) for g in genes])
 
 
-def test_genes_off_target_are_no_descendants_of_what_was_set_and_keep_law_and_counts(asked, train, reference):
+def test_genes_off_target_are_no_descendants_of_what_was_set_and_keep_law_and_counts(
+    asked, train, reference
+):
     for question in (q for q in asked if q.split == "off_target"):
         parent = question.cells.obs["perturbed"].iloc[0]
         assert question.gene != parent and question.gene not in dataset.descendants(train, [parent])
         assert len(np.unique(perturb.dose_of(question.cells, parent))) > 1
         rows = reference.obs_names.get_indexer(question.cells.obs["reference"].astype(str))
-        np.testing.assert_array_equal(counts_of(question.cells, question.gene), counts_of(reference, question.gene)[rows])
-        np.testing.assert_array_equal(np.unique(question.true.mu), train.varm["mu"][train.var_names.get_loc(question.gene)])
+        np.testing.assert_array_equal(
+            counts_of(question.cells, question.gene), counts_of(reference, question.gene)[rows]
+        )
+        np.testing.assert_array_equal(
+            np.unique(question.true.mu), train.varm["mu"][train.var_names.get_loc(question.gene)]
+        )
 
 
-def test_questions_repeat_and_leave_the_cells_they_are_made_from_alone(asked, train, test, reference):
+def test_questions_repeat_and_leave_the_cells_they_are_made_from_alone(
+    asked, train, test, reference
+):
     before = [dataset.dense(a.X) for a in (train, test, reference)]
     again = conditional.questions(train, test, reference, n_doses=12, seed=4)
     for first, second in zip(asked, again):
@@ -118,15 +143,23 @@ def test_a_mechanism_of_ones_own_without_weights_is_asked_about_by_its_first_par
     train = conditional.simulate(200, 3, 0.7, [kind], seed=5)
     cells = dataset.fresh_cells(train, 10, seed=6)
     asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=1, seed=7)
-    assert [q.split for q in asked] == [*SPLITS, "off_target"] and {q.mechanism for q in asked} == {kind, ""}
-    assert set(asked[1].cells.obs["perturbed"]) == {"gene_0"} and set(asked[3].cells.obs["perturbed"]) == {"gene_0+gene_1"}
+    assert [q.split for q in asked] == [*SPLITS, "off_target"] and {q.mechanism for q in asked} == {
+        kind,
+        "",
+    }
+    assert set(asked[1].cells.obs["perturbed"]) == {"gene_0"} and set(
+        asked[3].cells.obs["perturbed"]
+    ) == {"gene_0+gene_1"}
     total = sum(counts_of(asked[2].cells, g) for g in ("gene_0", "gene_1", "gene_2"))
     np.testing.assert_allclose(asked[2].true.mu[:, 0], 1 + 20 * total / (10 + total))
 
 
 def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
     train = conditional.simulate(150, 2, 0.6, ["linear"], seed=0)
-    for gene, top in (("gene_0", [20, 21]), ("gene_1", [10, 11])):  # 99th percentiles of 20.51 and 10.51
+    for gene, top in (
+        ("gene_0", [20, 21]),
+        ("gene_1", [10, 11]),
+    ):  # 99th percentiles of 20.51 and 10.51
         counts = np.minimum(counts_of(train, gene), 9)
         counts[:2], counts[2:3] = top[1], top[0]
         train = dataset.with_counts(train, {gene: counts})
@@ -138,8 +171,17 @@ def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
 
 def test_a_gene_with_one_parent_has_no_pairs():
     base = dataset.base_genes(200, 3, 0.7, seed=5)
-    train = dataset.get_mech_dataset(base, parents=["gene_1"], parameters={"weights": np.array([2.0])}, target_zero_prob=None)
-    asked = conditional.questions(train, base_cells := dataset.fresh_cells(train, 5, seed=1), base_cells, n_doses=6, n_off_target=0, seed=7)
+    train = dataset.get_mech_dataset(
+        base, parents=["gene_1"], parameters={"weights": np.array([2.0])}, target_zero_prob=None
+    )
+    asked = conditional.questions(
+        train,
+        base_cells := dataset.fresh_cells(train, 5, seed=1),
+        base_cells,
+        n_doses=6,
+        n_off_target=0,
+        seed=7,
+    )
     assert [q.split for q in asked] == ["held_out", "do_inside", "do_beyond"]
 
 
@@ -159,12 +201,21 @@ def test_without_a_mechanistic_gene_or_laws_there_is_nothing_to_ask(test):
 def test_a_screen_has_as_many_cells_as_the_training_set_and_needs_two_genes(train, screen, asked):
     assert train.n_obs - len(set(screen.obs["perturbed"])) < screen.n_obs <= train.n_obs
     few = conditional.simulate(200, 2, 0.5, ["linear"], seed=1)
-    assert conditional.interventional_data(few, conditional.questions(few, few, few, n_doses=6, n_off_target=0, seed=2), seed=3) is None
+    assert (
+        conditional.interventional_data(
+            few, conditional.questions(few, few, few, n_doses=6, n_off_target=0, seed=2), seed=3
+        )
+        is None
+    )
 
 
-def test_perturbed_cells_hold_no_arm_of_a_gene_whose_doses_are_asked_about(screen, train, asked, base):
+def test_perturbed_cells_hold_no_arm_of_a_gene_whose_doses_are_asked_about(
+    screen, train, asked, base
+):
     asked_about = {q.cells.obs["perturbed"].iloc[0] for q in asked if q.split.startswith("do_")}
-    assert asked_about and set(screen.obs["perturbed"].astype(str)) == {"control", *base} - asked_about
+    assert (
+        asked_about and set(screen.obs["perturbed"].astype(str)) == {"control", *base} - asked_about
+    )
     assert list(screen.var_names) == list(train.var_names)
     columns = screen.var_names.get_indexer(sorted(asked_about))
     assert screen.layers["do"][:, columns].nnz == 0 and screen.layers["do"].nnz > 0
@@ -180,9 +231,13 @@ PARAMETERS = {
 
 def test_questions_are_known_by_their_parameters_and_by_no_other():
     known = conditional.identity(**PARAMETERS)
-    assert known == conditional.identity(**dict(reversed(PARAMETERS.items())), replicates=3, beta=0.5, mechanism="")
+    assert known == conditional.identity(
+        **dict(reversed(PARAMETERS.items())), replicates=3, beta=0.5, mechanism=""
+    )
     assert known == conditional.identity(**PARAMETERS | {"n_cells": 1e4, "n_parents": 0.0})
-    assert conditional.identity(**PARAMETERS, mechanism="gate") == conditional.identity(**PARAMETERS | {"mechanisms": ["gate"]})
+    assert conditional.identity(**PARAMETERS, mechanism="gate") == conditional.identity(
+        **PARAMETERS | {"mechanisms": ["gate"]}
+    )
     others = [conditional.identity(**PARAMETERS | {name: value}) for name, value in {
         "seed": 2027, "n_cells": 9999, "n_test": 1, "n_reference": 2, "n_doses": 3, "n_genes": 4, "n_parents": 2, "zero_rate": 0.79,
         "mechanisms": ["gate", "linear"], "mechanism": "my_module:mine",

@@ -14,7 +14,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 class LogHandler(LogHandlerBase):
     """What it needs is in the environment: SWEEP_RUNS, how many there are, and SWEEP_EVENTS, a file for what becomes of each."""
 
-    writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, True, True, False
+    writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = (
+        True,
+        False,
+        True,
+        True,
+        False,
+    )
 
     def __post_init__(self):
         self.total = int(os.environ["SWEEP_RUNS"])
@@ -50,7 +56,18 @@ class LogHandler(LogHandlerBase):
     def show(self):
         done, left = self.before + self.done, self.total - self.before - self.done - self.failed
         seconds = (time.monotonic() - self.started) / (self.done + self.failed) * left
-        time_left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left" if left else ""
+        time_left = (
+            f", about {seconds / 60:.0f} min left"
+            if seconds >= 90
+            else f", about {seconds:.0f} s left"
+            if left
+            else ""
+        )
         line = f"{done}/{self.total} runs done, {self.failed} failed{time_left}"
         terminal = sys.stderr.isatty()
-        print(f"{self.clear()}{line}", end="" if terminal and left else "\n", file=sys.stderr, flush=True)
+        print(
+            f"{self.clear()}{line}",
+            end="" if terminal and left else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
