@@ -70,7 +70,7 @@ export PATH JUPYTER_PREFER_ENV_PATH=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLB
 export PYTHONWARNINGS="ignore:IProgress not found" PYTHONDONTWRITEBYTECODE=1 PYDEVD_DISABLE_FILE_VALIDATION=1
 
 if [ "$mode" = sweep ]; then
-  exec "$python" -m workflow.sweep "$@"
+  exec "$python" workflow/sweep.py "$@"
 fi
 if [ "$mode" = bench ]; then
   exec "$python" -m benchmarks "$@"
@@ -97,11 +97,13 @@ started=$SECONDS
 touch "build/$mode/.started"
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
   --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}" -- "${targets[@]}"; then
-  find "build/$mode/executed" -name '*.ipynb' -newer "build/$mode/.started" -exec "$python" workflow/notebooks.py explain {} + >&2
+  for log in $(find "build/$mode/executed" -name '*.ipynb.txt' -newer "build/$mode/.started"); do
+    [ -e "${log%.txt}" ] || echo "run_all.sh: $(tail -n 1 "$log"), messages: $log" >&2
+  done
   exit 1
 fi
 if [ "$mode" = peers ]; then
-  "$python" workflow/peers.py publish build/peers
+  "$python" -m peers publish build/peers
 else
   "$python" workflow/finish.py "$mode"
 fi

@@ -1,54 +1,68 @@
-"""./run_all.sh sweep NAME: plan a sweep, check it, run what isn't done, and put all runs into one table and one figure.
+"""./run_all.sh sweep NAME: a notebook for many sets of parameters, into build/sweeps/NAME/.
 
-Snakemake decides what has to run (`workflow/sweep.smk`); a forked server spares runs on this machine the start of Python.
+Snakemake runs what isn't there or isn't up to date; what is put together here is all runs as one
+table, its means, and its figure. Beside it, `plan` says what a sweep file may hold.
 """
-
-from __future__ import annotations
 
 import argparse
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from io import StringIO
 from pathlib import Path
 
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = (
-    "1"  # looking for a GPU must not start CUDA, which doesn't survive a fork
-)
+import numpy as np
+import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflow import plan as plans
-
-LOGGERS = Path(__file__).parent / "loggers"
-
-
-class Stopped(BaseException):
-    """A signal has come."""
 
 
 def main(arguments: list[str]) -> int:
+    """Read and check a sweep, and run it or say what would run; an exit code. Raises ValueError."""
     asked = _arguments(arguments)
-    path = (
-        Path(asked.name)
-        if asked.name.endswith(".yaml")
-        else Path("workflow/sweeps") / f"{asked.name}.yaml"
-    )
-    overrides = {name: plans.parsed(value) for name, value in asked.parameters}
+    overrides = {name: plans.parsed(text) for name, text in asked.parameters}
+    is_path = asked.name.endswith((".yaml", ".yml")) or "/" in asked.name
+    path = asked.name if is_path else f"workflow/sweeps/{asked.name}.yaml"
     plan = plans.read(path, overrides, yes=asked.yes)
     folder = Path("build/sweeps") / plan.name
-    lock = None if asked.dry_run else _lock(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        plans.check_ranges(
-            plan.notebook, list(plan.runs.values()), scratch, elsewhere=bool(asked.profile)
-        )
-        return (
-            _dry(plan, folder, Path(scratch))
-            if asked.dry_run
-            else _run(plan, folder, Path(scratch), lock, asked, overrides)
-        )
+        plans.check_ranges(plan, scratch, elsewhere=bool(asked.profile))
+        if asked.dry_run:
+            return _dry(plan, folder, Path(scratch))
+    lock = _lock(folder)
+    return _run(plan, folder, asked, publish=not overrides, lock=lock)
+
+
+def _arguments(arguments):
+    about = "Run a notebook for many sets of parameters."
+    parser = argparse.ArgumentParser(prog="run_all.sh sweep", description=about)
+    add = parser.add_argument
+    add("name", help="workflow/sweeps/NAME.yaml, or the path of such a file")
+    add("--dry-run", "-n", action="store_true", help="say which runs are done, and which would run")
+    one = "a parameter, in place of the file's; a list of values is swept"
+    add(
+        "-p",
+        "--parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help=one,
+    )
+    add("--yes", action="store_true", help="yes, more than 10,000 runs")
+    add("--profile", help="Snakemake's, for a cluster: workflow/profiles/slurm")
+    cores = int(os.environ.get("CORES") or os.cpu_count())
+    add("--cores", type=int, default=cores, help="runs at once, by default one a core")
+    values = {i + 2 for i, a in enumerate(arguments) if a in ("-p", "--parameters")}
+    # a space, else argparse takes -1e-3 for an option
+    return parser.parse_args([f" {a}" if i in values else a for i, a in enumerate(arguments)])
 
 
 def _lock(folder):
@@ -57,254 +71,142 @@ def _lock(folder):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise ValueError(
-            f"sweep = {folder.name!r}: another run of it is under way in this folder"
-        ) from None
+        raise ValueError(f"sweep = {folder.name!r}: another run of it is under way") from None
     return lock
 
 
-def _arguments(arguments):
-    parser = argparse.ArgumentParser(
-        prog="run_all.sh sweep", description="Run a notebook for many sets of parameters."
-    )
-    parser.add_argument("name", help="of workflow/sweeps/NAME.yaml, or the path of such a file")
-    parser.add_argument(
-        "--dry-run", "-n", action="store_true", help="say what is done, and why the rest would run"
-    )
-    parser.add_argument(
-        "-p",
-        "--parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter, in place of what the file says; a list of values is swept",
-    )
-    parser.add_argument("--yes", action="store_true", help="yes, more than 10,000 runs")
-    parser.add_argument("--profile", help="of Snakemake, for a cluster: workflow/profiles/slurm")
-    parser.add_argument(
-        "--cores",
-        type=int,
-        default=int(os.environ.get("CORES") or os.cpu_count()),
-        help="at most so many runs at once; by default all",
-    )
-    values = {i + 2 for i, a in enumerate(arguments) if a in ("-p", "--parameters")}
-    return parser.parse_args(
-        [f" {a}" if i in values else a for i, a in enumerate(arguments)]
-    )  # else argparse takes -1e-3 for an option
+def _snakemake(plan, folder, target, *options):
+    """The command that runs a plan, which is written to `target` for it."""
+    about = plan._asdict() | {"folder": str(folder), "own": plans.own_folders(plan.notebook)}
+    target.write_text(json.dumps(about, indent=1))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk"]
+    return [*command, "--config", f"plan={target}", "--rerun-incomplete", "--nolock", *options]
+
+
+def _waiting(plan, folder, target):
+    """The runs that Snakemake would do, and why."""
+    command = _snakemake(plan, folder, target, "--summary")
+    said = subprocess.run(command, capture_output=True, text=True)
+    if said.returncode:
+        raise ValueError(said.stderr)
+    rows = pd.read_csv(StringIO(said.stdout), sep="\t").query("rule == 'run'")
+    rows = rows[rows["plan"] != "no update"]
+    runs = [str(Path(path).parent.relative_to(folder / "runs")) for path in rows["output_file"]]
+    return dict(zip(runs, rows["status"], strict=True))
 
 
 def _dry(plan, folder, scratch):
-    about = _about(plan, folder)
-    code, events = _snakemake(about, scratch / "plan.json", ["--dry-run", "--cores", "1"], {})
-    if code:
-        return code
-    why = {run: reason for what, run, reason in events if what == "would"}
-    says = [
-        f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {len(plan.runs) - len(why)} done, {len(why)} to run"
-    ]
-    says += [f"  {run}: {_reason(why[run])}" for run in plan.runs if run in why]
-    try:
-        print("\n".join(says), flush=True)
-    except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print which runs are done, and why each of the others would run."""
+    waiting = _waiting(plan, folder, scratch / "plan.json")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have seen enough
+    done = f"{len(plan.runs) - len(waiting)} done, {len(waiting)} to run"
+    print(f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {done}")
+    for run, why in waiting.items():
+        print(f"  {run}: {why}")
     return 0
 
 
-def _reason(said):
-    """Why Snakemake would do a run, in words."""
-    if "missing output files" in said.lower():
-        return "isn't there yet"
-    reasons = {
-        "Params have changed": "its parameters have changed",
-        "Updated input files": "a file that it needs has changed",
-        "Input files updated": "a file that it needs has changed",
-        "Set of input files has changed": "it needs other files than before",
-        "Code has changed": "the workflow has changed",
-        "Forced": "asked for",
-    }
-    found = [text for key, text in reasons.items() if key.lower() in said.lower()]
-    changed = said.partition("pdated input files: ")[2].partition(";")[0]
-    return "; ".join(dict.fromkeys(found)) + (f" ({changed})" if changed else "") if found else said
-
-
-def _run(plan, folder, scratch, lock, asked, overrides):
-    from workflow import collect, notebooks
-
+def _run(plan, folder, asked, *, publish, lock):
     for old in [*folder.glob("figure.*"), *folder.glob("*.csv")]:
         old.unlink()
     shutil.rmtree(folder / "partial", ignore_errors=True)
-    gpus = 0 if asked.profile else _gpus(plan)  # what a cluster's jobs ask for, its profile says
-    limits = (
-        ["--profile", asked.profile]
-        if asked.profile
-        else ["--cores", str(asked.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+    limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores)]
+    gpus = "" if asked.profile else _gpus(plan)
+    limits += ["--resources", f"gpu={len(gpus.split())}"] if gpus else []
+    command = _snakemake(plan, folder, folder / "plan.json", "--keep-going", *limits)
+    command += ["--quiet", "rules", "host", "reason"]
+    environment = os.environ | {"SWEEP_GPUS": gpus}
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, pass_fds=[lock.fileno()]
     )
-    about = _about(plan, folder, int(gpus > 0))
-    heard = [
-        signal.SIGINT,
-        signal.SIGTERM,
-        *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []),
-    ]  # as nohup has it
-    for number in heard:
-        signal.signal(number, _stop)
-    server, held, environment = None, None, {}
-    try:
-        if (
-            not asked.profile and "SWEEP_WITHOUT_SERVER" not in os.environ
-        ):  # a cluster's jobs are on other machines
-            from workflow import fork, run
-
-            plans.load(plan.notebook)
-            environment["SWEEP_SERVER"] = str(scratch / "server")
-            server, held = fork.start(
-                environment["SWEEP_SERVER"],
-                lambda arguments, kernel: lock.close() or run.main(arguments, kernel),
-            )
-        code, events = _snakemake(
-            about, folder / "plan.json", [*limits, "--keep-going"], environment, lock
-        )
-    except Stopped as stopped:
-        print(
-            f"\nrun_all.sh: stopped; {len(_done(about))} of {len(plan.runs)} runs are done, and the same command goes on with the others",
-            file=sys.stderr,
-        )
-        return 128 + stopped.args[0]
-    finally:
-        for number in heard:
-            signal.signal(number, signal.SIG_IGN)
-        if server:
-            os.close(held)
-            os.waitpid(server, 0)
-    done = _done(about)
-    failed = list(
-        dict.fromkeys(run for what, run, _ in events if what == "failed" and run not in done)
-    )
-    if code == 0 and len(done) == len(plan.runs):
-        shown = collect.collect(plan, folder, done, folder)
-        if plan.table and not overrides:
-            collect.publish(plan, folder)
-        drawn = (folder / "figure.pdf").exists()
-        print(
-            f"{shown}\nTable: {folder}/results.csv, its means: summary.csv{', the figure: figure.pdf, .svg, .png' if drawn else ''}. Runs: {folder}/runs/"
-        )
-        return 0 if drawn or plan.figure == [{}] else 1
-    for run in failed:
-        notebook = folder / "runs" / run / "notebook.ipynb"
-        print(
-            f"run_all.sh: failed: {notebooks.explain(str(notebook)) or _last_line(notebook.with_name('log.txt'))}",
-            file=sys.stderr,
-        )
-    if not failed:
-        print(
-            f"run_all.sh: Snakemake ended with code {code}; its messages are above", file=sys.stderr
-        )
+    # Ctrl-C reaches Snakemake too, which ends its jobs, those of a cluster as well
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    _show(process.stderr, len(plan.runs))
+    code = process.wait()
+    if code == 0:
+        return _finish(plan, folder, publish)
+    waiting = _waiting(plan, folder, folder / "plan.json")
+    for run in waiting:
+        log = folder / "runs" / run / "log.txt"
+        if log.exists():
+            last = log.read_text().strip().splitlines()[-1:] or ["said nothing"]
+            print(f"run_all.sh: {run}: {last[0]} (messages: {log})", file=sys.stderr)
+    done = [run for run in plan.runs if run not in waiting]
     if done:
-        collect.collect(plan, folder, done, folder / "partial")
-    print(
-        f"run_all.sh: {len(done)} of {len(plan.runs)} runs are done{f' (their table: {folder}/partial/)' if done else ''}; the same command tries the others again",
-        file=sys.stderr,
-    )
+        collect(plan, folder, done, folder / "partial")
+    their = f" (their table: {folder}/partial/)" if done else ""
+    count = f"{len(done)} of {len(plan.runs)} runs are done{their}"
+    print(f"run_all.sh: {count}; the same command goes on with the others", file=sys.stderr)
     return 1
 
 
-def _about(plan, folder, gpu=0):
-    """What Snakemake and a report need to know of a plan."""
-    files, digests = plans.digests(plan)
-    about = {
-        "name": plan.name,
-        "folder": str(folder),
-        "notebook": plan.notebook,
-        "varied": plan.varied,
-        "gpu": gpu,
-    }
-    return {**about, "files": files, "digests": digests, "runs": plan.runs}
-
-
-def _done(about):
-    """The runs that are finished, with these parameters and files: an older one may lie in the same folder."""
-    done = []
-    for run, values in about["runs"].items():
-        end = Path(about["folder"]) / "runs" / run
-        key = end / ".finished" / "key"
-        if (
-            (end / "run.json").exists()
-            and key.exists()
-            and key.read_text() == plans.key(about["digests"][run], values)
-        ):
-            done.append(run)
-    return done
-
-
-def _snakemake(about, target, options, environment, lock=None):
-    """Run Snakemake on a plan: its exit code, and what became of each run. It holds `lock` too, should this process be killed."""
-    part = target.with_name(f".{target.name}")
-    part.write_text(json.dumps(about, indent=1))
-    os.replace(part, target)
-    events = target.with_name(".events")
-    events.write_text("")
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        "workflow/sweep.smk",
-        "--config",
-        f"plan={target}",
-    ]
-    command += [
-        "--rerun-incomplete",
-        "--nolock",
-        "--logger",
-        "progress",
-        "--scheduler",
-        "greedy",
-        *options,
-    ]
-    paths = os.pathsep.join(filter(None, [str(LOGGERS), os.environ.get("PYTHONPATH")]))
-    environment = {
-        "PYTHONPATH": paths,
-        "SWEEP_RUNS": str(len(about["runs"])),
-        "SWEEP_EVENTS": str(events),
-        **environment,
-    }
-    process = subprocess.Popen(
-        command, env=os.environ | environment, pass_fds=[lock.fileno()] if lock else []
-    )
-    try:
-        code = process.wait()
-    except Stopped:
-        process.send_signal(signal.SIGINT)  # it gives up its jobs, those of a cluster too
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
-    return code, [json.loads(line) for line in events.read_text().splitlines()]
-
-
 def _gpus(plan):
-    """How many GPUs of this machine the runs may share: none where all of them ask for the CPU."""
+    """The GPUs of this machine that runs take turns with: none where all ask for the CPU."""
     import torch
 
     default = plans.parameters(plan.notebook).get("device", (str, "cpu"))[1]
-    return (
-        torch.cuda.device_count()
-        if any(run.get("device", default) != "cpu" for run in plan.runs.values())
-        else 0
-    )
+    if all(values.get("device", default) == "cpu" for values in plan.runs.values()):
+        return ""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    count = torch.cuda.device_count()
+    return " ".join(listed[:count] if listed[0] else map(str, range(count)))
 
 
-def _stop(number, _):
-    signal.signal(number, signal.SIG_IGN)
-    raise Stopped(number)
+def _show(stream, n_runs):
+    """Print Snakemake's progress as one line, and its errors."""
+    end = "\r" if sys.stderr.isatty() else "\n"
+    for line in stream:
+        if found := re.search(r"(\d+) of (\d+) steps \(\d+%\) done", line):
+            left = int(found[2]) - int(found[1]) - 1  # the last step is the whole
+            if left >= 0:
+                print(
+                    f"{n_runs - left} of {n_runs} runs done", end=end, file=sys.stderr, flush=True
+                )
+        elif re.search(r"Error|Exception|error", line):
+            print(line, end="", file=sys.stderr)
 
 
-def _last_line(path):
-    """What a run said last that holds no error: it was killed, or cancelled on a cluster."""
-    lines = path.read_text().strip().splitlines() if path.exists() else []
-    where = f"messages: {path}" if lines else "a cluster's messages: .snakemake/slurm_logs"
-    return f"{path.parent}: ended without an error of its own; last it said: {lines[-1] if lines else 'nothing'} ({where})"
+def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> pd.DataFrame:
+    """Write results.csv, summary.csv and figure.* of finished runs into `target`; all rows."""
+    from lib.score import tables  # here, so that a mistake in a sweep file is told at once
+    from lib.show import style, sweeps
+    from workflow import notebooks
+
+    declared = plans.parameters(plan.notebook)
+    nothing = pd.DataFrame(columns=[*tables.KEYS, "value"])
+    runs = []
+    for run in done:
+        swept = {name: plan.runs[run].get(name, declared[name][1]) for name in plan.varied}
+        written = sorted((folder / "runs" / run).glob("figures/tables/*.csv"))
+        rows = [p for p in written if not p.stem.endswith(("_seconds", "summary"))]
+        runs.append((swept, tables.tidy([*map(tables.read, rows)] or [nothing])))
+    table = sweeps.results(runs)
+    summary = sweeps.summary(table, plan.varied)
+    tables.write(sweeps.exact(table, plan.varied), target / "results.csv")
+    tables.write(sweeps.exact(summary, plan.varied), target / "summary.csv")
+    about = {"notebook": plan.notebook, "runs": len(done), **notebooks.made_with()}
+    (target / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    try:
+        style.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
+    except ValueError as error:
+        print(f"No figure: {error}")
+    return table
+
+
+def _finish(plan, folder, publish):
+    """Put the runs together; the drawn rows of a sweep that ships go to notebook 06."""
+    table = collect(plan, folder, list(plan.runs), folder)
+    if plan.table and publish:
+        from lib.score import tables
+        from lib.show import sweeps
+
+        drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
+        path = Path("figures/tables") / f"{plan.table}.csv"
+        tables.write(sweeps.exact(table[drawn], plan.varied), path)
+    print(f"{plan.name}: {len(plan.runs)} runs, {len(table)} values")
+    print(f"In {folder}/: results.csv, summary.csv (means), figure.pdf, and runs/")
+    return 0 if (folder / "figure.pdf").exists() or plan.figure == [{}] else 1
 
 
 if __name__ == "__main__":

@@ -1,50 +1,46 @@
-# The runs of one sweep, as `workflow/sweep.py` has planned and checked them: a run's folder says what was varied.
+# The runs of one sweep, as `workflow/sweep.py` has planned and checked them.
 
 import json
+import os
 import sys
 
-import pandas as pd
-from snakemake.utils import Paramspace
+from workflow import plan
 
 with open(config["plan"]) as file:
     PLAN = json.load(file)
-OUT = PLAN["folder"]
-RUNS = PLAN["runs"]  # path -> parameters
-PY = sys.executable
+OUT, RUNS = PLAN["folder"], PLAN["runs"]  # path of a run -> its parameters
+NUMBERS = {run: number for number, run in enumerate(RUNS)}
+GPUS = os.environ.get("SWEEP_GPUS", "").split()  # of this machine, to take turns with; a cluster gives its own
 
 
-def varied(path):
-    return dict(part.split("~", 1) for part in path.split("/"))
-
-
-space = Paramspace(pd.DataFrame([varied(path) for path in RUNS], dtype=str), single_wildcard="run")
+def settings(run):
+    """Parameters of a run, with the folders that are its own."""
+    own = {name: f"{OUT}/runs/{run}/{name.removesuffix('_dir')}" for name in PLAN["own"]}
+    return json.dumps(RUNS[run] | own)
 
 
 wildcard_constraints:
-    run="[^.].*",
+    run=r"[^.].*",
 
 
 rule all:
-    input:
-        expand(f"{OUT}/runs/{{run}}/run.json", run=space.instance_patterns),
-
-
-rule source:
-    input: f"notebooks/{PLAN['notebook']}.py", "workflow/notebooks.py"
-    output: f"{OUT}/source/{PLAN['notebook']}.ipynb"
-    localrule: True
-    shell: "{PY:q} workflow/notebooks.py build {input[0]:q} {output:q}"
+    input: expand(f"{OUT}/runs/{{run}}/notebook.ipynb", run=RUNS)
 
 
 rule run:
-    input: rules.source.output, lambda wildcards: PLAN["files"][PLAN["digests"][wildcards.run]], "requirements.txt", "workflow/run.py"
-    output: f"{OUT}/runs/{space.wildcard_pattern}/run.json", f"{OUT}/runs/{space.wildcard_pattern}/results.csv"
-    log: f"{OUT}/runs/{space.wildcard_pattern}/notebook.ipynb"
+    """A notebook with the parameters of a run; it is there when the run has succeeded."""
+    input:
+        lambda wildcards: plan.files(PLAN["notebook"], RUNS[wildcards.run]),
+        "requirements.txt",
+    output: f"{OUT}/runs/{{run}}/notebook.ipynb"
+    log: f"{OUT}/runs/{{run}}/log.txt"
     params:
-        folder=lambda wildcards: f"{OUT}/runs/{wildcards.run}",
-        values=lambda wildcards: json.dumps(RUNS[wildcards.run]),
-        digest=lambda wildcards: PLAN["digests"][wildcards.run], # of when the sweep began, should a file change while it runs
-    threads: 1
-    resources: gpu=PLAN["gpu"]
+        settings=lambda wildcards: settings(wildcards.run),
+    resources:
+        gpu=1 if GPUS else 0,
+        number=lambda wildcards: GPUS[NUMBERS[wildcards.run] % len(GPUS)] if GPUS else "",
     shell:
-        '{PY:q} -S workflow/fork.py "${{SWEEP_SERVER-}}" {params.folder:q} {input[0]:q} {params.values:q} {params.digest} {threads} {resources.gpu}'
+        "export OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} CORES={threads}\n"
+        "gpu={resources.number:q}; [ -z $gpu ] || export CUDA_VISIBLE_DEVICES=$gpu\n"
+        "rm -rf {OUT}/runs/{wildcards.run}/figures {OUT}/runs/{wildcards.run}/data\n"
+        "{sys.executable:q} workflow/run.py notebooks/{PLAN[notebook]}.py {output:q} {params.settings:q} > {log:q} 2>&1"
