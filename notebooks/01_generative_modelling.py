@@ -44,156 +44,72 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-import anndata as ad
-import numpy as np
-import pandas as pd
-import scipy.special
-import torch
-
 from lib import dataset
-from lib.laws import ZINB, maximum_likelihood
-from lib.predict import neural
-from lib.score import tables
-from lib.show import panels, style
-from lib.seeds import stream
+from lib.score import recovery, tables
 from workflow import parameters
 
 parameters.check("01_generative_modelling", globals())
-torch.set_num_threads(1)  # another number of threads would give other last digits
-
 
 # %% [markdown]
-# ## Replicates
-# In each, one data set of a single cell type, on which the VAE is trained at every $\beta$ (one hidden layer, a learning rate
-# that rises and falls once), and one of several cell types, of which the VAE isn't told. There, maximum likelihood is told, and fits each
-# type apart; **bayes** knows the true law of each type, and is told neither: it weighs them by the
-# posterior probability of the type given the cell's counts, which is the best that can be done. Its genes are less dispersed, and its VAE is warmed up (the KL term rises to its weight
-# over the first epochs): where genes are as noisy as in the first data set, or without warm-up, the
-# VAE doesn't find the types at all.
-
+# ## The networks and their references
+#
+# - **One cell type.** The VAE has one hidden layer and is trained at every $\beta$, with a learning
+#   rate that rises and falls once. Beside it stand maximum likelihood and the constant law.
+# - **Several cell types**, of which the VAE isn't told. Maximum likelihood is told, and fits each
+#   type apart. **Bayes** knows the true law of each type but not which cell is of which: it weighs
+#   the laws by the posterior probability of each type given the cell's counts. Nothing can do
+#   better without being told the types. The **marginal** is maximum likelihood that ignores them.
+#
+# The genes of the second data set are less dispersed, and its VAE is warmed up: the KL term rises to
+# its weight over the first epochs. Where genes are as noisy as in the first data set, or without
+# warm-up, the VAE doesn't find the types at all.
 
 # %%
-def squared_errors(true, estimate, **keys):
-    pairs = {
-        "mse_mu": (estimate.mu, true.mu),
-        "mse_log_theta": (np.log(estimate.theta), np.log(true.theta)),
-        "mse_pi": (estimate.pi, true.pi),
-    }
-    return pd.DataFrame(
-        [{"metric": m, "value": np.mean((a - b) ** 2), **keys} for m, (a, b) in pairs.items()]
-    )
+import torch
 
+torch.set_num_threads(1)  # another number of threads would give other last digits
+one_kind = {
+    "n_genes": n_genes,
+    "target_zero_prob": zero_rate,
+    "mu_range": mu_range,
+    "dispersion_range": dispersion_range,
+}
+several_kinds = {
+    "n_genes": n_type_genes,
+    "target_zero_prob": type_zero_rate,
+    "mu_range": mu_range,
+    "dispersion_range": type_dispersion_range,
+    "n_cell_types": n_cell_types,
+    "marker_fraction": 1.0,
+}
 
-frames, shown = [], {}
+# %% [markdown]
+# ## Every replicate, every network
+# New genes, cells and initial weights in each replicate. The first one is kept for the figure.
+
+# %%
+frames = []
 for replicate in range(replicates):
-    keys = {"split": "train", "replicate": replicate}
-    options = {"device": device, "seed": (seed, replicate)}
-    genes = {
-        "target_zero_prob": zero_rate,
-        "mu_range": mu_range,
-        "dispersion_range": dispersion_range,
-        "seed": (seed, replicate),
-    }
+    streams = (seed, replicate)
+    options = {"max_epochs": max_epochs, "device": device, "seed": streams}
 
-    one = dataset.base_genes(n_cells, n_genes, **genes)
-    true, likely, pooled = (
-        dataset.law(one),
-        maximum_likelihood.fit(one.X),
-        maximum_likelihood.fit(dataset.dense(one.X).reshape(-1, 1)),
-    )
-    frames.append(
-        squared_errors(true, likely, scenario="one_type", model="maximum_likelihood", **keys)
-    )
-    frames.append(squared_errors(true, pooled, scenario="one_type", model="constant", **keys))
-    one_cycle = {
-        "max_epochs": max_epochs,
-        "learning_rate": 2e-2,
-        "betas": (0.9, 0.99),
-        "schedule": "one_cycle",
-        "validation_fraction": 0.0,
-    }
-    for beta in sorted({*betas, 1.0}):
-        vae = neural.VAE(
-            vae_options={"beta": beta, "hide": 0.0, "n_layers": 1},
-            training_options=one_cycle,
-            **options,
-        )
-        estimate = vae.fit(one).reconstruct(one)
-        if beta == 1:
-            frames.append(squared_errors(true, estimate, scenario="one_type", model="vae", **keys))
-        if beta in betas:
-            frames.append(
-                squared_errors(true, estimate, scenario=f"beta={beta:g}", model="vae", **keys)
-            )
-        if replicate == 0 and beta in (min(betas), 1):
-            shown[beta] = (true, likely, estimate)
-
+    one = dataset.base_genes(n_cells, **one_kind, seed=streams)
+    true = dataset.law(one)
+    errors, laws = recovery.one_type(one, true, betas, **options)
+    frames.append(errors.assign(split="train", replicate=replicate))
     print(f"replicate {replicate + 1}/{replicates}: one type", flush=True)
 
-    genes |= {
-        "target_zero_prob": type_zero_rate,
-        "dispersion_range": type_dispersion_range,
-        "n_cell_types": n_cell_types,
-        "seed": (seed, replicate, 1),
-    }
-    several = dataset.base_genes(
-        n_cells // n_cell_types, n_type_genes, **genes, marker_fraction=1.0
-    )
-    true = dataset.law(several)
-    types = several.obs["cell_type"].to_numpy()
-    apart = dict(
-        zip(
-            pd.unique(types),
-            (maximum_likelihood.fit(several.X[types == t]) for t in pd.unique(types)),
-        )
-    )
-    likely = ZINB(*(np.stack([getattr(apart[t], p) for t in types]) for p in ("mu", "theta", "pi")))
-    frames.append(
-        squared_errors(true, likely, scenario="several_types", model="maximum_likelihood", **keys)
-    )
-    frames.append(
-        squared_errors(
-            true,
-            maximum_likelihood.fit(several.X),
-            scenario="several_types",
-            model="marginal",
-            **keys,
-        )
-    )
-    of_type = [dataset.law(several[types == t])[0] for t in pd.unique(types)]
-    log_likelihood = np.stack(
-        [law.log_prob(dataset.dense(several.X)).sum(1) for law in of_type], axis=1
-    )
-    weight = scipy.special.softmax(log_likelihood, axis=1)
-    expected = ZINB(
-        weight @ [law.mu for law in of_type],
-        np.exp(weight @ [np.log(law.theta) for law in of_type]),
-        weight @ [law.pi for law in of_type],
-    )
-    frames.append(squared_errors(true, expected, scenario="several_types", model="bayes", **keys))
-    training_options = {
-        "max_epochs": max_epochs,
-        "warmup": min(10, max_epochs - 1),
-        "learning_rate": 3e-3,
-    }
-    vae = neural.VAE(vae_options={"hide": 0.0}, training_options=training_options, **options).fit(
-        several
-    )
-    frames.append(
-        squared_errors(
-            true, vae.reconstruct(several), scenario="several_types", model="vae", **keys
-        )
-    )
+    n_each = n_cells // n_cell_types
+    several = dataset.base_genes(n_each, **several_kinds, seed=(*streams, 1))
+    errors, vae = recovery.several_types(several, dataset.law(several), **options)
+    frames.append(errors.assign(split="train", replicate=replicate))
+    done = f"several types, {len(vae.history)} epochs"
+    print(f"replicate {replicate + 1}/{replicates}: {done}", flush=True)
+
     if replicate == 0:
-        generated = ad.AnnData(
-            vae.generate(several.n_obs, seed=(seed, replicate)).astype(np.float32),
-            var=several.var[[]],
-        )
-        simulated = several
-    print(
-        f"replicate {replicate + 1}/{replicates}: several types, {len(vae.history)} epochs",
-        flush=True,
-    )
+        first = dataset.dense(one.X), {"true": true, **laws}
+        simulated = dataset.dense(several.X)
+        generated = vae.generate(several.n_obs, seed=streams)
 
 # %% [markdown]
 # ## Simulated and generated cells
@@ -201,81 +117,29 @@ for replicate in range(replicates):
 # types: both normalised, log-transformed, and embedded together by PCA and UMAP.
 
 # %%
-import scanpy as sc
-
-
-def embedded(groups, n_each=1500):
-    cells = ad.concat(
-        {name: a[:: max(1, a.n_obs // n_each)] for name, a in groups.items()},
-        label="source",
-        index_unique="-",
-    )
-    cells = ad.AnnData(dataset.dense(cells.X), obs=cells.obs)
-    sc.pp.filter_cells(cells, min_counts=1)
-    sc.pp.normalize_total(cells, target_sum=100)
-    sc.pp.log1p(cells)
-    sc.pp.pca(cells, n_comps=min(10, min(cells.shape) - 1), random_state=0)
-    sc.pp.neighbors(cells, n_pcs=3, random_state=0)  # what sets types apart; the rest is noise
-    sc.tl.umap(cells, random_state=0)
-    return cells
-
+from lib.show import embedding
 
 print("stage embedding", flush=True)
-cells = embedded({"simulated": simulated, "generated": generated})
+cells = embedding.together({"simulated": simulated, "generated": generated.astype("float32")})
 
 # %% [markdown]
 # ## Real counts
 # How well does a ZINB describe real counts? Each gene is fitted by a Poisson, a negative binomial
-# and a ZINB law; the misfit is the total variation distance between the observed and the fitted
-# distribution, $\frac12 \sum_k |\hat p(k) - p(k)|$. Beside it stands the misfit that sampling alone
-# gives: counts drawn from the fitted ZINB, and fitted again, five times. Then cells are simulated from the
-# fitted laws, gene by gene, within each cell type where there are labels.
+# and a ZINB law. The misfit is the total variation distance between the observed and the fitted
+# distribution, $\frac12 \sum_k |\hat p(k) - p(k)|$. Sampling alone gives a misfit too: to see how
+# much, we draw counts from the fitted ZINB, fit them again, and repeat this five times. Then cells
+# are simulated from the fitted laws, gene by gene, within each cell type where there are labels.
 
 # %%
-real = dataset.read_counts(counts) if counts else dataset.pbmc_counts()
-label = "bulk_labels" if "bulk_labels" in real.obs else None
-
-
-def misfit(counts, law):
-    counts = dataset.dense(counts).astype(int)
-    law_table = law.pmf_table(counts.max() + 1)
-    observed = np.stack(
-        [np.bincount(column, minlength=counts.max() + 1) for column in counts.T]
-    ) / len(counts)
-    return 0.5 * (np.abs(observed - law_table).sum(-1) + 1 - law_table.sum(-1))
-
-
 print("stage real counts", flush=True)
-fitted = maximum_likelihood.fit(real.X)
-laws = {
-    "Poisson": ZINB(fitted.mean, 1e8, 0.0),
-    "NB": maximum_likelihood.fit(real.X, zero_inflated=False),
-    "ZINB": fitted,
-}
-misfits = pd.DataFrame(
-    {name: misfit(real.X, law) for name, law in laws.items()}, index=real.var_names
-)
-rng = stream(seed, "counts redrawn")
-redrawn = [fitted.sample(rng, real.shape) for _ in range(5)]
-misfits["sampling alone"] = np.mean(
-    [misfit(again, maximum_likelihood.fit(again)) for again in redrawn], axis=0
-)
-simulated_real = dataset.base_genes_from_counts(real, cell_type_key=label, seed=seed)
-beside = embedded({"real": real, "simulated": simulated_real})
-frames += [
-    pd.DataFrame(
-        [
-            {
-                "scenario": "real_counts",
-                "model": name,
-                "metric": "total_variation",
-                "value": misfits[name].mean(),
-            }
-        ]
-    )
-    for name in misfits
-]
-table = tables.tidy(frames)
+real = dataset.read_counts(counts) if counts else dataset.pbmc_counts()
+misfits = recovery.misfits(real.X, real.var_names, seed=seed)
+label = "bulk_labels" if "bulk_labels" in real.obs else None
+alike = dataset.base_genes_from_counts(real, cell_type_key=label, seed=seed)
+beside = embedding.together({"real": dataset.dense(real.X), "simulated": dataset.dense(alike.X)})
+
+# %%
+table = tables.tidy([*frames, recovery.over_genes(misfits)])
 summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/01_parameter_recovery.csv")
 
@@ -283,168 +147,13 @@ tables.write(table, f"{figures_dir}/tables/01_parameter_recovery.csv")
 # ## Figure 1
 
 # %%
-import seaborn as sns
+from lib.show import style
+from lib.show.figures import parameter_recovery
 
 print("stage figure", flush=True)
-fig, axes = style.figure(
-    [["a", "a2", "a3", "b"], ["c", "c2", "d", "e"], ["f", "g", "g2", "h"]], 183, 140
-)
-true, likely, estimate = shown[1]
-one_law = ZINB(true.mu[0], true.theta[0], true.pi[0])
-for key, parameter, symbol in (("a", "mu", "μ"), ("a2", "theta", "θ"), ("a3", "pi", "π")):
-    ax, truth = axes[key], getattr(one_law, parameter)
-    values = {
-        "maximum_likelihood": getattr(likely, parameter),
-        "vae": np.median(getattr(estimate, parameter), axis=0),
-    }
-    ends = [
-        min(truth.min(), *map(np.min, values.values())),
-        max(truth.max(), *map(np.max, values.values())),
-    ]
-    ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
-    for (name, value), marker in zip(values.items(), "so"):
-        ax.plot(
-            truth,
-            value,
-            marker,
-            ms=3,
-            color=style.COLOURS[name],
-            mfc="none" if marker == "s" else None,
-            mew=0.7,
-            label=style.label(name),
-        )
-    ax.set(xlabel=f"true {symbol}", ylabel=f"estimated {symbol}")
-axes["a"].legend(loc="upper left")
-
-path = summary[summary["scenario"].str.startswith("beta=") & (summary["metric"] == "mse_mu")]
-beta = path["scenario"].str.removeprefix("beta=").astype(float)
-axes["b"].errorbar(
-    beta,
-    path["mean"],
-    np.abs(path[["ci_low", "ci_high"]].to_numpy().T - path["mean"].to_numpy()),
-    fmt="o-",
-    ms=3,
-    lw=0.8,
-    color=style.COLOURS["vae"],
-)
-for name in ("constant", "maximum_likelihood"):
-    level = summary.query("scenario == 'one_type' and metric == 'mse_mu' and model == @name")[
-        "mean"
-    ].item()
-    axes["b"].axhline(level, color=style.COLOURS[name], lw=0.8)
-    axes["b"].annotate(
-        style.label(name),
-        (beta.min(), level),
-        (0, 2),
-        textcoords="offset points",
-        fontsize=5,
-        color=style.COLOURS[name],
-    )
-axes["b"].annotate(
-    "VAE",
-    (beta.iloc[0], path["mean"].iloc[0]),
-    (4, 3),
-    textcoords="offset points",
-    fontsize=5,
-    color=style.COLOURS["vae"],
-)
-axes["b"].set(
-    xscale="log",
-    yscale="log",
-    xlabel="β, weight of the KL term",
-    ylabel="squared error of μ (counts²)",
-)
-
-copied = shown[min(betas)][2]
-seen = dataset.dense(
-    dataset.base_genes(n_cells, n_genes, zero_rate, mu_range, dispersion_range, seed=(seed, 0)).X
-)
-for key, est, name in (("c", copied, f"β = {min(betas):g}"), ("c2", estimate, "β = 1")):
-    positive = np.flatnonzero(seen[:, 0])
-    axes[key].plot(
-        seen[positive, 0],
-        est.mu[positive, 0],
-        "o",
-        ms=1.2,
-        mec="none",
-        alpha=0.35,
-        rasterized=True,
-        color=style.COLOURS["vae_copying" if key == "c" else "vae"],
-    )
-    axes[key].axhline(one_law.mu[0], color=style.TRUTH, lw=0.6, ls="--")
-    axes[key].set(
-        xlabel="count that was seen",
-        ylabel="decoded μ, one gene",
-        title=name,
-        xlim=(0, None),
-        ylim=(0, 1.05 * max(copied.mu[:, 0].max(), one_law.mu[0])),
-    )
-axes["c2"].annotate(
-    "true μ",
-    (1, one_law.mu[0]),
-    (0, 2),
-    xycoords=("axes fraction", "data"),
-    textcoords="offset points",
-    ha="right",
-    fontsize=5,
-)
-
-groups = {"simulated": style.COLOURS["simulated"], "generated": style.COLOURS["vae"]}
-panels.embedding(axes["d"], cells.obsm["X_umap"], cells.obs["source"], colours=groups)
-axes["d"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
-counted = {"simulated": dataset.dense(simulated.X), "generated": dataset.dense(generated.X)}
-for name, values in counted.items():
-    share = np.bincount(values.astype(int).ravel(), minlength=41)[:41] / values.size
-    axes["e"].plot(
-        np.arange(41),
-        share,
-        color=groups[name],
-        lw=1,
-        ls="--" if name == "simulated" else "-",
-        label=name,
-    )
-axes["e"].set(yscale="log", xlabel="count, all genes", ylabel="share of counts")
-axes["e"].legend()
-
-sns.boxplot(misfits, color="0.85", fliersize=0, linewidth=0.6, width=0.6, ax=axes["f"])
-axes["f"].set_xticks(range(4), ["Poisson", "NB", "ZINB", "sampling\nalone"])
-axes["f"].set(
-    ylabel="total variation distance", title="real counts, gene by gene", xlabel="", ylim=(0, 0.25)
-)
-groups = {"real": style.COLOURS["real"], "simulated": style.COLOURS["simulated"]}
-both = {"real": dataset.dense(real.X), "simulated": dataset.dense(simulated_real.X)}
-for name, values in both.items():
-    mean, variance = values.mean(0), values.var(0)
-    axes["g"].plot(
-        mean[mean > 0],
-        variance[mean > 0],
-        "o",
-        ms=1.5,
-        mec="none",
-        alpha=0.5,
-        color=groups[name],
-        label=name,
-        rasterized=True,
-    )
-    axes["g2"].plot(
-        mean[mean > 0],
-        (values == 0).mean(0)[mean > 0],
-        "o",
-        ms=1.5,
-        mec="none",
-        alpha=0.5,
-        color=groups[name],
-        rasterized=True,
-    )
-axes["g"].set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance")
-axes["g"].legend(markerscale=2)
-axes["g2"].set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros")
-panels.embedding(
-    axes["h"], beside.obsm["X_pca"][:, :2], beside.obs["source"], colours=groups, name="PC"
-)
-axes["h"].legend(loc="lower left", bbox_to_anchor=(0.1, 0.99), ncols=2, columnspacing=0.8)
-style.save(fig, figures_dir, "fig1_parameter_recovery")
-
+seen, laws = first
+figure = parameter_recovery.figure(summary, laws, seen, misfits, cells, beside)
+style.save(figure, figures_dir, "fig1_parameter_recovery")
 
 # %% [markdown]
 # **Figure 1.** **a**, True and estimated $\mu$, $\theta$, $\pi$ of each gene (first replicate). **b**, Error

@@ -53,143 +53,54 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-import anndata as ad
-import numpy as np
-import pandas as pd
-import torch
-
 from lib import dataset
-from lib.laws import maximum_likelihood
-from lib.predict import guard, registry
-from lib.score import distances, tables
-from lib.show import panels, style
-from lib.seeds import stream
-from lib.tasks import drug as drug_task
+from lib.score import drug, tables
 from workflow import parameters
 
 parameters.check("04_drug_response", globals())
+
+# %%
+import torch
+
+from lib.tasks.drug import drugs, trial
+
 torch.set_num_threads(1)  # another number of threads would give other last digits
+genes = {
+    "n_genes": n_genes,
+    "target_zero_prob": zero_rate,
+    "dispersion_range": dispersion_range,
+    "n_cell_types": n_cell_types,
+}
+effects = {"shift": shift, "fold": fold, "dose": dose}
+training = {"max_epochs": max_epochs, "warmup": 10, "learning_rate": 3e-3}
+setting = {"more": more_models, "own": model, "device": device, "training_options": training}
 
 # %% [markdown]
-# ## Four drugs, two tasks
+# ## Every replicate, every drug
 # For each drug one VAE is trained. It is asked for *held-out cells*: control cells of the seen types
 # that it was not trained on; and for the *held-out type*. Differential expression is called as in
 # practice (scanpy, Wilcoxon rank sum, false discovery rate 0.05) between control cells and cells drawn
 # from the predicted law, and compared with the genes whose law the drug truly changes.
 
 # %%
-import scanpy as sc
-
-
-def called(control, treated):
-    both = ad.concat({"control": control, "treated": treated}, label="arm", index_unique="-")
-    both = ad.AnnData(both.X.astype(np.float32), obs=both.obs)
-    sc.pp.log1p(both)
-    sc.tl.rank_genes_groups(both, "arm", groups=["treated"], reference="control", method="wilcoxon")
-    table = sc.get.rank_genes_groups_df(both, "treated").set_index("names")
-    return (table["pvals_adj"] < 0.05).loc[both.var_names].to_numpy()
-
-
-frames, shown, own = [], {}, model.rpartition(":")[2]
+frames, shown = [], {}
 for replicate in range(replicates):
     streams = (seed, replicate)
-    genes = {
-        "target_zero_prob": zero_rate,
-        "dispersion_range": dispersion_range,
-        "n_cell_types": n_cell_types,
-    }
-    control = dataset.base_genes(n_cells, n_genes, **genes, seed=streams)
+    control = dataset.base_genes(n_cells, **genes, seed=streams)
     test = dataset.fresh_cells(control, n_test, seed=(*streams, 1))
-    types = list(control.obs["cell_type"].cat.categories)
-    held_out = types[-1]
-    drugs = drug_task.drugs(control, shift=shift, fold=fold, dose=dose, seed=streams)
-    setting = {
-        "device": device,
-        "seed": streams,
-        "training_options": {"max_epochs": max_epochs, "warmup": 10, "learning_rate": 3e-3},
-    }
-    for place, drug in enumerate(drugs):
-        treated = drug_task.treated_cells(control, held_out, drug, n_cells, seed=streams)
-        train = dataset.concat([control, treated])
-        asked = drug_task.questions(test, held_out, drug, seed=streams)
-        rows = [
-            row
-            for row in registry.rows(task="drug")
-            if row.key in [*registry.keys("drug"), *more_models]
-        ]
-        models = guard.models(rows, "drug", **setting)
-        if own:
-            models[own] = guard.own(
-                guard.load("model", model), list(control.var_names), streams, own
-            )
-        for key, predictor in models.items():
-            guard.enter(
-                predictor,
-                train,
-                [question.query for question, _ in asked.values()],
-                key,
-                seed=streams,
-            )
-        vae = models["vae"].model
-        print(
-            f"replicate {replicate + 1}/{replicates}: {drug.name}, {len(vae.vae.history)} epochs",
-            flush=True,
-        )
-        for cell_type, (question, after) in asked.items():
-            cells, true = question.cells, question.true
-            if cell_type == held_out:
-                of_type = control[control.obs["cell_type"] == cell_type]
-                more = drug.treat(
-                    dataset.fresh_cells(of_type, n_cells, seed=(*streams, 5)), seed=(*streams, 6)
-                )
-            else:
-                more = treated[treated.obs["cell_type"] == cell_type]
-            changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
-            laws = {key: predictor.predict(question.query) for key, predictor in models.items()} | {
-                "maximum_likelihood": maximum_likelihood.fit(more.X)
-            }
-            for key, law in laws.items():
-                keys = {
-                    "scenario": drug.name,
-                    "model": key,
-                    "split": question.split,
-                    "replicate": replicate,
-                    "cell_type": cell_type,
-                }
-                values = (
-                    distances.between(true, law)
-                    .filter(["kl_nats", "excess_crps", "mse_mean"])
-                    .mean()
-                    .to_dict()
-                )
-                if cell_type == held_out and key != "maximum_likelihood":
-                    counts = (
-                        dataset.dense(after.X)
-                        if key == "oracle"
-                        else law.sample_cells(
-                            stream((*streams, 7, place), "cells drawn from a predicted law"), n_test
-                        )
-                    )
-                    found = called(
-                        ad.AnnData(dataset.dense(cells.X), var=cells.var[[]]),
-                        ad.AnnData(counts, var=cells.var[[]]),
-                    )
-                    values["de_recall"] = found[changed].mean() if changed.any() else np.nan
-                    values["de_precision"] = changed[found].mean() if found.any() else np.nan
-                frames.append(
-                    pd.DataFrame([{"metric": m, "value": v, **keys} for m, v in values.items()])
-                )
-            if replicate == 0 and cell_type == held_out:
-                shown[drug.name] = (cells, after, true, laws, vae)
+    for place, given in enumerate(drugs(control, **effects, seed=streams)):
+        asked = trial(control, test, given, n_cells, seed=streams)
+        models = drug.models(control, **setting, seed=streams)
+        drug.enter(models, asked, seed=streams)
+        done = f"{given.name}, {len(models['vae'].model.vae.history)} epochs"
+        print(f"replicate {replicate + 1}/{replicates}: {done}", flush=True)
+        scores = drug.score(models, asked, seed=(*streams, 7, place))
+        frames.append(scores.assign(replicate=replicate))
+        if replicate == 0:
+            shown[given.name] = drug.held_out(models, asked)
 
-by_type = pd.concat(frames, ignore_index=True)
-table = tables.tidy(
-    [
-        by_type.groupby(
-            ["scenario", "model", "split", "metric", "replicate"], sort=False, as_index=False
-        )["value"].mean()
-    ]
-)
+# %%
+table = tables.tidy([drug.over_types(frames)])
 summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/04_drug.csv")
 
@@ -197,60 +108,14 @@ tables.write(table, f"{figures_dir}/tables/04_drug.csv")
 # ## Figure 4
 
 # %%
+from lib.show import embedding, style
+from lib.show.figures import drug_response
+
 print("stage figure", flush=True)
-compared = registry.keys("drug", "compared")
-fig, axes = style.figure(
-    [["a", "a2", "a3", "a4"], ["b", "b2", "b3", "b4"], ["c", "c", "d", "d"], ["e", "e", "f", "f"]],
-    183,
-    190,
-)
-for suffix, (name, (cells, after, true, laws, vae)) in zip(("", "2", "3", "4"), shown.items()):
-    z = {
-        "control": vae.latent(cells),
-        "treated": vae.latent(after),
-        "predicted": vae.latent(cells) + vae.effect,
-    }
-    arms = ad.AnnData(
-        np.concatenate(list(z.values())),
-        obs=pd.DataFrame(
-            {"arm": np.repeat(list(z), n_test)}, index=[f"cell_{i}" for i in range(3 * n_test)]
-        ),
-    )
-    sc.pp.neighbors(arms, use_rep="X", random_state=0)
-    sc.tl.umap(arms, random_state=0)
-    ax = axes["a" + suffix]
-    panels.embedding(
-        ax,
-        arms.obsm["X_umap"],
-        arms.obs["arm"],
-        colours={k: style.COLOURS[k] for k in z},
-        name="latent UMAP",
-    )
-    ax.set_title(style.label(name))
-    ax = axes["b" + suffix]
-    ends = [0, 1.05 * true.mean.max()]
-    ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
-    for key in registry.keys("drug", "compared", task="drug"):
-        ax.plot(
-            true.mean, laws[key].mean, "o", ms=2, mec="none", alpha=0.7, color=style.COLOURS[key]
-        )
-    ax.set(xlabel="true treated mean of a gene", ylim=(0, None))
-axes["a"].legend(loc="best", markerscale=0.8)
-axes["b"].set_ylabel("predicted treated mean")
-for letter, split, metric, text in (
-    ("c", "held_out", "kl_nats", "KL (nats), held-out cells"),
-    ("d", "held_out_type", "kl_nats", "KL (nats), held-out type"),
-    ("e", "held_out_type", "de_recall", "changed genes that are found"),
-    ("f", "held_out_type", "de_precision", "found genes that are changed"),
-):
-    order = [*(["oracle"] if metric != "kl_nats" else []), *compared]
-    part = summary.query("split == @split and metric == @metric and model in @order")
-    part = part.set_index("model").loc[[m for m in order if m in set(part["model"])]].reset_index()
-    panels.intervals(axes[letter], part, "scenario", order=list(shown))
-    axes[letter].set_ylabel(text)
-    axes[letter].set(**({"yscale": "log"} if metric == "kl_nats" else {"ylim": (-0.05, 1.05)}))
-panels.models_legend(fig, [axes["c"], axes["e"]], ["oracle", *compared])
-style.save(fig, figures_dir, "fig4_drug_response")
+positions = {name: embedding.umap(held.latent) for name, held in shown.items()}
+means = {name: held.means for name, held in shown.items()}
+figure = drug_response.figure(summary, positions, means)
+style.save(figure, figures_dir, "fig4_drug_response")
 
 # %% [markdown]
 # **Figure 4.** Four drugs. **a**, Cells of the held-out type (first replicate) in the latent space:

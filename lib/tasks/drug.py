@@ -28,7 +28,10 @@ QUESTIONS = (
 
 
 class Drug(NamedTuple):
-    """What a drug does: `kind`, `effect` and `options` as of `perturb.treat`."""
+    """A drug, as `perturb.treat` gives it.
+
+    kind, effect, options: the same arguments of `perturb.treat`, the dose among the options
+    """
 
     name: str
     kind: str
@@ -36,26 +39,50 @@ class Drug(NamedTuple):
     options: dict
 
     def treat(self, control: ad.AnnData, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-        """Cells under the drug."""
-        return perturb.treat(
-            control, self.kind, self.effect, name=self.name, **self.options, seed=seed
-        )
+        """The cells under the drug."""
+        options = {"name": self.name, **self.options}
+        return perturb.treat(control, self.kind, self.effect, **options, seed=seed)
+
+
+class Arm(NamedTuple):
+    """A question about the treated cells of one cell type.
+
+    question: asks for the law of each gene under the drug; its split is "held_out_type" for the
+        type that is never seen treated, else "held_out"
+    treated: the question's control cells, truly treated
+    alike: treated cells of the type, as many as there are to train on
+    changed: (n_genes,) bool, genes whose law the drug changes
+    """
+
+    cell_type: str
+    question: Question
+    treated: ad.AnnData
+    alike: ad.AnnData
+    changed: np.ndarray
+
+
+class Trial(NamedTuple):
+    """A drug, the cells to train on, and an arm for each cell type."""
+
+    drug: Drug
+    train: ad.AnnData
+    arms: list[Arm]
 
 
 def identity(**parameters) -> str:
-    """What the questions of notebook 04 are known by, from its parameters."""
+    """The version and hash of notebook 04's questions, from its parameters."""
     return identified(VERSIONS, QUESTIONS, parameters)
 
 
 def drugs(
     control: ad.AnnData, *, shift: float, fold: float, dose: float, seed: int | tuple[int, ...]
 ) -> list[Drug]:
-    """The four drugs: additive, fold change, fold change of one gene in five, and additive by cell type.
+    """Four drugs: additive, fold change, fold change of one gene in five, additive by cell type.
 
-    control: cells of the types and genes that they act on
+    control: cells of the types and genes that the drugs act on
     shift: counts added to mu
     fold: factor on mu
-    dose: relative, of every drug
+    dose: relative dose of every drug
     """
     types, n_genes = dataset.cell_types(control), control.n_vars
     chosen = stream(seed, "subset").permutation(n_genes) < max(1, n_genes // 5)
@@ -69,27 +96,37 @@ def drugs(
     ]
 
 
-def treated_cells(
-    control: ad.AnnData, held_out: str, drug: Drug, n_cells: int, *, seed: int | tuple[int, ...]
-) -> ad.AnnData:
-    """New cells under a drug, `n_cells` of each cell type but the one that is held out."""
-    seed = key(seed)
-    seen = control[control.obs["cell_type"] != held_out]
-    return drug.treat(dataset.fresh_cells(seen, n_cells, seed=(*seed, 2)), seed=(*seed, 3))
+def trial(
+    control: ad.AnnData, test: ad.AnnData, drug: Drug, n_cells: int, *, seed: int | tuple[int, ...]
+) -> Trial:
+    """A drug given to all cell types but the last, and the questions about its effect on each type.
 
-
-def questions(
-    test: ad.AnnData, held_out: str, drug: Drug, *, seed: int | tuple[int, ...]
-) -> dict[str, tuple[Question, ad.AnnData]]:
-    """Cell type -> the question for its treated law, and cells of it that are truly treated.
-
-    test: control cells that no model was trained on; `split` is "held_out_type" for that type
+    control: control cells to train on
+    test: control cells to ask about, which no model is trained on
+    n_cells: treated cells of each type
     """
-    asked = {}
-    for number, cell_type in enumerate(dataset.cell_types(test)):
-        cells = test[test.obs["cell_type"] == cell_type].copy()
-        after = drug.treat(cells, seed=(*key(seed), 4, number))
-        query = Query(cells, list(cells.var_names), Perturbation(drug.name, drug.options["dose"]))
+    seed = key(seed)
+    types = dataset.cell_types(test)
+    held_out = types[-1]
+    seen = control[control.obs["cell_type"] != held_out]
+    treated = drug.treat(dataset.fresh_cells(seen, n_cells, seed=(*seed, 2)), seed=(*seed, 3))
+    arms = []
+    for number, cell_type in enumerate(types):
+        if cell_type == held_out:
+            of_type = control[control.obs["cell_type"] == cell_type]
+            fresh = dataset.fresh_cells(of_type, n_cells, seed=(*seed, 5))
+            alike = drug.treat(fresh, seed=(*seed, 6))
+        else:
+            alike = treated[treated.obs["cell_type"] == cell_type]
         split = "held_out_type" if cell_type == held_out else "held_out"
-        asked[cell_type] = Question(query, dataset.law(after)[0], split), after
-    return asked
+        cells = test[test.obs["cell_type"] == cell_type].copy()
+        arms.append(_arm(cell_type, cells, drug, alike, split, seed=(*seed, 4, number)))
+    return Trial(drug, dataset.concat([control, treated]), arms)
+
+
+def _arm(cell_type, cells, drug, alike, split, seed):
+    treated = drug.treat(cells, seed=seed)
+    true = dataset.law(treated)[0]
+    changed = ~np.isclose(true.mu, dataset.law(cells)[0].mu)
+    query = Query(cells, list(cells.var_names), Perturbation(drug.name, drug.options["dose"]))
+    return Arm(cell_type, Question(query, true, split), treated, alike, changed)
