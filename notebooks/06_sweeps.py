@@ -27,32 +27,6 @@ from lib.show import style, sweeps
 from workflow import parameters
 
 parameters.check("06_sweeps", globals())
-cells, steps, vae, genes = (
-    tables.read(f"{tables_dir}/06_{name}.csv") for name in ("cells", "steps", "vae", "genes")
-)
-
-
-def readable(table, parameters, values="n_cells", **keys):
-    """Mean and 95 % interval over seeds, of the mean over mechanisms in each."""
-    part = (
-        table.query(" and ".join(f"{key} == {value!r}" for key, value in keys.items()))
-        if keys
-        else table
-    )
-    part = part.groupby(["model", "metric", *parameters, "seed"], sort=False, as_index=False)[
-        "value"
-    ].mean()
-    means = tables.summary(
-        part.assign(**{key: "" for key in tables.KEYS if key not in part}), parameters
-    )
-    rows = [p for p in parameters if p != values]
-    means["row"] = (
-        means[["model", *rows]].astype(str).agg(", ".join, axis=1) if rows else means["model"]
-    )
-    return tables.readable(means, means["metric"].iloc[0], rows="row", columns=values).rename_axis(
-        index=", ".join(["model", *rows]), columns=values
-    )
-
 
 # %% [markdown]
 # ## Cells and zeros: where does learning the mechanism start to pay?
@@ -61,31 +35,32 @@ def readable(table, parameters, values="n_cells", **keys):
 # them have up to 53 % zeros without any dropout.
 
 # %%
-swept = ["zero_rate", "n_cells", "seed"]
+cells = tables.read(f"{tables_dir}/06_cells.csv")
 form = ["linear", "interaction", "hill"]
-fig = sweeps.figure(
-    cells, swept, [{"where": {"mechanism": form}}, {"where": {"mechanism": "gate"}}]
-)
-style.save(fig, figures_dir, "fig6_cells_and_zeros")
+rows = [{"where": {"mechanism": form}}, {"where": {"mechanism": "gate"}}]
+figure = sweeps.figure(cells, ["zero_rate", "n_cells", "seed"], rows)
+style.save(figure, figures_dir, "fig6_cells_and_zeros")
 
 # %% [markdown]
 # **Figure 6.** Skill on $do(x_i = v)$, doses inside, against the number of training cells, by the share of zeros (columns). Top, mean of three
 # mechanisms; bottom, the gate. Dashed, the oracle; grey, the marginal; a triangle lies below the axis.
 
 # %%
-readable(cells[cells["mechanism"].isin(form)], swept[:2])
+swept = ["zero_rate", "n_cells"]
+sweeps.readable(cells[cells["mechanism"].isin(form)], swept, "n_cells")
 
 # %% [markdown]
 # The gate:
 
 # %%
-readable(cells, swept[:2], mechanism="gate")
+sweeps.readable(cells[cells["mechanism"] == "gate"], swept, "n_cells")
 
 # %% [markdown]
 # At 95 % zeros the dependency network is worse with 100,000 cells than with 30,000. It is trained for 1,500 steps of 1,024 cells, whatever the number of
 # cells: 50 times over 30,000 of them, 15 times over 100,000. Is that too little? The same cells again, with 1,500 steps and with 5,000:
 
 # %%
+steps = tables.read(f"{tables_dir}/06_steps.csv")
 tables.readable(tables.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
 
 # %% [markdown]
@@ -94,20 +69,20 @@ tables.readable(tables.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
 # latent space: its skill, and the squared error of the base genes' $\mu$, which it has to get right as well.
 
 # %%
-fig = sweeps.figure(
-    vae, ["beta", "n_latent", "seed"], [{"metric": "skill_kl"}, {"metric": "mse_mu"}]
-)
-style.save(fig, figures_dir, "fig7_vae")
+vae = tables.read(f"{tables_dir}/06_vae.csv")
+rows = [{"metric": "skill_kl"}, {"metric": "mse_mu"}]
+figure = sweeps.figure(vae, ["beta", "n_latent", "seed"], rows)
+style.save(figure, figures_dir, "fig7_vae")
 
 # %% [markdown]
 # **Figure 7.** Top, skill of the VAE on $do(x_i = v)$, doses inside, mean of three mechanisms, against $\beta$, by the number of latent
 # variables. Bottom, squared error of $\mu$ of the base genes in held-out cells.
 
 # %%
-readable(vae, ["n_latent", "beta"], "beta", metric="skill_kl")
+sweeps.readable(vae[vae["metric"] == "skill_kl"], ["n_latent", "beta"], "beta")
 
 # %%
-readable(vae, ["n_latent", "beta"], "beta", metric="mse_mu")
+sweeps.readable(vae[vae["metric"] == "mse_mu"], ["n_latent", "beta"], "beta")
 
 # %% [markdown]
 # ## Genes and parents: does skill survive more genes to choose from?
@@ -115,15 +90,16 @@ readable(vae, ["n_latent", "beta"], "beta", metric="mse_mu")
 # than elsewhere, and the dependency network is trained for 500 steps instead of 1,500, since it takes long where there are many genes.
 
 # %%
-fig = sweeps.figure(genes, ["n_genes", "n_parents", "seed"])
-style.save(fig, figures_dir, "fig8_genes_and_parents")
+genes = tables.read(f"{tables_dir}/06_genes.csv")
+figure = sweeps.figure(genes, ["n_genes", "n_parents", "seed"])
+style.save(figure, figures_dir, "fig8_genes_and_parents")
 
 # %% [markdown]
 # **Figure 8.** Skill on $do(x_i = v)$, doses inside, mean of three mechanisms, against the number of base genes, by the number of parents
 # of each mechanistic gene (columns).
 
 # %%
-readable(genes, ["n_parents", "n_genes"], "n_genes")
+sweeps.readable(genes, ["n_parents", "n_genes"], "n_genes")
 
 # %% [markdown]
 # ## What it shows

@@ -1,4 +1,4 @@
-"""Recovery: the laws that maximum likelihood and VAEs find in counts, scored against the true ones."""
+"""Recovery: laws that maximum likelihood and VAEs find in counts, scored against the true ones."""
 
 import anndata as ad
 import numpy as np
@@ -8,8 +8,10 @@ import scipy.special
 from lib.counts import dense
 from lib.laws import ZINB, maximum_likelihood
 from lib.predict import neural
+from lib.score import tables
 from lib.seeds import stream
 
+METRICS = ["mse_mu", "mse_log_theta", "mse_pi"]
 REDRAWN = 5  # data sets drawn from fitted laws, for the misfit that sampling alone gives
 
 
@@ -18,7 +20,11 @@ def squared_errors(true: ZINB, estimates: dict[str, ZINB]) -> pd.DataFrame:
     rows = []
     for model, law in estimates.items():
         log_theta = np.log(law.theta) - np.log(true.theta)
-        errors = {"mse_mu": law.mu - true.mu, "mse_log_theta": log_theta, "mse_pi": law.pi - true.pi}
+        errors = {
+            "mse_mu": law.mu - true.mu,
+            "mse_log_theta": log_theta,
+            "mse_pi": law.pi - true.pi,
+        }
         rows += [(model, metric, np.mean(error**2)) for metric, error in errors.items()]
     return pd.DataFrame(rows, columns=["model", "metric", "value"])
 
@@ -142,8 +148,19 @@ def misfits(counts, genes: list[str], *, seed: int) -> pd.DataFrame:
 
 def over_genes(misfits: pd.DataFrame) -> pd.DataFrame:
     """Mean of `misfits` over genes: model, metric, value, scenario."""
-    rows = {"model": misfits.columns, "metric": "total_variation", "value": misfits.mean().to_numpy()}
+    rows = {
+        "model": misfits.columns,
+        "metric": "total_variation",
+        "value": misfits.mean().to_numpy(),
+    }
     return pd.DataFrame(rows).assign(scenario="real_counts")
+
+
+def readable(summary: pd.DataFrame, scenario: str) -> pd.DataFrame:
+    """The errors of one scenario as a table to read, a row a model."""
+    part = summary[summary["scenario"] == scenario]
+    columns = [tables.readable(part, metric, columns="metric") for metric in METRICS]
+    return pd.concat(columns, axis=1)
 
 
 def ratio(scores: pd.DataFrame, scenario: str = "one_type") -> pd.DataFrame:

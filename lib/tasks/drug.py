@@ -1,4 +1,4 @@
-"""Drug response: cells of several types, four drugs, and the treated law of a type never seen treated."""
+"""Drug response: cells of several types, four drugs, and the law of a type never seen treated."""
 
 from typing import NamedTuple
 

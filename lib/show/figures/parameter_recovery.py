@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.laws import ZINB
 from lib.show import panels, style
 from lib.show.embedding import Together
 
@@ -93,9 +92,7 @@ def over_beta(ax, summary: pd.DataFrame) -> None:
     ax.set(xscale="log", yscale="log", xlabel=style.label("beta"), ylabel=style.label("mse_mu"))
 
 
-def copying(
-    axes: list, counts: np.ndarray, true_mu: float, laws: dict, shown: list[str]
-) -> None:
+def copying(axes: list, counts: np.ndarray, true_mu: float, laws: dict, shown: list[str]) -> None:
     """Decoded mu of the first gene in each cell that counted it, against the count.
 
     axes: for the VAE that copies, and the one that doesn't
@@ -135,10 +132,8 @@ def families(ax, misfits: pd.DataFrame) -> None:
     ax.set_ylim(0, 0.25)
 
 
-def moments(
-    of_variance, of_zeros, counts: dict[str, np.ndarray], colours: dict[str, str]
-) -> None:
-    """Variance and share of zeros against the mean count, a point a gene; genes never counted are left out."""
+def moments(of_variance, of_zeros, counts: dict[str, np.ndarray], colours: dict[str, str]) -> None:
+    """Variance and share of zeros against the mean count, a point a gene that was ever counted."""
     for name, values in counts.items():
         mean = values.mean(0)
         there = mean > 0
