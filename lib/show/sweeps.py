@@ -1,4 +1,4 @@
-"""Parameter sweeps: rows of many runs as one table, means with intervals, and a figure of the grid."""
+"""Parameter sweeps: rows of many runs as one table, their means, and a figure of the grid."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ def summary(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
 
 
 def exact(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
-    """The table with all digits of swept parameters, as text: numbers are written to four digits."""
+    """The table with swept parameters as text of all their digits; numbers are written to four."""
 
     def whole(value):
         if np.isnan(value):
@@ -201,7 +201,7 @@ def _legend(fig, axes, hue, n_columns):
 
 
 def rows_of(table: pd.DataFrame, panel: dict) -> np.ndarray:
-    """Which rows of a table or summary a panel of `figure` shows, (n_rows,) bool. Raises ValueError."""
+    """The rows of a table that a panel of `figure` shows, (n_rows,) bool. Raises ValueError."""
     for key in panel:
         checks.choice("figure", key, ["metric", "where", "models"])
     there = list(pd.unique(table["metric"]))
