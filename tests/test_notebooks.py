@@ -15,6 +15,7 @@ from workflow import notebooks
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 NAMES = [path.stem for path in SOURCES]
+LONGEST, LONGEST_SET_UP = 25, 8  # lines of a code cell, empty ones left out
 
 
 def cells(notebook):
@@ -69,6 +70,15 @@ def test_committed_notebook_ran_through_and_holds_no_trace_of_the_run(source):
         )
     text = source.with_suffix(".ipynb").read_text()
     assert '"papermill"' not in text and "iopub.execute_input" not in text and str(ROOT) not in text
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_code_cells_are_short(source):
+    code = [c.source for c in jupytext.read(source).cells if c.cell_type == "code"]
+    lengths = {text: sum(bool(line.strip()) for line in text.splitlines()) for text in code}
+    assert max(lengths.values()) <= LONGEST, max(lengths, key=lengths.get)
+    (set_up,) = [text for text in code if "parameters.check(" in text]
+    assert lengths[set_up] <= LONGEST_SET_UP, set_up
 
 
 def test_committed_notebooks_are_small():
