@@ -191,9 +191,8 @@ def test_a_truth_of_ones_own_is_asked_about(tmp_path):
         "mechanism", "tests.mechanisms_of_ones_own:saturating", tmp_path
     )
     assert code == 0, last
-    rows = table.query(
-        "metric == 'skill_kl' and split == 'do_inside' and mechanism == 'tests.mechanisms_of_ones_own:saturating'"
-    )
+    table = table.query("mechanism == 'tests.mechanisms_of_ones_own:saturating'")
+    rows = table.query("metric == 'skill_kl' and split == 'do_inside'")
     assert {"ridge", "vae", "dependency_network"} <= set(rows["model"]) and "true_form" not in set(
         rows["model"]
     )

@@ -115,7 +115,7 @@ def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
 
 
 def test_a_notebook_shows_the_figure_that_is_saved_and_once(saved):
-    """Half as many dots as in the file, and the same picture: its mean grey by tenths of its height and width."""
+    """Half as many dots as in the file, and the same picture: its mean grey by tenths."""
     shown, filed = (
         Image.open(path).convert("L")
         for path in (saved[0].parent / "shown.png", saved[0] / "fig.png")

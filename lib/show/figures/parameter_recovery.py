@@ -40,7 +40,8 @@ def figure(
         estimates(axes[name], one_law, recovered, parameter)
     axes["a"].legend(loc="upper left")
     over_beta(axes["b"], summary)
-    smallest = min((s for s in laws if s.startswith("beta=")), key=_beta)
+    scenarios = summary["scenario"]
+    smallest = min(scenarios[scenarios.str.startswith("beta=")], key=_beta)
     copying([axes["c"], axes["c2"]], counts[:, 0], one_law.mu[0], laws, [smallest, "beta=1"])
     colours = {"simulated": style.COLOURS["simulated"], "generated": style.COLOURS["vae"]}
     panels.embedding(axes["d"], generated.umap, generated.source, colours=colours)
