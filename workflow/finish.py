@@ -40,7 +40,7 @@ def finish(mode: str) -> None:
     if mode == "full":
         publish(figures, executed)
         start, end = "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->"
-        put_between(Path("README.md"), start, end, f"\n{table}\n")
+        put_between(Path("README.md"), start, end, f"\n{table}\n\n")
     place = "figures" if mode == "full" else figures
     print(f"{table}\n\nFigures: {place}/, tables: {place}/tables/, their means: summary.csv")
     where = "notebooks" if mode == "full" else build / "executed"
