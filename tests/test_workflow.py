@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,9 @@ FIGURES = [
 
 
 def run(*command, cwd=ROOT):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    here = os.environ | {"PATH": path}  # this environment, also for a copy of the repository
+    return subprocess.run(command, cwd=cwd, env=here, capture_output=True, text=True, timeout=600)
 
 
 def tracked_outputs():

@@ -10,7 +10,7 @@ from lib.show import sweeps
 
 
 def table_of(parameters, models=("mlp", "vae"), mechanisms=("hill",)):
-    """Results of runs: 0.5 for the first mechanism, 0.1 more for each other; 1 more in the second."""
+    """Rows of runs: 0.5 for the first mechanism, 0.1 more for each other; 1 more in replicate 1."""
     runs = []
     for values in parameters:
         rows = []
