@@ -6,7 +6,8 @@
 # other genes alone. Which models can?
 #
 # **What is done.** We simulate independent base genes $x$, and five mechanistic genes $g$. Each
-# of these depends on all base genes, its parents:
+# of these depends on all base genes, its parents, by a zero-inflated negative binomial (ZINB)
+# law:
 #
 # $$ k_g \mid x \sim \mathrm{ZINB}\bigl(\mu_g(x),\, \theta_g,\, \pi_g\bigr), $$
 #
@@ -64,12 +65,13 @@ parameters.check("02_mechanistic_gene", globals())
 # - **ridge**, **neighbours** (nearest) and **boosting** (trees, Poisson loss) predict the mean
 #   count $(1-\pi)\mu$; $\theta$ and $\pi$ are fitted around it. **ZINB regression** has the form
 #   of the linear mechanism, so it should win there and only there.
-# - **VAE**: $z \sim \mathcal N(0, I)$, $k_g \mid z \sim \mathrm{ZINB}$. It is trained on the
-#   evidence lower bound (ELBO) $\sum_g \log p(k_g \mid z) - \beta\,\mathrm{KL}$ with $\beta = 1$.
-#   **copying** is the same with $\beta = 0.02$. **conditional** is trained on
-#   $\log p(k_\text{hidden} \mid z)$ alone, with $z \sim q(z \mid k_\text{visible})$: a bound on
-#   the conditional likelihood in which the encoder is prior and posterior at once. In all three
-#   the mechanistic genes are masked in the encoder's input, in training and in prediction.
+# - **VAE** (variational autoencoder): $z \sim \mathcal N(0, I)$, $k_g \mid z \sim \mathrm{ZINB}$.
+#   It is trained on the evidence lower bound (ELBO)
+#   $\sum_g \log p(k_g \mid z) - \beta\,\mathrm{KL}$ with $\beta = 1$. **copying** is the same
+#   with $\beta = 0.02$. **conditional** is trained on $\log p(k_\text{hidden} \mid z)$ alone,
+#   with $z \sim q(z \mid k_\text{visible})$: a bound on the conditional likelihood in which the
+#   encoder is prior and posterior at once. In all three the mechanistic genes are masked in the
+#   encoder's input, in training and in prediction.
 # - **leaky**: the copying VAE, whose input still holds the count that it predicts. It shows what
 #   leakage looks like.
 

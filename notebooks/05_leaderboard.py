@@ -152,7 +152,7 @@ for replicate in range(replicates):
 # %% [markdown]
 # Seconds are measured and differ from run to run, so they have a table of their own. The means of
 # models that weren't fitted here are taken from `summary.csv`, where they answer the same
-# questions.
+# questions. Figure and numbers are read from what is written.
 
 # %%
 table = tables.tidy(frames)

@@ -11,7 +11,7 @@ from lib.counts import dense
 from lib.laws import Law
 from lib.predict.guard import Guarded
 from lib.score import distances
-from lib.tasks.base import Question
+from lib.tasks.base import Question, Series
 
 _OFF_TARGET = {"kl_nats": "off_target_kl", "excess_crps": "off_target_crps"}
 
@@ -43,7 +43,9 @@ def ask(fitted: dict[str, Guarded], question: Question) -> Answered:
     return Answered(question, laws)
 
 
-def ask_responses(fitted: dict[str, Guarded], asked: list) -> list[Answered]:
+def ask_responses(
+    fitted: dict[str, Guarded], asked: list[tuple[Series, list[Question]]]
+) -> list[Answered]:
     """The answers to `conditional.responses`.
 
     A dose series is asked about as a whole, and its answer then parted into its splits.

@@ -1,4 +1,4 @@
-"""A question: what a model is asked, and the truth about it."""
+"""Questions: what a model is asked, and the truth about it."""
 
 import hashlib
 import importlib.util
@@ -47,6 +47,24 @@ class Question(NamedTuple):
         query = self.query._replace(cells=self.cells[rows].copy())
         dose = None if self.dose is None else self.dose[rows]
         return self._replace(query=query, true=self.true[rows], split=split, dose=dose)
+
+
+class Series(NamedTuple):
+    """A gene's law over doses of one of its parents.
+
+    question: all doses, with split "do"
+    parent: gene that is set
+    end: 99th percentile of the parent's counts in training, up to which a dose is inside
+    """
+
+    question: Question
+    parent: str
+    end: float
+
+    def splits(self) -> list[tuple[str, np.ndarray]]:
+        """Each split, and which of the cells belong to it, (n_cells,) bool."""
+        inside = self.question.dose <= self.end
+        return [("do_inside", inside), ("do_beyond", ~inside)]
 
 
 def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dict) -> str:

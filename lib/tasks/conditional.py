@@ -14,7 +14,7 @@ import pandas as pd
 from lib import checks, dataset, perturb
 from lib.counts import CONTROL, dense
 from lib.seeds import key
-from lib.tasks.base import Question, identified
+from lib.tasks.base import Question, Series, identified
 from lib.tasks.mechanistic import DISPERSION, base_genes, question, simulate
 
 # What each version changed. Scores of two versions don't mix: where the same parameters give other
@@ -33,24 +33,6 @@ QUESTIONS = (
     "zero_rate",
     "mechanisms",
 )
-
-
-class Series(NamedTuple):
-    """A gene's law over doses of one of its parents.
-
-    question: all doses, with split "do"
-    parent: gene that is set
-    end: 99th percentile of the parent's counts in training, up to which a dose is inside
-    """
-
-    question: Question
-    parent: str
-    end: float
-
-    def splits(self) -> list[tuple[str, np.ndarray]]:
-        """Each split, and which of the cells belong to it, (n_cells,) bool."""
-        inside = self.question.dose <= self.end
-        return [("do_inside", inside), ("do_beyond", ~inside)]
 
 
 class Task(NamedTuple):

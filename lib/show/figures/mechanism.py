@@ -34,8 +34,8 @@ def figure(summary: pd.DataFrame, laws: pd.DataFrame, dispersion: str) -> plt.Fi
 
 def scatter(ax, laws: pd.DataFrame, model: str, gene: str) -> None:
     """A model's mu against the true one, a point a cell."""
-    true, predicted = _of(laws, "true"), _of(laws, model)
-    panels.against_truth(ax, true["mu"], predicted["mu"], model, log=True)
+    true, predicted = (_of(laws, name)["mu"] for name in ("true", model))
+    panels.against_truth(ax, true, predicted, model, log=True)
     ax.set(xlabel=f"true μ of {style.label(gene)}", title=style.label(model))
 
 
