@@ -81,17 +81,20 @@ def models_of(train, replicate):
 # %%
 sizes = {"n_doses": n_doses, "n_pair_doses": n_pair_doses, "n_off_target": n_off_target}
 frames = []
+drawn = []  # answers of the first replicate
+perturbed = {}
 for replicate in range(replicates):
     streams = (seed, replicate)
     train = ad.read_h5ad(f"{data_dir}/02_train_{replicate}.h5ad")
     reference = dataset.fresh_cells(train, n_reference, seed=(*streams, 2))
     asked = conditional.responses(train, reference, perturbed_gene, **sizes, seed=streams)
     models = models_of(train, replicate)
-    answered = answers.ask_responses(models, asked)
-    frames.append(answers.scores(answered).assign(scenario="dose_series", replicate=replicate))
-    if replicate == 0:
-        laws = answers.parameters(a for a in answered if a.question.dose is not None)
-        perturbed = {series.question.gene: (series.parent, series.end) for series, _ in asked}
+    for series, others in asked:
+        answered = answers.ask_series(models, series, others)
+        frames.append(answers.scores(answered).assign(scenario="dose_series", replicate=replicate))
+        if replicate == 0:
+            drawn += [each for each in answered if each.question.dose is not None]
+            perturbed[series.question.gene] = (series.parent, series.end)
     done = f"{len(models)} models x {len(asked)} mechanisms scored"
     print(f"replicate {replicate + 1}/{replicates}: {done}", flush=True)
 
@@ -109,7 +112,7 @@ tables.write(table, f"{figures_dir}/tables/03_perturbation.csv")
 from lib.show import style
 from lib.show.figures import dose_response
 
-figure = dose_response.figure(summary, laws, perturbed)
+figure = dose_response.figure(summary, answers.parameters(drawn), perturbed)
 style.save(figure, figures_dir, "fig3_dose_response")
 
 # %% [markdown]

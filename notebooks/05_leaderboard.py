@@ -135,7 +135,8 @@ sizes = {"n_test": n_test, "n_reference": n_reference, "n_doses": n_doses}
 training = {"max_epochs": max_epochs, "patience": 5, "learning_rate": 5e-3}
 setting = {"device": device, "training_options": training, "beta": beta, "n_latent": n_latent}
 setting |= {"n_steps": n_steps, "n_members": n_members}
-frames, seconds = [], []
+frames = []
+seconds = []
 for replicate in range(replicates):
     streams = (seed, replicate)
     task = conditional.task(n_cells, n_genes, zero_rate, kinds, n_parents, **sizes, seed=streams)

@@ -43,19 +43,13 @@ def ask(fitted: dict[str, Guarded], question: Question) -> Answered:
     return Answered(question, laws)
 
 
-def ask_responses(
-    fitted: dict[str, Guarded], asked: list[tuple[Series, list[Question]]]
+def ask_series(
+    fitted: dict[str, Guarded], series: Series, others: list[Question]
 ) -> list[Answered]:
-    """The answers to `conditional.responses`.
-
-    A dose series is asked about as a whole, and its answer then parted into its splits.
-    """
-    answered = []
-    for series, others in asked:
-        whole = ask(fitted, series.question)
-        answered += [whole.part(rows, split) for split, rows in series.splits()]
-        answered += [ask(fitted, question) for question in others]
-    return answered
+    """The answers to a dose series, asked as a whole and parted into its splits, and to others."""
+    whole = ask(fitted, series.question)
+    parts = [whole.part(rows, split) for split, rows in series.splits()]
+    return parts + [ask(fitted, question) for question in others]
 
 
 def scores(answered: Iterable[Answered], *, observed: bool = False) -> pd.DataFrame:
