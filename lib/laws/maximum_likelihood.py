@@ -93,7 +93,8 @@ class _Histograms:
         n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
         n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
         total, of_squares = (
-            head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes) for p in (1, 2)
+            (head[:, :-1] * k**p).sum(axis=1) + np.bincount(gene, n_each * count**p, n_genes)
+            for p in (1, 2)
         )
         share, beyond = n_beyond[:, 0] / n_cells, n_beyond[:, :-1] / n_nonzero[:, None]
         return cls(
