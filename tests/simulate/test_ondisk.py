@@ -20,15 +20,6 @@ from tests.agreement import one_line
 both = pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_new_objects_are_collected():
-    """`write` collects garbage after each chunk, which would look at all modules of the suite."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
 def genes():
     base = dataset.base_genes(200, 12, n_cell_types=2, seed=1)
