@@ -1,7 +1,8 @@
 """Mechanisms: a parameter of one gene's law as a function of its parents' counts.
 
-Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts `x : (n_cells, n_parents)`, with a
-`draw_...` that makes random parameters for given counts. One's own is named by import string: `package.module:function`
+Each is a pure function `mechanism(x, **parameters)` of the parents' counts x, (n_cells, n_parents),
+which returns (n_cells,). Beside it stands a `draw_...` that makes random parameters for given
+counts. A mechanism of one's own is named by its import string, `package.module:function`.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,10 @@ def threshold(x, weights, cut, low, high):
 
 
 def gate(x, weights, top, half_on, half_off, floor=FLOOR):
-    """floor + top a / (half_on + a) * half_off / (half_off + r), of activators a and repressors r: see `_sides`."""
+    """floor + top a / (half_on + a) * half_off / (half_off + r).
+
+    a and r are the sums over activators and repressors: see `_sides`.
+    """
     on, off = _sides(x, weights)
     return floor + top * on / (half_on + on) * half_off / (half_off + off)
 
@@ -83,13 +87,16 @@ def draw_gate(rng, x):
 
 
 def _weighted(x, weights):
-    """sum_i w_i x_i for each cell, without BLAS, whose last digits are the processor's own."""
+    """sum_i w_i x_i for each cell, without BLAS, whose last digits depend on the processor."""
     return np.einsum("ij,j->i", x, weights)
 
 
 def _sides(x, weights):
-    """sum_i w_i x_i over positive weights, and -w_i x_i over negative ones."""
-    return _weighted(x, np.maximum(weights, 0)), _weighted(x, np.maximum(-np.asarray(weights), 0))
+    """sum_i w_i x_i over positive weights, and sum_i -w_i x_i over negative ones."""
+    weights = np.asarray(weights)
+    activators = _weighted(x, np.maximum(weights, 0))
+    repressors = _weighted(x, np.maximum(-weights, 0))
+    return activators, repressors
 
 
 def _median(activation):
@@ -107,15 +114,23 @@ MECHANISMS: dict[str, tuple[Callable, Callable]] = {
 
 
 def resolve(mechanism: str, name: str = "mechanism") -> Callable:
-    """The function behind a mechanism's name or import string, given by the parameter `name`. Raises ValueError."""
+    """The function of a mechanism. Raises ValueError where there is none.
+
+    mechanism: its name, or an import string
+    name: the parameter's name in messages
+    """
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
     return checks.imported(name, mechanism, MECHANISMS)
 
 
 def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
-    """The mechanism's value for each cell, (n_cells,). Raises ValueError where it isn't finite and at least 0."""
-    value = np.asarray(resolve(mechanism)(np.asarray(x, dtype=float), **parameters), dtype=float)
+    """The mechanism's value for each cell, (n_cells,).
+
+    Raises ValueError where it isn't finite and at least 0.
+    """
+    function = resolve(mechanism)
+    value = np.asarray(function(np.asarray(x, dtype=float), **parameters), dtype=float)
     if value.shape != (len(x),):
         allowed = f"must be one value a cell, ({len(x)},)"
         raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, {allowed}")
