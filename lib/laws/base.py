@@ -48,7 +48,10 @@ class Law(ABC):
         """Draw counts of shape `size`, whose last axes are the law's; by default the law's own."""
 
     def sample_cells(self, rng: np.random.Generator, n_cells: int):
-        """Draw cells from laws (n_genes,), whole ones whose genes vary together where the law knows how."""
+        """Draw cells from laws (n_genes,).
+
+        Genes are independent, unless the law overrides this and knows how they vary together.
+        """
         return self.sample(rng, (n_cells, *self.shape))
 
     def parameters(self):

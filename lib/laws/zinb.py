@@ -224,8 +224,9 @@ def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     if missed.any():
         lowest = np.broadcast_to(target, missed.shape)[missed].min()
         message = (
-            f"target_zero_prob = {lowest:g}: out of reach for {missed.sum()} of {missed.size}, whose "
-            f"negative binomial part alone has up to {floor.max():.3f} zeros; allowed from there upwards"
+            f"target_zero_prob = {lowest:g}: out of reach for {missed.sum()} of {missed.size}, "
+            f"whose negative binomial part alone has up to {floor.max():.3f} zeros; "
+            "allowed from there upwards"
         )
         if unreachable == "raise":
             raise ValueError(message)
