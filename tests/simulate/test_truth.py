@@ -1,4 +1,4 @@
-"""The law of cells whose X is something else by now, and that of cells under a drug, of which nothing is drawn."""
+"""The law of cells whose X no longer holds counts, and the law under a drug without a draw."""
 
 import warnings
 
