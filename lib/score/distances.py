@@ -124,15 +124,17 @@ def slope_ratio(dose, predicted, true) -> float:
     1 is right, below 1 the effect is shrunk, NaN where the true response is flat.
     """
     centred = np.asarray(dose, dtype=float) - np.mean(dose)
-    true_slope, rounding = (
-        centred @ np.asarray(true),
-        1e-10 * np.linalg.norm(centred) * np.linalg.norm(true),
-    )
-    return (
-        float(centred @ np.asarray(predicted) / true_slope)
-        if abs(true_slope) > rounding
-        else float("nan")
-    )
+    true_slope = _slope(centred, np.asarray(true))
+    if true_slope == 0:
+        return float("nan")
+    return float(_slope(centred, np.asarray(predicted)) / true_slope) + 0.0  # never -0
+
+
+def _slope(centred, values):
+    """A least-squares slope but for its scale; 0 where it is rounding, which differs by machine."""
+    slope = (centred * values).sum()  # a product by BLAS would have the processor's last digits
+    rounding = 1e-10 * np.sqrt((centred**2).sum() * (values**2).sum())
+    return slope if abs(slope) > rounding else 0.0
 
 
 def scores(
