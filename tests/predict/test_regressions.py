@@ -12,12 +12,9 @@ from lib import dataset, perturb
 from lib.laws import ZINB, maximum_likelihood
 from lib.predict import references, regressions
 from lib.score import distances
+from tests.predict.cells import GENES, PARENTS, counts_of, table, with_other_counts
 
 torch.set_num_threads(1)
-
-PARENTS = ["gene_0", "gene_1", "gene_2"]
-GENES = [*PARENTS, "gene_3", "mech"]
-
 
 KINDS = {
     "oracle": lambda inputs=None: references.Oracle(),
@@ -34,56 +31,19 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def train():
-    base = dataset.base_genes(1000, 4, 0.4, mu_range=(4, 10), seed=1)
-    weights = {"weights": np.array([1.5, 0.5, 1.0])}
-    return dataset.get_mech_dataset(
-        base,
-        "linear",
-        gene="mech",
-        parents=PARENTS,
-        parameters=weights,
-        target_zero_prob=0.3,
-        seed=1,
-    )
+def fitted(linear):
+    return {name: kind().fit(linear) for name, kind in KINDS.items()}
 
 
 @pytest.fixture(scope="module")
-def cells(train):
-    return dataset.fresh_cells(train, 150, seed=2)
-
-
-@pytest.fixture(scope="module")
-def fitted(train):
-    return {name: kind().fit(train) for name, kind in KINDS.items()}
-
-
-@pytest.fixture(scope="module")
-def fitted_to_two(train):
-    return {name: kind(["gene_0", "gene_1"]).fit(train) for name, kind in KINDS.items()}
+def fitted_to_two(linear):
+    return {name: kind(["gene_0", "gene_1"]).fit(linear) for name, kind in KINDS.items()}
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_model = pytest.mark.parametrize(
     "kind", [k for k in KINDS if k not in ("oracle", "true_form")]
 )
-
-
-def counts_of(adata, gene):
-    return dataset.dense(adata[:, gene].X).ravel()
-
-
-def with_other_counts(adata, genes, seed=0):
-    """The same cells with the counts of some genes replaced by other, larger ones."""
-    rng = np.random.default_rng(seed)
-    return dataset.with_counts(
-        adata,
-        {g: rng.permutation(counts_of(adata, g)) + rng.integers(0, 9, adata.n_obs) for g in genes},
-    )
-
-
-def table(law):
-    return law.pmf_table(60)
 
 
 @every_kind
@@ -148,9 +108,9 @@ def test_an_unknown_gene_raises_one_line(fitted, cells, kind):
 
 
 @pytest.mark.parametrize("kind", ["ridge", "boosting", "zinb_regression"])
-def test_an_unknown_input_raises_one_line(train, kind):
+def test_an_unknown_input_raises_one_line(linear, kind):
     with pytest.raises(ValueError, match="inputs = 'nonsense'") as error:
-        KINDS[kind](["gene_0", "nonsense"]).fit(train).law_of(train, "mech")
+        KINDS[kind](["gene_0", "nonsense"]).fit(linear).law_of(linear, "mech")
     assert "\n" not in str(error.value)
 
 
@@ -184,16 +144,16 @@ def test_oracle_is_the_true_law_after_an_intervention(cells):
     np.testing.assert_array_equal(law.pi, truth.pi)
 
 
-def test_marginal_is_the_maximum_likelihood_law_in_every_cell(fitted, train, cells):
+def test_marginal_is_the_maximum_likelihood_law_in_every_cell(fitted, linear, cells):
     law = fitted["marginal"].law_of(cells, "gene_3")
-    expected = maximum_likelihood.fit(train[:, ["gene_3"]].X)
+    expected = maximum_likelihood.fit(linear[:, ["gene_3"]].X)
     for name in ("mu", "theta", "pi"):
         np.testing.assert_allclose(
             getattr(law, name), np.full(cells.n_obs, getattr(expected, name)[0])
         )
-    counts = counts_of(train, "gene_3")
-    better = fitted["marginal"].law_of(train, "gene_3").log_prob(counts).sum()
-    assert better >= dataset.law(train, ["gene_3"])[:, 0].log_prob(counts).sum()
+    counts = counts_of(linear, "gene_3")
+    better = fitted["marginal"].law_of(linear, "gene_3").log_prob(counts).sum()
+    assert better >= dataset.law(linear, ["gene_3"])[:, 0].log_prob(counts).sum()
 
 
 def matrix(adata, genes):
@@ -221,12 +181,12 @@ BY_HAND = {
 
 @pytest.mark.parametrize("kind", BY_HAND)
 def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(
-    fitted, train, cells, kind
+    fitted, linear, cells, kind
 ):
     law = fitted[kind].law_of(cells, "mech")
     others = [g for g in GENES if g != "mech"]
     expected = BY_HAND[kind](
-        matrix(train, others), counts_of(train, "mech").astype(float), matrix(cells, others)
+        matrix(linear, others), counts_of(linear, "mech").astype(float), matrix(cells, others)
     )
     above = expected > law.mean.min() + 1e-9
     assert above.mean() > 0.6
@@ -339,12 +299,12 @@ def test_maximise_finds_the_top_of_a_tilted_quadratic():
     np.testing.assert_allclose(p, np.linalg.solve(a, b), rtol=1e-4, atol=1e-4)
 
 
-def test_later_changes_of_the_training_cells_change_no_prediction(train, cells):
-    mine = train.copy()
+def test_later_changes_of_the_training_cells_change_no_prediction(linear, cells):
+    mine = linear.copy()
     ridge = regressions.ridge().fit(mine)
     mine.X = mine.X * 0
     np.testing.assert_allclose(
-        ridge.law_of(cells, "mech").mean, regressions.ridge().fit(train).law_of(cells, "mech").mean
+        ridge.law_of(cells, "mech").mean, regressions.ridge().fit(linear).law_of(cells, "mech").mean
     )
 
 
@@ -402,9 +362,9 @@ def test_a_regression_of_second_order_learns_a_product_that_one_of_first_order_d
     )
 
 
-def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(train, cells):
+def test_the_oracle_in_draws_exceeds_the_truth_by_what_a_finite_number_costs(linear, cells):
     truth = dataset.law(cells, "mech")[:, 0]
-    law = references.Oracle(n_draws=40, seed=1).fit(train).law_of(cells, "mech")
+    law = references.Oracle(n_draws=40, seed=1).fit(linear).law_of(cells, "mech")
     cdf = np.cumsum(truth[:, None].pmf(np.arange(400)), axis=1)
     assert law.draws.shape == (150, 40)
     assert distances.between(truth, law)["excess_crps"].mean() == pytest.approx(
@@ -558,9 +518,9 @@ def test_the_true_form_leaves_out_counts_that_an_intervention_set(five_forms):
     )
 
 
-def test_the_true_form_has_no_form_for_a_mechanism_of_ones_own(train):
+def test_the_true_form_has_no_form_for_a_mechanism_of_ones_own(linear):
     adata = dataset.get_mech_dataset(
-        train, "tests.mechanisms_of_ones_own:saturating", gene="own", target_zero_prob=None
+        linear, "tests.mechanisms_of_ones_own:saturating", gene="own", target_zero_prob=None
     )
     with pytest.raises(
         NotImplementedError, match="gene = 'own': true_form has no form for"

@@ -6,6 +6,7 @@ from lib import dataset, perturb
 from lib.laws import maximum_likelihood
 from lib.predict import screen as models
 from lib.tasks import conditional
+from tests.predict.cells import counts_of
 
 GENES = [f"gene_{i}" for i in range(6)]
 
@@ -29,10 +30,6 @@ def base():
 @pytest.fixture(scope="module")
 def screen(base):
     return conditional.arms(base, GENES[:5], n_cells=300, seed=2)
-
-
-def counts_of(adata, gene):
-    return dataset.dense(adata[:, gene].X).ravel()
 
 
 def arm(screen, name):
