@@ -350,9 +350,9 @@ def test_bad_dependency_network_options_raise_one_line(linear, options, named):
 
 
 def test_n_steps_are_taken_whatever_the_number_of_cells(linear):
-    options = {"training_options": {"batch_size": 250}, "device": "cpu"}
+    options = {"training_options": {"batch_size": 50}, "device": "cpu"}
     network = neural.DependencyNetworks(n_steps=12, **options)
-    for n_cells, n_epochs in ((1000, 3), (240, 12), (500, 6)):  # fitted again to other cells too
+    for n_cells, n_epochs in ((200, 3), (48, 12), (100, 6)):  # fitted again to other cells too
         history = network.fit(linear[:n_cells].copy()).history
         assert dict(history.groupby("network").size()) == {
             "first": n_epochs,
