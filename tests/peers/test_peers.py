@@ -178,7 +178,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def trial():
-    """Training cells, in which type C was never treated; control cells of C; their true treated law."""
+    """Training cells, with type C never treated; control cells of C; their true treated law."""
     control = dataset.base_genes(400, 6, None, (5, 30), (0.02, 0.05), n_cell_types=3, seed=1)
     seen = dataset.fresh_cells(control[control.obs["cell_type"] != "C"], 300, seed=2)
     test = dataset.fresh_cells(control[control.obs["cell_type"] == "C"], 200, seed=3)

@@ -1,4 +1,4 @@
-"""A sweep on a real Slurm, started for the test on this machine alone: by sbatch, with a job that is cancelled, and to the end.
+"""A sweep on a real Slurm, started for the test on this machine alone.
 
 Where Slurm isn't installed or can't be started the tests are skipped, and say why.
 """
@@ -41,11 +41,9 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def house(tmp_path):
-    """A copy of the repository with one quick notebook, its sweep, and a profile for the Slurm of the test."""
-    build(
-        tmp_path,
-        TOY.replace("time.sleep(0.5)", "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"),
-    )
+    """A copy of the repository with a quick notebook, its sweep, and a profile for this Slurm."""
+    slow_as_a_job = "time.sleep(4 if os.environ.get('SLURM_JOB_ID') else 0)"
+    build(tmp_path, TOY.replace("time.sleep(0.5)", slow_as_a_job))
     (tmp_path / "workflow" / "sweeps" / "local.yaml").write_text(SWEEP)
     (tmp_path / "profile").mkdir()
     profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
@@ -67,11 +65,11 @@ def sweep(house, environment, *options):
 
 def same_tables(house):
     """Whether a sweep on Slurm and one on this machine have written the same bytes."""
-    return all(
-        (house / "build/sweeps/toy" / table).read_bytes()
-        == (house / "build/sweeps/local" / table).read_bytes()
-        for table in TABLES
+    on_slurm, here = (
+        [(house / "build/sweeps" / name / table).read_bytes() for table in TABLES]
+        for name in ("toy", "local")
     )
+    return on_slurm == here
 
 
 def jobs(environment, *options):
@@ -86,13 +84,11 @@ def jobs(environment, *options):
 
 
 def wait_for_a_job(environment, sweep):
-    """Ids of the jobs that are at work, as soon as there is one; none where the sweep ends or two minutes pass before."""
+    """Ids of the jobs at work, as soon as there is one; none if the sweep or two minutes end."""
     limit = time.monotonic() + 120
-    while (
-        not (at_work := jobs(environment, "--states=running"))
-        and time.monotonic() < limit
-        and sweep.poll() is None
-    ):
+    while not (at_work := jobs(environment, "--states=running")):
+        if time.monotonic() > limit or sweep.poll() is not None:
+            break
         time.sleep(0.2)
     return at_work
 
@@ -100,9 +96,8 @@ def wait_for_a_job(environment, sweep):
 def ended(environment):
     """What Slurm noted of each job that has ended: its id and state."""
     path = Path(environment["SLURM_CONF"]).with_name("jobs.txt")
-    return dict(
-        re.findall(r"JobId=(\d+) .*?JobState=(\w+)", path.read_text() if path.exists() else "")
-    )
+    noted = path.read_text() if path.exists() else ""
+    return dict(re.findall(r"JobId=(\d+) .*?JobState=(\w+)", noted))
 
 
 def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
@@ -120,23 +115,18 @@ def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
         code = running.wait(400)
     text = (house / "out.txt").read_text()
     assert code == 1 and "5 of 6 runs are done" in text and "1 failed" in text, text
-    assert re.search(
-        r"failed: build/sweeps/toy/runs/n_cells~\d+/seed~\d: ended without an error of its own",
-        text,
-    ), text
-    assert (
-        ended(cluster)[at_work[0]] == "CANCELLED"
-        and list(ended(cluster).values()).count("COMPLETED") == 5
-    )
+    failed = r"failed: build/sweeps/toy/runs/n_cells~\d+/seed~\d: ended without an error of its own"
+    assert re.search(failed, text), text
+    states = ended(cluster)
+    assert states[at_work[0]] == "CANCELLED" and list(states.values()).count("COMPLETED") == 5
     before = {path: path.stat().st_mtime_ns for path in finished(house)}
     assert len(before) == 5
 
     again = sweep(house, cluster, "toy", "--profile", "profile")
     assert again.returncode == 0, again.stderr
     assert len(ended(cluster)) == 7  # the cancelled one alone was submitted again
-    assert {path: path.stat().st_mtime_ns for path in before} == before and len(
-        finished(house)
-    ) == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(finished(house)) == 6
     local = sweep(house, cluster, "local")
     assert local.returncode == 0, local.stderr
     assert same_tables(house)
@@ -144,9 +134,8 @@ def test_a_sweep_with_a_cancelled_job_is_finished_by_the_next(house, cluster):
 
 def test_ctrl_c_takes_the_jobs_out_of_the_queue_and_a_gpu_is_asked_for(house, cluster):
     profile = yaml.safe_load((house / "profile" / "config.yaml").read_text())
-    (house / "profile" / "config.yaml").write_text(
-        yaml.safe_dump(profile | {"set-resources": {"run": {"gpu": 1}}})
-    )
+    profile["set-resources"] = {"run": {"gpu": 1}}
+    (house / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
     running = subprocess.Popen(
         ["./run_all.sh", "sweep", "toy", "--profile", "profile"],
         cwd=house,
@@ -184,22 +173,17 @@ def test_jobs_that_outlive_a_killed_sweep_do_no_run_twice(house, cluster):
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait(10)
     assert jobs(cluster)  # Slurm knows nothing of it
-    again, seen = (
-        subprocess.Popen(
-            words, cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ),
-        {},
+    again = subprocess.Popen(
+        words, cwd=house, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    seen = {}
     while again.poll() is None:
-        for path, about in {
-            path: path.read_text()
-            for path in house.glob("build/sweeps/toy/runs/*/*/.finished/run.json")
-        }.items():
+        for path in house.glob("build/sweeps/toy/runs/*/*/.finished/run.json"):
+            about = path.read_text()
             assert seen.setdefault(path, about) == about, "a run was done twice"
         time.sleep(0.2)
     assert again.returncode == 0, again.communicate()
-    assert len(seen) == 6 and finished(house) == {
-        path.parents[1] / "run.json": about for path, about in seen.items()
-    }
+    assert len(seen) == 6
+    assert finished(house) == {path.parents[1] / "run.json": seen[path] for path in seen}
     local = sweep(house, cluster, "local")
     assert local.returncode == 0 and same_tables(house)
