@@ -109,7 +109,7 @@ def test_bilinear_weights_are_the_stationary_point_of_the_two_ridges(screen):
     change = y - y[:, :1]
     g = model.embedding
     p = np.vstack([np.zeros(3), g[[list(screen.var_names).index(n) for n in names[1:]]]])
-    # of |Y - GWP'|^2 + l |WP'|^2 + l |GW|^2 + l^2 |W|^2, the loss that a ridge on each side minimises
+    # of |Y - GWP'|^2 + l |WP'|^2 + l |GW|^2 + l^2 |W|^2, which a ridge on each side minimises
     residual = change - change.mean(1, keepdims=True) - g @ model.weights @ p.T
     w = model.weights
     gradient = -g.T @ residual @ p + penalty * (w @ p.T @ p + g.T @ g @ w) + penalty**2 * w
