@@ -293,4 +293,4 @@ def a_function(adata):
 
 
 def _counts(adata, gene):
-    return adata[:, gene].X.toarray()[:, 0]
+    return adata.X[:, [adata.var_names.get_loc(gene)]].toarray()[:, 0]  # faster than a view
