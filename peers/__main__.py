@@ -62,7 +62,7 @@ def _made(build, name):
 def _parameters(build, name):
     """The parameters that a notebook was run with."""
     notebook = nbformat.read(Path(build) / "executed" / f"{name}.ipynb", as_version=4)
-    return used_parameters(notebook)
+    return used_parameters(name, notebook)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,12 @@ def _ridge_of_log1p():
 def _neighbours_of_log1p():
     from sklearn.neighbors import KNeighborsRegressor
 
-    return _of_log1p(KNeighborsRegressor(50, algorithm="brute"))
+    return _of_log1p(KNeighborsRegressor(50, algorithm="brute"), _on_a_grid)
+
+
+def _on_a_grid(logarithms):
+    """Logarithms whose products have no rounding, so that ties are ties on any machine."""
+    return np.round(logarithms * 2**20) / 2**20
 
 
 def _trees():
@@ -119,11 +124,11 @@ def _trees():
     )
 
 
-def _of_log1p(regressor):
+def _of_log1p(regressor, *steps):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    return make_pipeline(FunctionTransformer(np.log1p), regressor)
+    return make_pipeline(*map(FunctionTransformer, (np.log1p, *steps)), regressor)
 
 
 class ZINBRegression(GeneByGene):

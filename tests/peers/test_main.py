@@ -1,3 +1,5 @@
+import shutil
+
 import jupytext
 import nbformat
 import numpy as np
@@ -17,12 +19,13 @@ def rows(values, **keys):
 def test_published_models_are_put_into_the_tables_in_place_of_their_older_rows(
     tmp_path, monkeypatch
 ):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     monkeypatch.chdir(tmp_path)
     made, shown = tmp_path / "run" / "figures" / "tables", tmp_path / "figures" / "tables"
     used = {}
     for name in ("04_drug_response", "05_leaderboard"):
         notebook = jupytext.read(ROOT / "notebooks" / f"{name}.py")
-        used[name] = used_parameters(notebook)
+        used[name] = used_parameters(name, notebook)
         (tmp_path / "run" / "executed").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, tmp_path / "run" / "executed" / f"{name}.ipynb")
     skill = {"scenario": board.SCENARIO, "split": "do_inside", "metric": "skill_kl"}
