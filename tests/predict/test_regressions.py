@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
-from sklearn.neighbors import NearestNeighbors
 
 from lib import dataset, perturb
 from lib.laws import ZINB, maximum_likelihood
@@ -168,16 +167,10 @@ def boosting_by_hand(x, y, new):
     return trees.fit(x, y).predict(new)
 
 
-def neighbours_by_hand(x, y, new):
-    nearest = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(np.log1p(x))
-    return y[nearest.kneighbors(np.log1p(new), return_distance=False)].mean(1)
-
-
 BY_HAND = {
     "ridge": ridge_by_hand,
     "ridge_log1p": ridge_log1p_by_hand,
     "boosting": boosting_by_hand,
-    "neighbours": neighbours_by_hand,
 }
 
 
@@ -193,6 +186,28 @@ def test_mean_of_a_mean_regression_is_that_of_scikit_learn_above_a_floor(
     assert above.mean() > 0.6
     np.testing.assert_allclose(((1 - law.pi) * law.mu)[above], expected[above], rtol=1e-6)
     np.testing.assert_allclose(law.mean[~above], law.mean.min())
+
+
+def test_the_mean_of_neighbours_is_that_of_the_50_nearest_however_ties_are_broken(
+    fitted, linear, cells
+):
+    """Distances by hand in whole numbers, so that cells of the same distance are seen as such."""
+    law = fitted["neighbours"].law_of(cells, "mech")
+    others = [g for g in GENES if g != "mech"]
+    y = counts_of(linear, "mech").astype(float)
+    x, new = (np.round(np.log1p(matrix(a, others)) * 2**20).astype(int) for a in (linear, cells))
+    distances = ((new[:, None] - x[None]) ** 2).sum(2)
+    ends = np.empty((len(new), 2))
+    for row, distance in enumerate(distances):
+        last = np.sort(distance)[49]
+        nearer, tied = y[distance < last], np.sort(y[distance == last])
+        n_left = 50 - len(nearer)
+        ends[row] = nearer.sum() + tied[:n_left].sum(), nearer.sum() + tied[-n_left:].sum()
+    low, high = ends.T / 50
+    mean = (1 - law.pi) * law.mu
+    above = low > law.mean.min() + 1e-9
+    assert above.mean() > 0.6 and (low == high)[above].mean() > 0.5
+    assert np.all((low - 1e-9 <= mean) & (mean <= high + 1e-9) | ~above)
 
 
 @pytest.mark.parametrize(
