@@ -97,8 +97,9 @@ started=$SECONDS
 touch "build/$mode/.started"
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
   --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}" -- "${targets[@]}"; then
-  for log in $(find "build/$mode/executed" -name '*.ipynb.txt' -newer "build/$mode/.started"); do
-    [ -e "${log%.txt}" ] || echo "run_all.sh: $(tail -n 1 "$log"), messages: $log" >&2
+  find "build/$mode/executed" -name '*.part.ipynb' -newer "build/$mode/.started" | while read -r part; do
+    log=${part%.part.ipynb}.ipynb.txt
+    echo "run_all.sh: $(tail -n 1 "$log"), messages: $log" >&2
   done
   exit 1
 fi

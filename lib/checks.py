@@ -1,4 +1,4 @@
-"""Bad input ends in a ValueError of one line that names the parameter, its value and what is allowed."""
+"""Checks of input: a ValueError of one line names the parameter, its value and what is allowed."""
 
 import importlib
 import os
@@ -35,10 +35,9 @@ def integer(name: str, value, low: int | None = None, high: int | None = None) -
 def number(name: str, value, low: float | None = None, high: float | None = None) -> float:
     """`value` as a finite float from low to high, both included."""
     value = _within(name, value, (int, float, np.integer, np.floating), "a number", low, high)
-    value = (
-        value.item() if isinstance(value, np.generic) else value
-    )  # float32 has no room for the limit
-    if not abs(value) <= sys.float_info.max:  # so is NaN, and a whole number beyond any float
+    if isinstance(value, np.generic):
+        value = value.item()  # float32 has no room for the limit
+    if not abs(value) <= sys.float_info.max:  # false of NaN, and of whole numbers beyond any float
         raise ValueError(f"{name} = {shown(value)}: must be finite")
     return float(value)
 
@@ -63,7 +62,10 @@ def numbers(
 
 
 def listed(name: str, value, allowed=None, least: int = 1, most: int | None = None) -> list:
-    """`value` as a list of `least` to `most` items, each `allowed` (by default, any) and none there twice."""
+    """`value` as a list of `least` to `most` items, none of them twice.
+
+    allowed: the items to choose from, by default any
+    """
     one = " of at least one item" if least else ""
     items = _items(name, value, f"a list{one}{_limits(None, most)}", least, most)
     for place, item in enumerate(items):
@@ -94,21 +96,21 @@ def text(name: str, value, empty: bool = True) -> str:
 
 
 def imported(name: str, string: str, builtin=()) -> Callable:
-    """What the import string `package.module:function` names; `builtin` are names that the message offers besides."""
-    allowed = (
-        ", ".join(builtin) + " or an import string package.module:function"
-        if builtin
-        else "package.module:name"
-    )
+    """The function that the import string `package.module:function` names.
+
+    builtin: names that are allowed instead, for the message
+    """
+    allowed = "package.module:name"
+    if builtin:
+        allowed = f"{', '.join(builtin)} or an import string package.module:function"
     module, colon, attribute = str(string).partition(":")
     if not (module and colon and attribute) or module.startswith("."):
         raise ValueError(f"{name} = {string!r}: must be {allowed}")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{name} = {string!r}: can't be imported ({error}); must be {allowed}"
-        ) from None
+        why = f"can't be imported ({error})"
+        raise ValueError(f"{name} = {string!r}: {why}; must be {allowed}") from None
     if not callable(function):
         raise ValueError(f"{name} = {string!r}: is no function; must be {allowed}")
     return function
@@ -132,15 +134,14 @@ def genes(name: str, value, known) -> list[str]:
 
 
 def same_genes(name: str, value, fitted: list[str]) -> None:
-    """The AnnData `value` must have the genes `fitted`, in that order."""
+    """Raise a ValueError unless the AnnData `value` has the genes `fitted`, in that order."""
     if list(value.var_names) != list(fitted):
-        raise ValueError(
-            f"{name}: its genes must be those that the model was fitted to, in that order"
-        )
+        required = "those that the model was fitted to, in that order"
+        raise ValueError(f"{name}: its genes must be {required}")
 
 
 def writable_folder(name: str, value) -> Path:
-    """`value` as a Path to a folder that takes new files; made if it isn't there."""
+    """`value` as a Path to a folder that can be written to, which is made if it isn't there."""
     folder = Path(value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,9 +158,8 @@ def files(name: str, value, stems: list[str], advice: str) -> Path:
     there = {Path(path).stem for path in os.listdir(value)} if os.path.isdir(value) else set()
     missing = [stem for stem in stems if stem not in there]
     if missing:
-        raise ValueError(
-            f"{name} = {shown(str(value))}: must hold {missing[0]}, and has not; {advice}"
-        )
+        required = f"must hold {missing[0]}, and has not"
+        raise ValueError(f"{name} = {shown(str(value))}: {required}; {advice}")
     return Path(value)
 
 
@@ -180,11 +180,14 @@ def _within(name, value, kinds, what, low, high):
 
 
 def _limits(low, high):
-    low, high = (
-        f"{x:,}" if isinstance(x, int) else x if x is None else f"{x:g}" for x in (low, high)
-    )
     if low is not None and high is not None:
-        return f" from {low} to {high}"
-    return (
-        f", at least {low}" if low is not None else f", at most {high}" if high is not None else ""
-    )
+        return f" from {_number(low)} to {_number(high)}"
+    if low is not None:
+        return f", at least {_number(low)}"
+    if high is not None:
+        return f", at most {_number(high)}"
+    return ""
+
+
+def _number(value):
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

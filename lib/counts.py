@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-CONTROL = "control"  # obs["drug"] of an untreated cell
+CONTROL = "control"  # in obs["drug"], an untreated cell
 BLOCK = 100_000  # counts moved at a time: what fits a cache
-_ENOUGH = 40  # nonzero counts: an NB's is even with a chance of at most 1/2, all with 2**-40
+_ENOUGH = 40  # nonzero counts: each is even with a chance of at most 1/2, all with 2**-40
 _WHOLE = "raw counts, whole numbers of at least 0"
 
 
@@ -21,9 +21,11 @@ def dense(matrix) -> np.ndarray:
 
 
 def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_matrix:
-    """A matrix with other values in some columns, as CSR with sorted indices: one pass, a block of rows at a time.
+    """A matrix with other values in some columns, as CSR with sorted indices, without zeros.
 
-    columns : place of the column -> (n_rows,) values, or one for all rows; zeros are left out
+    columns: column -> its (n_rows,) values, or one value for all rows
+
+    One pass, a block of rows at a time.
     """
     old = sparse.csr_matrix(matrix)
     if not old.has_canonical_format:
@@ -42,15 +44,11 @@ def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_ma
         rows = slice(first, min(first + at_once, n_rows))
         block = old[rows]
         block.data = np.where(stays[block.indices], block.data, 0)
-        own = (
-            np.array([value[rows] for value in values], dtype=dtype)
-            .reshape(len(places), block.shape[0])
-            .T
-        )
+        own = np.array([value[rows] for value in values], dtype=dtype)
+        own = own.reshape(len(places), block.shape[0]).T
         row, place = np.nonzero(own)
-        block += sparse.csr_matrix(
-            (own[row, place], (row, places[place])), shape=block.shape
-        )  # which drops zeros
+        entries = own[row, place], (row, places[place])
+        block += sparse.csr_matrix(entries, shape=block.shape)  # adding drops zeros
         indptr[first + 1 : rows.stop + 1] = indptr[first] + block.indptr[1:]
         target = slice(indptr[first], indptr[rows.stop])
         data[target], indices[target] = block.data, block.indices
@@ -59,10 +57,8 @@ def with_columns(matrix, columns: dict[int, np.ndarray], dtype) -> sparse.csr_ma
 
 def with_matrix(adata: ad.AnnData, matrix) -> ad.AnnData:
     """A copy whose counts are `matrix`, without ever copying those of `adata`."""
-    parts = {
-        name: getattr(adata, name).copy()
-        for name in ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
-    }
+    names = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    parts = {name: getattr(adata, name).copy() for name in names}
     raw = {} if adata.raw is None else {"raw": adata.raw.copy()}
     return ad.AnnData(matrix, uns=copy.deepcopy(dict(adata.uns)), **parts, **raw)
 
@@ -74,9 +70,10 @@ def with_counts(adata: ad.AnnData, columns: dict[str, np.ndarray]) -> ad.AnnData
 
 
 def pbmc_counts() -> ad.AnnData:
-    """Raw counts of 700 peripheral blood cells x 765 genes that come with scanpy; `obs["bulk_labels"]` has cell types.
+    """Raw counts of 700 peripheral blood cells x 765 genes, from the data that come with scanpy.
 
-    scanpy ships log1p of counts per 10,000 (10x, 68k PBMC), which gives the counts back to within 0.1 %.
+    `obs["bulk_labels"]` has the cell types. scanpy ships log1p of counts per 10,000 (10x, 68k
+    PBMC), which gives the counts back to within 0.1 %.
     """
     import scanpy as sc
 
@@ -91,8 +88,10 @@ def pbmc_counts() -> ad.AnnData:
 def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     """Raw counts from a file, checked. Raises ValueError in one line for what can't be used.
 
-    path : .h5ad, .zarr, or the .h5 of 10x, in which repeated names of genes are made unique
-    layer : the layer that holds the counts, or "raw"; by default X. They are X of what is returned
+    path: .h5ad, .zarr, or the .h5 of 10x, in which repeated names of genes are made unique
+    layer: the layer that holds the counts, or "raw"; by default X
+
+    Returns AnnData with the counts in X.
     """
     path, name = Path(path), f"counts = {str(path)!r}"
     if not path.is_file() and not (path.suffix == ".zarr" and path.is_dir()):
@@ -119,14 +118,16 @@ def _read_10x(path):
 
 
 def check_counts(adata: ad.AnnData, name: str = "counts", layer: str | None = None):
-    """The counts in X, or in a layer ("raw": `adata.raw`), CSR or dense and in memory, of cells that can be fitted.
+    """The counts of cells that can be fitted, CSR or dense and in memory.
+
+    name: the parameter's name in messages
+    layer: the layer that holds the counts, or "raw" for `adata.raw`; by default X
 
     Raises ValueError unless they are whole, of at least one cell and gene, with unique gene names.
     """
     if 0 in adata.shape:
-        raise ValueError(
-            f"{name}: {adata.n_obs} cells x {adata.n_vars} genes; must have at least one of each"
-        )
+        size = f"{adata.n_obs} cells x {adata.n_vars} genes"
+        raise ValueError(f"{name}: {size}; must have at least one of each")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(f"{name}: gene {twice!r} is there twice; gene names must be unique")
@@ -136,18 +137,20 @@ def check_counts(adata: ad.AnnData, name: str = "counts", layer: str | None = No
 def counts_of(adata: ad.AnnData, layer: str | None = None, *, simulated: bool = False):
     """The whole counts of cells, (n_cells, n_genes) CSR or dense and in memory.
 
-    layer : where they are, "raw" for `adata.raw`; by default in X, or else in `layers["counts"]`
-    simulated : refuse a cell whose counts have a common divisor, as those of reads of both ends may
+    layer: the layer that holds them, or "raw" for `adata.raw`; by default X, or else "counts"
+    simulated: refuse a cell whose counts have a common divisor, as real paired reads may
     """
     places = (None, "counts") if layer is None else (layer,)
     return _first_whole(adata, places, "adata", simulated, 'keep them in layers["counts"]')
 
 
 def _first_whole(adata, places, name, simulated, advice):
-    """The matrix in the first of these places that holds whole counts. Raises ValueError that says where others are."""
-    shown = {None: "X"} | {
-        place: f"layer {place!r}" for place in (*places, *adata.layers, "raw") if place
-    }
+    """The matrix in the first of these places that holds whole counts.
+
+    Raises ValueError that says where else whole counts are.
+    """
+    named = [place for place in (*places, *adata.layers, "raw") if place]
+    shown = {None: "X"} | {place: f"layer {place!r}" for place in named}
     flaws = {}
     for place in (*places, *shown):
         matrix = _matrix(adata, place)
@@ -163,7 +166,7 @@ def _first_whole(adata, places, name, simulated, advice):
 
 
 def _matrix(adata, place):
-    """X, or a layer, or raw, in memory; None where there is none."""
+    """X, a layer or raw, in memory; None where it is missing."""
     if place is None:
         return in_memory(adata.X)
     if place == "raw" and adata.raw is not None and adata.var_names.isin(adata.raw.var_names).all():
@@ -172,7 +175,7 @@ def _matrix(adata, place):
 
 
 def in_memory(matrix):
-    """A matrix of an AnnData as CSR or NumPy array, itself if it is one, read if it is on disk."""
+    """A matrix of an AnnData as CSR or NumPy array: itself if it is one, read if it is on disk."""
     if matrix is None or isinstance(matrix, (np.ndarray, sparse.csr_matrix)):
         return matrix
     if hasattr(matrix, "to_memory"):
@@ -181,7 +184,7 @@ def in_memory(matrix):
 
 
 def _flaw(matrix, simulated=False) -> str | None:
-    """What makes a matrix no whole counts, if anything does."""
+    """The reason why a matrix doesn't hold whole counts; None where it does."""
     if matrix is None:
         return "is missing"
     values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
@@ -199,7 +202,7 @@ def _flaw(matrix, simulated=False) -> str | None:
 
 
 def _multiplied(matrix):
-    """Whether all counts of a cell have a common divisor: a normalisation may have doubled them."""
+    """The flaw that all counts of a cell have a common divisor: a normalisation may double them."""
     rows = sparse.csr_matrix(matrix)
     sizes = np.diff(rows.indptr)
     if sizes.max(initial=0) < _ENOUGH:
@@ -215,8 +218,7 @@ def _multiplied(matrix):
 
 
 def with_empty_column(matrix):
-    """A matrix with a column more, as CSR that shares its values."""
+    """A matrix with an empty column more, as CSR that shares its values."""
     rows = sparse.csr_matrix(matrix)
-    return sparse.csr_matrix(
-        (rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], rows.shape[1] + 1)
-    )
+    shape = rows.shape[0], rows.shape[1] + 1
+    return sparse.csr_matrix((rows.data, rows.indices, rows.indptr), shape=shape)

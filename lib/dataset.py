@@ -1,19 +1,20 @@
 """Simulated cells whose true law is known, and stays known.
 
-A data set is a plain AnnData of counts (CSR) that carries what makes its truth computable:
+A data set is a plain AnnData of counts (CSR) that carries all that its truth is computed from:
 
 - `varm["mu"]`, `varm["theta"]`, `varm["pi"]`: (n_genes, n_cell_types), the genes' parameters
 - `uns["cell_types"]`: (n_cell_types,), the names of their columns
 - `var["mechanistic"]`: whether the law is a function of other genes' counts; mu then is NaN above
-- `uns["mechanisms"]`: under "000", "001", ..., parents first, a mechanistic gene's name `gene`, its parents, mechanism
-  and parameters
-- `uns["drugs"]`: likewise, what the drug `name` does to cells with it in `obs["drug"]`, at the dose in `obs["dose"]`
+- `uns["mechanisms"]`: an entry for each mechanistic gene under "000", "001", ..., parents first:
+  its name `gene`, its parents, mechanism and parameters
+- `uns["drugs"]`: likewise an entry for each drug: what the drug `name` does to cells that have it
+  in `obs["drug"]`, at the dose in `obs["dose"]`
 - `layers["do"]`: 1 where a count was set by an intervention
 
-Names of genes, cell types and drugs are values, never names of columns or keys: all of it survives `write_h5ad` and
-`write_zarr`, whatever they are. `law(adata)` computes the true law from these and from the cells' own counts, so it
-can't go stale. Where X isn't whole counts any more, `law` and interventions take those of `layers["counts"]`, and
-refuse cells that have none.
+Names of genes, cell types and drugs are values, never names of columns or keys, so that any name
+survives `write_h5ad` and `write_zarr`. `law(adata)` computes the true law from these and from the
+cells' own counts, so it can't go stale. Where X no longer holds whole counts, `law` and
+interventions take those of `layers["counts"]`, and refuse cells that have none.
 """
 
 from lib.counts import (
@@ -30,7 +31,7 @@ from lib.simulate.layout import cell_types, concat, descendants, kinds, parents,
 from lib.simulate.truth import law, treated_law
 
 __all__ = [
-    "CONTROL", "base_genes", "base_genes_from_counts", "cell_types", "check_counts", "concat", "counts_of", "dense",
-    "descendants", "fresh_cells", "get_mech_dataset", "kinds", "law", "parents", "pbmc_counts", "read_counts",
-    "treated_law", "weights", "with_counts",
+    "CONTROL", "base_genes", "base_genes_from_counts", "cell_types", "check_counts", "concat",
+    "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "kinds", "law",
+    "parents", "pbmc_counts", "read_counts", "treated_law", "weights", "with_counts",
 ]  # fmt: skip

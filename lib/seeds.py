@@ -8,12 +8,15 @@ from lib import checks
 
 
 def stream(seed: int | tuple[int, ...], purpose: str) -> np.random.Generator:
-    """The generator for one purpose, any name, under one seed, such as `(seed, replicate)`: independent of others."""
+    """A generator that is independent of those of other seeds and purposes.
+
+    seed: a whole number of at least 0, or a tuple of them such as `(seed, replicate)`
+    purpose: any name
+    """
     # hashed, since SeedSequence takes 1 and (1, 0), or 2**32 and (0, 1), for the same entropy
     text = repr(([int(s) for s in key(seed)], purpose)).encode()
-    return np.random.default_rng(
-        np.random.SeedSequence(int.from_bytes(hashlib.sha256(text).digest()))
-    )
+    entropy = int.from_bytes(hashlib.sha256(text).digest())
+    return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -22,7 +25,6 @@ def key(seed: int | tuple[int, ...]) -> tuple[int, ...]:
     entropy = tuple(seed) if several else (seed,)
     for s in entropy or (None,):
         if not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 0:
-            raise ValueError(
-                f"seed = {checks.shown(seed)}: must be a whole number of at least 0, or a tuple of them"
-            )
+            allowed = "a whole number of at least 0, or a tuple of them"
+            raise ValueError(f"seed = {checks.shown(seed)}: must be {allowed}")
     return entropy

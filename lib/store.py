@@ -1,4 +1,4 @@
-"""Cells in a file: opened, and rows of it read."""
+"""Files of cells: opened, and rows of them read."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ SUFFIXES = (".h5ad", ".zarr")
 
 
 def checked_path(path: str | Path) -> Path:
-    """The path. Raises ValueError where its ending is none of `SUFFIXES`."""
+    """`path` as a Path. Raises ValueError where its suffix is none of `SUFFIXES`."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"path = {str(path)!r}: must end in .h5ad or .zarr")
@@ -20,27 +20,26 @@ def checked_path(path: str | Path) -> Path:
 
 
 def is_zarr(path: Path) -> bool:
-    """Is this folder a store of zarr?"""
+    """Whether this folder is a zarr store."""
     return (path / ".zgroup").is_file() or (path / "zarr.json").is_file()
 
 
 @contextmanager
 def opened(path: str | Path):
-    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr. Raises ValueError for others."""
+    """A file that `lib.simulate.ondisk.write` has written, as a group of h5py or zarr.
+
+    Raises ValueError for others.
+    """
     path = checked_path(path)
     try:
         f = h5py.File(path) if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
         if f["X"].attrs["encoding-type"] != "csr_matrix":
             raise ValueError("X isn't CSR")
     except Exception as error:  # h5py and zarr raise many kinds for a damaged file
-        reason = (
-            (str(error) or type(error).__name__).splitlines()[0]
-            if path.exists()
-            else "no such file"
-        )
-        raise ValueError(
-            f"path = {str(path)!r}: must be cells that `write` has written ({reason})"
-        ) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason if path.exists() else "no such file"
+        required = f"must be cells that `write` has written ({reason})"
+        raise ValueError(f"path = {str(path)!r}: {required}") from None
     try:
         yield f
     finally:
@@ -49,7 +48,7 @@ def opened(path: str | Path):
 
 
 def rows_of(group, start: int, stop: int) -> sparse.csr_matrix:
-    """Rows of a CSR matrix on disk; anndata's own selection makes an indptr for all the rows of the file first."""
+    """Rows of a CSR matrix on disk; anndata's own selection first reads pointers to all rows."""
     indptr = group["indptr"][start : stop + 1].astype(np.int64)
     piece = slice(int(indptr[0]), int(indptr[-1]))
     parts = group["data"][piece], group["indices"][piece], indptr - piece.start

@@ -1,1 +1,4 @@
-"""Published models, as their authors' packages have them, in an environment of their own: `./run_all.sh peers`."""
+"""Published models, by their authors' packages, in an environment of their own.
+
+`./run_all.sh peers` installs it and runs them.
+"""

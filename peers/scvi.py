@@ -1,7 +1,5 @@
 """scVI as a model of conditional questions."""
 
-from __future__ import annotations
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -14,23 +12,25 @@ from lib.predict.base import Conditional
 from lib.seeds import stream
 from peers.environment import QUIET, apart, package
 
-_CELLS = 1024  # cells at a time, to bound memory
+_CELLS = 1024  # at a time, to bound memory
 
 
 class ScVI(Conditional):
     """scVI (Lopez et al. 2018, Nature Methods 15) with the ZINB likelihood, as in scvi-tools.
 
-    Every cell has the size factor 1, as in the simulation, so that mu is in counts. scVI has no mask:
-    in training its encoder sees every gene, in prediction the gene that is predicted and those that
-    aren't `inputs` are hidden. Zeros or means in their place would be cells such as it never saw;
-    instead they are imputed by the model itself, by pseudo-Gibbs sampling (Rezende et al. 2014,
+    Every cell has the size factor 1, as in the simulation, so that mu is in counts. scVI has no
+    mask: in training its encoder sees every gene. In prediction the gene that is predicted and the
+    genes that aren't `inputs` are hidden. Zeros or means in their place would be cells such as it
+    never saw. Instead the model itself imputes them, by pseudo-Gibbs sampling (Rezende et al. 2014,
     arXiv 1401.4082, appendix F): hidden counts start as those of random training cells, then
-    z ~ q(z | visible, hidden) and hidden ~ p(hidden | z) take turns. The prediction is the mixture of
-    the laws decoded at the last z of `n_samples` such chains.
+    z ~ q(z | visible, hidden) and hidden ~ p(hidden | z) take turns. The prediction is the mixture
+    of the laws decoded at the last z of each chain.
 
-    n_steps : times that z is drawn in each chain
-    max_epochs : of training, over the first 10 of which the weight of the KL term rises to 1
-    model_options, training_options : of `scvi.model.SCVI` and its `train`; otherwise their defaults
+    inputs: genes whose counts it may see, by default all
+    n_samples: chains a cell
+    n_steps: draws of z in each chain
+    max_epochs: epochs of training; over the first 10 the weight of the KL term rises to 1
+    model_options, training_options: arguments of `scvi.model.SCVI` and of its `train`
     """
 
     def __init__(
@@ -46,17 +46,13 @@ class ScVI(Conditional):
         seed=0,
     ):
         super().__init__(inputs)
-        self.n_samples, self.n_steps = (
-            checks.integer("n_samples", n_samples, low=1),
-            checks.integer("n_steps", n_steps, low=1),
-        )
+        self.n_samples = checks.integer("n_samples", n_samples, low=1)
+        self.n_steps = checks.integer("n_steps", n_steps, low=1)
         self.max_epochs = checks.integer("max_epochs", max_epochs, low=1)
-        self.model_options, self.training_options, self.device, self.seed = (
-            model_options or {},
-            training_options or {},
-            device,
-            seed,
-        )
+        self.model_options = model_options or {}
+        self.training_options = training_options or {}
+        self.device = device
+        self.seed = seed
 
     def fit(self, adata):
         scvi = package("scvi")
@@ -64,11 +60,8 @@ class ScVI(Conditional):
         checks.genes("inputs", self.genes if self.inputs is None else self.inputs, self.genes)
         accelerator = {"cuda": "gpu"}.get(training.pick_device(self.device).type, "cpu")
         self.counts = dense(adata.X).astype(np.float32)
-        cells = ad.AnnData(
-            self.counts,
-            obs=pd.DataFrame({"size_factor": 1.0}, index=adata.obs_names),
-            var=pd.DataFrame(index=self.genes),
-        )
+        obs = pd.DataFrame({"size_factor": 1.0}, index=adata.obs_names)
+        cells = ad.AnnData(self.counts, obs=obs, var=pd.DataFrame(index=self.genes))
         with apart(self.seed, "scVI"):
             scvi.model.SCVI.setup_anndata(cells, size_factor_key="size_factor")
             self.scvi = scvi.model.SCVI(cells, gene_likelihood="zinb", **self.model_options)
@@ -86,50 +79,34 @@ class ScVI(Conditional):
     @torch.no_grad()
     def law_of(self, adata, gene):
         checks.same_genes("adata", adata, self.genes)
-        column = self.genes.index(*checks.genes("gene", gene, self.genes))
-        hidden = [
-            i
-            for i, g in enumerate(self.genes)
-            if i == column or (self.inputs is not None and g not in self.inputs)
-        ]
+        checks.genes("gene", gene, self.genes)
+        shown = {*(self.genes if self.inputs is None else self.inputs)} - {gene}
+        hidden = [i for i, g in enumerate(self.genes) if g not in shown]
+        place = hidden.index(self.genes.index(gene))
         rng = stream(self.seed, f"hidden counts for {gene}")
-        noise = training.torch_generator(
-            self.seed, f"posterior samples of scVI for {gene}", self.scvi.module.device
-        )
-        parts, at = [], hidden.index(column)
+        purpose = f"posterior samples of scVI for {gene}"
+        noise = training.torch_generator(self.seed, purpose, self.scvi.module.device)
+        parts = []
         with apart(self.seed, "scVI's own draws, not used"):
             for first in range(0, adata.n_obs, _CELLS):
-                x = np.repeat(
-                    dense(adata.X[first : first + _CELLS]).astype(np.float32)[None],
-                    self.n_samples,
-                    axis=0,
-                )
-                x[..., hidden] = self.counts[rng.integers(len(self.counts), size=x.shape[:2])][
-                    ..., hidden
-                ]
+                block = dense(adata.X[first : first + _CELLS]).astype(np.float32)
+                x = np.repeat(block[None], self.n_samples, axis=0)
+                start = self.counts[rng.integers(len(self.counts), size=x.shape[:2])]
+                x[..., hidden] = start[..., hidden]
                 law = self._decoded(x, noise)[..., hidden]
                 for _ in range(self.n_steps - 1):
                     x[..., hidden] = law.sample(rng)
                     law = self._decoded(x, noise)[..., hidden]
-                parts.append(law[..., at])
-        return Mixture(
-            ZINB(
-                *(
-                    np.concatenate([getattr(law, p) for law in parts], axis=1)
-                    for p in ("mu", "theta", "pi")
-                )
-            )
-        )
+                law = law[..., place]
+                parts.append((law.mu, law.theta, law.pi))
+        return Mixture(ZINB(*(np.concatenate(p, axis=1) for p in zip(*parts))))
 
     def _decoded(self, x, noise):
         """The law at one z ~ q(z | x) for each row of counts x (..., n_genes)."""
-        module, rows = (
-            self.scvi.module,
-            model.to_tensor(x.reshape(-1, x.shape[-1]), self.scvi.module.device),
-        )
-        zero = torch.zeros(
-            len(rows), 1, device=rows.device
-        )  # the logarithm of the size factor; and the only batch
+        module = self.scvi.module
+        rows = model.to_tensor(x.reshape(-1, x.shape[-1]), module.device)
+        # the logarithm of the size factor, and the only batch
+        zero = torch.zeros(len(rows), 1, device=rows.device)
         q = module.inference(x=rows, batch_index=zero)["qz"]
         z = q.loc + q.scale * torch.randn(q.loc.shape, generator=noise, device=rows.device)
         px = module.generative(z=z, library=zero, batch_index=zero, size_factor=zero, y=zero)["px"]

@@ -1,4 +1,7 @@
-"""Do counts follow the ZINB laws that they should? By scipy and mpmath alone, so that lib can't vouch for itself."""
+"""Do counts follow the ZINB laws that they should?
+
+By scipy and mpmath alone, so that lib can't vouch for itself.
+"""
 
 import mpmath
 import numpy as np
@@ -14,9 +17,8 @@ def zinb_cdf(k, mu, theta, pi):
 
 def scipy_pmf(k, mu, theta, pi):
     """P(count = k) of a ZINB."""
-    return pi * (np.asarray(k) == 0) + (1 - pi) * scipy.stats.nbinom.pmf(
-        k, theta, theta / (theta + mu)
-    )
+    nb = scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
+    return pi * (np.asarray(k) == 0) + (1 - pi) * nb
 
 
 def exact_log_prob(k, mu, theta):
@@ -24,11 +26,9 @@ def exact_log_prob(k, mu, theta):
     with mpmath.workdps(60):
         k, mu, theta = (mpmath.mpf(float(a)) for a in (k, mu, theta))
         log_choose = mpmath.loggamma(k + theta) - mpmath.loggamma(theta) - mpmath.loggamma(k + 1)
-        return float(
-            log_choose
-            + theta * mpmath.log(theta / (theta + mu))
-            + k * mpmath.log(mu / (theta + mu))
-        )
+        failures = theta * mpmath.log(theta / (theta + mu))
+        successes = k * mpmath.log(mu / (theta + mu))
+        return float(log_choose + failures + successes)
 
 
 def pit_p_value(counts, mu, theta, pi, seed=0):
@@ -44,7 +44,7 @@ def pit_p_value(counts, mu, theta, pi, seed=0):
 
 
 def one_line(error, *parts):
-    """Assert that an error is a single line holding all the parts: parameter, value, what is allowed."""
+    """Assert that an error is one line with all the parts: parameter, value, what is allowed."""
     message = str(error.value)
     assert "\n" not in message
     for part in parts:

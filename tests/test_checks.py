@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import subprocess
@@ -16,11 +17,8 @@ from tests.agreement import one_line
 
 
 def test_good_values_come_back():
-    assert checks.numbers("doses", np.arange(3, dtype=np.float32), low=0) == [
-        0.0,
-        1.0,
-        2.0,
-    ]  # and no warning
+    singles = np.arange(3, dtype=np.float32)
+    assert checks.numbers("doses", singles, low=0) == [0.0, 1.0, 2.0]  # and no warning
     assert checks.integer("n", np.int64(3), 1, 3) == 3
     assert checks.number("x", 2, 0) == 2.0
     assert checks.interval("r", [1, 1.5]) == (1.0, 1.5)
@@ -28,10 +26,8 @@ def test_good_values_come_back():
     assert checks.choice("c", "b", ("a", "b")) == "b"
     assert checks.listed("l", ("b", "a"), ("a", "b"), most=2) == ["b", "a"]
     assert checks.listed("l", [], least=0) == []
-    assert (
-        checks.text("t", "é \N{ZERO WIDTH NON-JOINER}/\N{NO-BREAK SPACE}")
-        and checks.text("t", "") == ""
-    )
+    assert checks.text("t", "é \N{ZERO WIDTH NON-JOINER}/\N{NO-BREAK SPACE}")
+    assert checks.text("t", "") == ""
     assert checks.genes("g", "gene_0", ["gene_0", "gene_1"]) == ["gene_0"]
 
 
@@ -136,11 +132,8 @@ def test_one_seed_and_purpose_is_one_stream(seed):
 def test_a_seed_keeps_its_stream_from_one_process_to_the_next(hash_seed):
     # hash() of a string changes with every process; a stream must not
     code = "from lib.seeds import stream; print(stream(7, 'cells').integers(2**60))"
-    there = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-    )
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert int(there.stdout) == stream(7, "cells").integers(2**60)
 
 
@@ -150,11 +143,8 @@ def test_no_two_seeds_share_a_stream():
 
 
 def test_neighbouring_seeds_and_purposes_are_uncorrelated():
-    keys = [
-        (s, p)
-        for s in (0, 1, (0, 1), (1, 1))
-        for p in ("genes", "cells", "mechanism of a", "mechanism of b")
-    ]
+    purposes = "genes", "cells", "mechanism of a", "mechanism of b"
+    keys = list(itertools.product((0, 1, (0, 1), (1, 1)), purposes))
     draws = np.array([stream(*key).random(4000) for key in keys])
     off_diagonal = np.corrcoef(draws)[np.triu_indices(len(keys), 1)]
     assert np.abs(off_diagonal).max() < 5 / np.sqrt(4000)

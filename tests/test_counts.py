@@ -22,21 +22,18 @@ def counts_of(adata):
 
 @pytest.mark.parametrize("kind", ["rows", "columns", "dense", "unsorted", "twice", "view"])
 def test_other_counts_of_some_genes_are_put_into_sorted_rows(kind):
-    counts = (
-        np.random.default_rng(0).poisson(0.5, (400, 900)).astype(np.float32)
-    )  # more than one block of rows
+    # more than one block of rows
+    counts = np.random.default_rng(0).poisson(0.5, (400, 900)).astype(np.float32)
     counts[7], counts[:, 3] = 0, 0
     rows = scipy.sparse.csr_matrix(counts)
     if kind == "unsorted":
-        rows = scipy.sparse.csr_matrix(counts[:, ::-1])[
-            :, ::-1
-        ]  # each row from its last column to its first
+        backwards = scipy.sparse.csr_matrix(counts[:, ::-1])
+        rows = backwards[:, ::-1]  # each row from its last column to its first
         assert not rows.has_sorted_indices
     elif kind == "twice":
         halves = np.repeat(rows.data / 2, 2)
-        rows = scipy.sparse.csr_matrix(
-            (halves, np.repeat(rows.indices, 2), 2 * rows.indptr), shape=counts.shape
-        )
+        parts = halves, np.repeat(rows.indices, 2), 2 * rows.indptr
+        rows = scipy.sparse.csr_matrix(parts, shape=counts.shape)
     matrix = {"columns": scipy.sparse.csc_matrix(counts), "dense": counts}.get(kind, rows)
     adata = ad.AnnData(matrix, layers={"raw": rows.copy()}, uns={"of": {"mine": [1]}})
     adata = adata[:] if kind == "view" else adata
@@ -63,9 +60,8 @@ def test_counts_of_no_gene_and_of_every_gene_can_be_put_in():
     cells = dataset.base_genes(4000, 7, seed=1)
     np.testing.assert_array_equal(counts_of(dataset.with_counts(cells, {})), counts_of(cells))
     every = {gene: np.arange(4000) % (i + 1) for i, gene in enumerate(cells.var_names)}
-    np.testing.assert_array_equal(
-        counts_of(dataset.with_counts(cells, every)), np.transpose(list(every.values()))
-    )
+    changed = dataset.with_counts(cells, every)
+    np.testing.assert_array_equal(counts_of(changed), np.transpose(list(every.values())))
 
 
 def test_pbmc_counts_are_whole_counts_with_the_totals_of_the_cells():
@@ -79,18 +75,14 @@ def test_pbmc_counts_are_whole_counts_with_the_totals_of_the_cells():
 
 
 def own_h5ad(path, changed=None, names=("a", "b", "c"), n_cells=3000):
-    counts = scipy.stats.nbinom.rvs(
-        2.0, 2 / (2 + np.array([1.0, 5, 20])), size=(n_cells, 3), random_state=0
-    ).astype(np.float32)
+    p = 2 / (2 + np.array([1.0, 5, 20]))
+    counts = scipy.stats.nbinom.rvs(2.0, p, size=(n_cells, 3), random_state=0).astype(np.float32)
     if changed is not None:
         counts[1, 2] = changed
-    kinds = pd.DataFrame(
-        {"kind": np.where(np.arange(n_cells) % 3, "x", "y")},
-        index=[f"c{i}" for i in range(n_cells)],
-    )
-    ad.AnnData(
-        scipy.sparse.csr_matrix(counts), obs=kinds, var=pd.DataFrame(index=list(names))
-    ).write_h5ad(path)
+    kinds = {"kind": np.where(np.arange(n_cells) % 3, "x", "y")}
+    obs = pd.DataFrame(kinds, index=[f"c{i}" for i in range(n_cells)])
+    var = pd.DataFrame(index=list(names))
+    ad.AnnData(scipy.sparse.csr_matrix(counts), obs=obs, var=var).write_h5ad(path)
     return counts
 
 
@@ -107,15 +99,14 @@ def own_h5ad(path, changed=None, names=("a", "b", "c"), n_cells=3000):
 )
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_h5ad_that_holds_no_counts_is_refused_in_one_line(tmp_path, options, parts):
+    path = tmp_path / "own.h5ad"
     if options.get("n_cells") == 0:
-        ad.AnnData(scipy.sparse.csr_matrix((0, 3), dtype=np.float32)).write_h5ad(
-            tmp_path / "own.h5ad"
-        )
+        ad.AnnData(scipy.sparse.csr_matrix((0, 3), dtype=np.float32)).write_h5ad(path)
     else:
-        own_h5ad(tmp_path / "own.h5ad", **options)
+        own_h5ad(path, **options)
     with pytest.raises(ValueError) as error:
-        dataset.base_genes_from_counts(tmp_path / "own.h5ad")
-    one_line(error, "counts", str(tmp_path / "own.h5ad"), *parts)
+        dataset.base_genes_from_counts(path)
+    one_line(error, "counts", str(path), *parts)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.95])
@@ -147,10 +138,8 @@ def normalised(n_cells=60, seed=3):
 def in_place(place):
     cells, whole = normalised()
     if place == "raw":
-        more = ad.AnnData(
-            np.hstack([whole, whole]), var=pd.DataFrame(index=[str(i) for i in range(24)])
-        )  # raw has more genes, as a rule
-        cells.raw = more
+        var = pd.DataFrame(index=[str(i) for i in range(24)])
+        cells.raw = ad.AnnData(np.hstack([whole, whole]), var=var)  # raw has more genes, as a rule
     else:
         cells.layers[place] = scipy.sparse.csc_matrix(whole)
     return cells, whole
@@ -160,26 +149,18 @@ def in_place(place):
 def test_counts_in_a_layer_or_in_raw_are_those_of_x(tmp_path, place):
     cells, whole = in_place(place)
     cells.write_h5ad(tmp_path / "own.h5ad")
-    plain = ad.AnnData(whole, var=cells.var)
+    plain = dataset.base_genes_from_counts(ad.AnnData(whole, var=cells.var), seed=1)
     for given in (cells, tmp_path / "own.h5ad"):
         fitted = dataset.base_genes_from_counts(given, layer=place, seed=1)
-        np.testing.assert_array_equal(
-            counts_of(fitted), counts_of(dataset.base_genes_from_counts(plain, seed=1))
-        )
+        np.testing.assert_array_equal(counts_of(fitted), counts_of(plain))
     np.testing.assert_array_equal(dataset.dense(dataset.check_counts(cells, layer=place)), whole)
-    np.testing.assert_array_equal(
-        counts_of(dataset.read_counts(tmp_path / "own.h5ad", place)), whole
-    )
+    read = dataset.read_counts(tmp_path / "own.h5ad", place)
+    np.testing.assert_array_equal(counts_of(read), whole)
     np.testing.assert_array_equal(dataset.dense(dataset.counts_of(cells, place)), whole)
     with pytest.raises(ValueError) as error:
         dataset.base_genes_from_counts(cells)
-    one_line(
-        error,
-        "counts: X holds fractional values",
-        FOUND,
-        f"layer {place!r} holds whole counts",
-        "layer=",
-    )
+    elsewhere = f"layer {place!r} holds whole counts"
+    one_line(error, "counts: X holds fractional values", FOUND, elsewhere, "layer=")
 
 
 def test_counts_are_found_in_x_or_else_in_the_layer_of_that_name():
@@ -192,13 +173,8 @@ def test_counts_are_found_in_x_or_else_in_the_layer_of_that_name():
     cells.uns["log1p"] = {"base": None}
     with pytest.raises(ValueError) as error:
         dataset.counts_of(cells)
-    one_line(
-        error,
-        "X holds fractional",
-        "log1p",
-        "layer 'spliced' holds whole counts",
-        'layers["counts"]',
-    )
+    elsewhere = "layer 'spliced' holds whole counts"
+    one_line(error, "X holds fractional", "log1p", elsewhere, 'layers["counts"]')
 
 
 def test_x_that_is_missing_is_said_to_be(tmp_path):
@@ -222,14 +198,12 @@ def test_layer_that_is_not_there_is_refused_in_one_line(layer):
 @pytest.mark.parametrize("sparse", [True, False])
 def test_counts_of_a_backed_file_are_read(tmp_path, sparse):
     _, whole = normalised()
-    ad.AnnData(scipy.sparse.csr_matrix(whole) if sparse else whole).write_h5ad(
-        tmp_path / "own.h5ad"
-    )
+    cells = ad.AnnData(scipy.sparse.csr_matrix(whole) if sparse else whole)
+    cells.write_h5ad(tmp_path / "own.h5ad")
     backed = ad.read_h5ad(tmp_path / "own.h5ad", backed="r")
     fitted = dataset.base_genes_from_counts(backed, seed=1)
-    np.testing.assert_array_equal(
-        counts_of(fitted), counts_of(dataset.base_genes_from_counts(ad.AnnData(whole), seed=1))
-    )
+    in_memory = dataset.base_genes_from_counts(ad.AnnData(whole), seed=1)
+    np.testing.assert_array_equal(counts_of(fitted), counts_of(in_memory))
     np.testing.assert_array_equal(dataset.dense(dataset.counts_of(backed)), whole)
     backed.file.close()
 
@@ -239,9 +213,8 @@ def test_a_zarr_is_read_as_an_h5ad_is(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # anndata's, about the version of zarr
         cells.write_zarr(tmp_path / "own.zarr")
-    np.testing.assert_array_equal(
-        counts_of(dataset.read_counts(str(tmp_path / "own.zarr"), "counts")), whole
-    )
+    read = dataset.read_counts(str(tmp_path / "own.zarr"), "counts")
+    np.testing.assert_array_equal(counts_of(read), whole)
     (tmp_path / "other.zarr").mkdir()
     for name, part in (("none.zarr", "no such file"), ("other.zarr", "not a readable .zarr")):
         with pytest.raises(ValueError) as error:
@@ -251,21 +224,18 @@ def test_a_zarr_is_read_as_an_h5ad_is(tmp_path):
 
 def test_a_10x_file_is_read_and_repeated_symbols_made_unique(tmp_path):
     whole = np.random.default_rng(1).poisson(1.0, (7, 4))
-    by_cell = scipy.sparse.csr_matrix(
-        whole
-    )  # 10x: a column a cell, compressed by columns, which is the same thing
+    # 10x has a column a cell, compressed by columns, which is the same thing
+    by_cell = scipy.sparse.csr_matrix(whole)
     with h5py.File(tmp_path / "filtered.h5", "w") as f:
         matrix = f.create_group("matrix")
         for name in ("data", "indices", "indptr"):
             matrix[name] = getattr(by_cell, name)
-        matrix["shape"], matrix["barcodes"] = [4, 7], [f"cell{i}-1".encode() for i in range(7)]
-        texts = {
-            "id": [b"E1", b"E2", b"E3", b"E4"],
-            "name": [b"TBCE", b"CD3E", b"TBCE", b"CD8A"],
-            "genome": [b"GRCh38"] * 4,
-        }
-        for name, values in (texts | {"feature_type": [b"Gene Expression"] * 4}).items():
-            matrix[f"features/{name}"] = values
+        matrix["shape"] = [4, 7]
+        matrix["barcodes"] = [f"cell{i}-1".encode() for i in range(7)]
+        matrix["features/id"] = [b"E1", b"E2", b"E3", b"E4"]
+        matrix["features/name"] = [b"TBCE", b"CD3E", b"TBCE", b"CD8A"]
+        matrix["features/genome"] = [b"GRCh38"] * 4
+        matrix["features/feature_type"] = [b"Gene Expression"] * 4
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         adata = dataset.read_counts(tmp_path / "filtered.h5")
@@ -288,9 +258,7 @@ def test_a_cell_whose_counts_were_all_doubled_is_noticed_where_chance_can_be_rul
         with pytest.raises(ValueError) as error:
             dataset.counts_of(ad.AnnData(scipy.sparse.csr_matrix(wrong)), simulated=True)
         one_line(error, f"multiples of {divisor} in cell 17")
-        assert (
-            dataset.counts_of(ad.AnnData(wrong)) is not None
-        )  # real counts may be of reads in pairs
+        assert dataset.counts_of(ad.AnnData(wrong)) is not None  # real reads may be paired
     few = ad.AnnData(2 * whole[:, :30])  # too few to tell
     assert dataset.counts_of(few, simulated=True) is few.X
     empty = ad.AnnData(scipy.sparse.csr_matrix((3, 50)))

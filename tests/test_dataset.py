@@ -15,6 +15,7 @@ from tests.agreement import one_line, pit_p_value
 from tests.test_counts import own_h5ad
 
 OWN = "tests.mechanisms_of_ones_own:"
+BAD = OWN + "returns_"
 
 
 def counts_of(adata, genes=None):
@@ -52,13 +53,9 @@ def test_base_genes_have_the_asked_zero_rate_and_ranges():
     zeros = (counts_of(adata) == 0).mean(axis=0)
     assert (np.abs(zeros - 0.7) < 4 * np.sqrt(0.7 * 0.3 / 5000)).all()
     mu, theta = adata.varm["mu"], adata.varm["theta"]
-    assert (
-        mu.shape == theta.shape == (30, 1)
-        and mu.min() >= 2
-        and mu.max() <= 5
-        and theta.min() >= 1
-        and theta.max() <= 2
-    )
+    assert mu.shape == theta.shape == (30, 1)
+    assert mu.min() >= 2 and mu.max() <= 5
+    assert theta.min() >= 1 and theta.max() <= 2
 
 
 def test_counts_of_base_genes_follow_their_law():
@@ -92,11 +89,9 @@ def test_zero_rate_out_of_reach_is_never_clipped_in_silence():
 
 def test_zero_rate_of_a_mechanistic_gene_is_never_clipped_in_silence():
     base = dataset.base_genes(100, 3, seed=0)
-    options = dict(
-        parameters={"weights": np.zeros(3)}, theta=1e8, target_zero_prob=0.5
-    )  # mu is the floor, 0.1
+    floor = {"weights": np.zeros(3)}  # mu is 0.1
     with pytest.raises(ValueError) as error:
-        dataset.get_mech_dataset(base, **options)
+        dataset.get_mech_dataset(base, parameters=floor, theta=1e8, target_zero_prob=0.5)
     one_line(error, "target_zero_prob = 0.5", "mech_linear", f"{np.exp(-0.1):.3f}")
 
 
@@ -145,10 +140,8 @@ def test_data_sets_of_earlier_versions_come_back(options, digest):
 
 def test_fresh_cells_of_earlier_versions_come_back():
     adata = dataset.get_mech_dataset(dataset.base_genes(150, 20, n_cell_types=2, seed=5), seed=5)
-    digests = [
-        hashlib.sha256(bytes_of(a)).hexdigest()
-        for a in (adata, dataset.fresh_cells(adata, 100, seed=6))
-    ]
+    both = adata, dataset.fresh_cells(adata, 100, seed=6)
+    digests = [hashlib.sha256(bytes_of(cells)).hexdigest() for cells in both]
     assert digests[0] == "3fcadb22c1a6de878da2c3e5b5943484bcee06b2a555539e3ddd1a34079ac5e0"
     assert digests[1] == "3f33d7e5f8c1e932f5465aa57b99e9744ad551fa7c95816345cb12342becafce"
 
@@ -169,13 +162,12 @@ def test_cells_and_a_mechanism_on_them_need_hardly_more_memory_than_their_counts
 def test_means_and_weights_of_one_seed_share_no_random_numbers():
     mu, theta, weights = [], [], []
     for seed in range(40):
-        adata = dataset.get_mech_dataset(
-            dataset.base_genes(20, 15, None, seed=seed), target_zero_prob=None, seed=seed
-        )
+        base = dataset.base_genes(20, 15, None, seed=seed)
+        adata = dataset.get_mech_dataset(base, target_zero_prob=None, seed=seed)
         mu.append((adata.varm["mu"][:-1, 0] - 1) / 9)
         theta.append((1 / adata.varm["theta"][:-1, 0] - 0.5) / 1.5)
         weights.append((dataset.weights(adata, "mech_linear").to_numpy() + 2) / 4)
-    # drawn from generators seeded alike, they would be the same uniform numbers, in place or shifted
+    # generators seeded alike would give the same uniform numbers, in place or shifted
     uniform = np.array([mu, theta, weights]).reshape(3, -1)
     assert np.abs(np.corrcoef(uniform)[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(40 * 15)
     assert np.diff(np.sort(uniform.ravel())).min() > 1e-10
@@ -206,15 +198,15 @@ def test_mechanistic_gene_reaches_its_zero_rate_and_follows_its_law(mechanism):
     assert len(np.unique(law.mu)) > 1
 
 
+def with_ones_own(adata):
+    """The cells with one gene more, whose mu and theta are mechanisms of one's own."""
+    own = {"mechanism": OWN + "saturating", "theta_mechanism": OWN + "growing_theta"}
+    return dataset.get_mech_dataset(adata, gene="own", target_zero_prob=None, **own)
+
+
 def test_ones_own_mechanisms_give_mu_and_theta():
     base = dataset.base_genes(5000, 4, 0.6, seed=7)
-    adata = dataset.get_mech_dataset(
-        base,
-        OWN + "saturating",
-        gene="own",
-        theta_mechanism=OWN + "growing_theta",
-        target_zero_prob=None,
-    )
+    adata = with_ones_own(base)
     total, law = counts_of(base).sum(axis=1), dataset.law(adata, "own")
     np.testing.assert_allclose(law.mu[:, 0], 1 + 20 * total / (10 + total))
     np.testing.assert_allclose(law.theta[:, 0], 0.5 + total)
@@ -249,13 +241,9 @@ def assert_cascade_follows_its_own_counts(adata):
     mu_grandchild = np.maximum(0.1, 1.5 * x["child"] + 0.5 * x["gene_1"])
     law = dataset.law(adata, ["child", "a_grandchild"])
     np.testing.assert_allclose(law.mu, np.stack([mu_child, mu_grandchild], axis=1))
-    assert pit_p_value(x["child"], mu_child, 20.0, adata[:, "child"].varm["pi"][0, 0]) > 1e-3
-    assert (
-        pit_p_value(
-            x["a_grandchild"], mu_grandchild, 30.0, adata[:, "a_grandchild"].varm["pi"][0, 0]
-        )
-        > 1e-3
-    )
+    pi = dict(zip(adata.var_names, adata.varm["pi"][:, 0]))
+    assert pit_p_value(x["child"], mu_child, 20.0, pi["child"]) > 1e-3
+    assert pit_p_value(x["a_grandchild"], mu_grandchild, 30.0, pi["a_grandchild"]) > 1e-3
 
 
 def test_mechanistic_gene_may_be_the_parent_of_another(cascade):
@@ -279,11 +267,8 @@ def test_do_on_a_grandparent_redraws_in_topological_order(cascade):
 def test_descendants_are_found_at_any_depth(cascade):
     assert dataset.descendants(cascade, ["gene_0"]) == ["child", "a_grandchild"]
     assert dataset.descendants(cascade, ["child"]) == ["a_grandchild"]
-    assert (
-        dataset.descendants(cascade, ["gene_2"])
-        == dataset.descendants(cascade, ["a_grandchild"])
-        == []
-    )
+    assert dataset.descendants(cascade, ["gene_2"]) == []
+    assert dataset.descendants(cascade, ["a_grandchild"]) == []
 
 
 def test_fresh_cells_are_new_cells_of_the_same_genes(cells):
@@ -304,20 +289,12 @@ def test_fresh_cells_are_never_the_training_cells_even_with_their_seed(cells):
 
 def full_house(cell_type="A"):
     """Everything that the truth can depend on: types, mechanisms, a drug and an intervention."""
-    adata = dataset.base_genes(
-        60, 5, seed=3, **({"n_cell_types": 2} if cell_type == "A" else {"cell_type": cell_type})
-    )
+    types = {"n_cell_types": 2} if cell_type == "A" else {"cell_type": cell_type}
+    adata = dataset.base_genes(60, 5, seed=3, **types)
     adata = dataset.get_mech_dataset(adata, "interaction", seed=3)
-    adata = dataset.get_mech_dataset(
-        adata,
-        OWN + "saturating",
-        gene="own",
-        theta_mechanism=OWN + "growing_theta",
-        target_zero_prob=None,
-    )
-    adata = perturb.fold_change(
-        adata, 3.0, genes=["gene_1", "own"], dose=0.5, cell_type_factors={cell_type: 0.25}
-    )
+    adata = with_ones_own(adata)
+    drug = {"genes": ["gene_1", "own"], "dose": 0.5, "cell_type_factors": {cell_type: 0.25}}
+    adata = perturb.fold_change(adata, 3.0, **drug)
     return perturb.do(adata, {"gene_0": 7, "mech_interaction": np.arange(adata.n_obs)})
 
 
@@ -345,28 +322,19 @@ def test_interventions_on_cells_read_back_are_those_on_the_cells_written(tmp_pat
 
 def test_concat_of_control_and_treated_keeps_the_law_of_both():
     control = dataset.get_mech_dataset(dataset.base_genes(50, 4, n_cell_types=2, seed=1), seed=1)
-    arms = [
-        control,
-        perturb.additive(control, 5.0, dose=2),
-        perturb.fold_change(control, 3.0),
-        perturb.do(control, {"gene_0": 3}),
-    ]
+    drugs = [perturb.additive(control, 5.0, dose=2), perturb.fold_change(control, 3.0)]
+    arms = [control, *drugs, perturb.do(control, {"gene_0": 3})]
     law = dataset.law(dataset.concat(arms))
     for i, arm in enumerate(arms):
         assert_same_law(law[100 * i : 100 * (i + 1)], dataset.law(arm))
 
 
 def test_concat_of_cell_types_made_apart_keeps_the_law_of_each():
-    weights = {"weights": np.array([1.0, -1, 2, 0])}
-    types = [
-        dataset.get_mech_dataset(
-            dataset.base_genes(50, 4, cell_type=t, seed=s),
-            parameters=weights,
-            target_zero_prob=None,
-            seed=s,
-        )
-        for s, t in enumerate("AB")
-    ]
+    options = {"parameters": {"weights": np.array([1.0, -1, 2, 0])}, "target_zero_prob": None}
+    types = []
+    for seed, name in enumerate("AB"):
+        base = dataset.base_genes(50, 4, cell_type=name, seed=seed)
+        types.append(dataset.get_mech_dataset(base, seed=seed, **options))
     joined = dataset.concat(types)
     law = dataset.law(joined)
     assert_same_law(law[:50], dataset.law(types[0]))
@@ -397,10 +365,8 @@ def test_concat_of_one_mechanism_with_two_meanings_never_changes_the_law_in_sile
 
 
 def test_cells_simulated_from_real_counts_match_them_gene_by_gene():
-    real, simulated = (
-        counts_of(dataset.pbmc_counts()),
-        counts_of(dataset.base_genes_from_counts(n_cells=1400, seed=1)),
-    )
+    real = counts_of(dataset.pbmc_counts())
+    simulated = counts_of(dataset.base_genes_from_counts(n_cells=1400, seed=1))
     assert simulated.shape == (1400, 765)
     scale = np.sqrt(real.var(axis=0) / 1400) + 1e-9
     z = (simulated.mean(axis=0) - real.mean(axis=0)) / scale
@@ -458,19 +424,10 @@ def test_bad_option_of_base_genes_is_named_in_one_line(options, parts):
     ("options", "parts"),
     [
         ({"mechanism": "cubic"}, ("mechanism = 'cubic'", "linear, polynomial")),
-        (
-            {"mechanism": OWN + "returns_nan"},
-            ("mechanism = ", "returned nan", "finite and at least 0"),
-        ),
-        (
-            {"mechanism": OWN + "returns_negative"},
-            ("mechanism = ", "returned -1", "finite and at least 0"),
-        ),
-        (
-            {"mechanism": OWN + "returns_wrong_shape"},
-            ("mechanism = ", "shape (20, 3)", "one value a cell"),
-        ),
-        ({"theta_mechanism": OWN + "returns_nan"}, ("mechanism = ", "returned nan")),
+        ({"mechanism": BAD + "nan"}, ("mechanism = ", "returned nan", "finite and at least 0")),
+        ({"mechanism": BAD + "negative"}, ("mechanism = ", "returned -1", "finite and at least 0")),
+        ({"mechanism": BAD + "wrong_shape"}, ("mechanism = ", "shape (20, 3)", "one value a cell")),
+        ({"theta_mechanism": BAD + "nan"}, ("mechanism = ", "returned nan")),
         ({"gene": "m", "parents": ["gene_0", "m"]}, ("parents = 'm'", "own gene")),
         ({"parents": ["gene_7"]}, ("parents = 'gene_7'", "gene_0 ... gene_2")),
         ({"parents": []}, ("parents = []", "at least one")),
@@ -523,10 +480,8 @@ def test_fresh_cells_refuse_no_cells(cells):
 
 
 def test_importing_it_loads_neither_torch_nor_scanpy():
-    script = "import sys; import lib.dataset, lib.perturb, lib.score.distances, lib.score.tables; print({'torch', 'scanpy'} & set(sys.modules))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "set()"
-    )
+    modules = "sys, lib.dataset, lib.perturb, lib.score.distances, lib.score.tables"
+    script = f"import {modules}; print({{'torch', 'scanpy'}} & set(sys.modules))"
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -64,9 +64,8 @@ def loaded(page):
     for tag in page(True):
         if any(key.startswith("on") for key in tag.attrs):
             found.append(tag.name)
-        for key in ("src", "srcset", "poster", "data", "background"):
-            if not tag.get(key, "data:").startswith("data:"):
-                found.append(tag[key])
+        sources = [tag.get(key, "data:") for key in ("src", "srcset", "poster", "data")]
+        found += [source for source in sources if not source.startswith("data:")]
         if not re.match("https?:|#", tag.get("href", "#")):
             found.append(tag["href"])
     styles = [tag.text for tag in page("style")] + [tag["style"] for tag in page(style=True)]

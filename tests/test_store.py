@@ -7,13 +7,14 @@ from lib import store
 from tests.agreement import one_line
 
 
-@pytest.fixture(params=store.SUFFIXES)
-def stored(request, tmp_path):
+@pytest.fixture(scope="module", params=store.SUFFIXES)
+def stored(request, tmp_path_factory):
     """Cells written by anndata itself, some of them without a count."""
-    path = tmp_path / f"cells{request.param}"
+    path = tmp_path_factory.mktemp("stored") / f"cells{request.param}"
     counts = sparse.random(40, 7, 0.2, format="csr", rng=np.random.default_rng(0))
     cells = ad.AnnData(counts)
-    cells.write_h5ad(path) if request.param == ".h5ad" else cells.write_zarr(path)
+    write = {".h5ad": cells.write_h5ad, ".zarr": cells.write_zarr}[request.param]
+    write(path)
     return path, counts
 
 

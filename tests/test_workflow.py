@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from lib.predict import registry
 from lib.score import board, tables
 from lib.tasks import conditional, drug
-from workflow import notebooks, plan
+from workflow import plan
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
@@ -33,7 +35,9 @@ FIGURES = [
 
 
 def run(*command, cwd=ROOT):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    here = os.environ | {"PATH": path}  # this environment, also for a copy of the repository
+    return subprocess.run(command, cwd=cwd, env=here, capture_output=True, text=True, timeout=600)
 
 
 def tracked_outputs():
@@ -69,7 +73,7 @@ def test_progress_and_summary_are_printed(tiny):
         "04_drug_response | done",
     ):
         assert line in tiny.stdout + tiny.stderr
-    assert "summary.csv" in tiny.stdout and "zinb_regression" in tiny.stdout
+    assert "summary.csv" in tiny.stdout and "ZINB regression" in tiny.stdout
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -106,9 +110,8 @@ def test_summary_is_the_mean_of_the_tables(tiny):
         "value"
     ].mean()
     summary = pd.read_csv(BUILD / "figures/tables/summary.csv", keep_default_na=False)
-    found = summary.query(
-        "metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill' and split == 'held_out' and scenario == 'mechanistic_gene'"
-    )
+    of_ridge = "metric == 'kl_nats' and model == 'ridge' and mechanism == 'hill'"
+    found = summary.query(f"{of_ridge} and split == 'held_out' and scenario == 'mechanistic_gene'")
     assert found["mean"].astype(float).item() == pytest.approx(mean, rel=1e-3)
 
 
@@ -136,10 +139,9 @@ def test_a_second_run_has_nothing_left_to_do(tiny):
 
 
 def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
-    done = run(
-        sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--config", "mode=tiny", f"out={tmp_path}",
-        "--cores", "1", "--nolock", "--quiet", "all", "--", f"{tmp_path}/figures/tables/02_mechanism.csv",
-    )  # fmt: skip
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--config", "mode=tiny", f"out={tmp_path}", "--cores", "1", "--nolock", "--quiet"]
+    done = run(*command, "all", "--", f"{tmp_path}/figures/tables/02_mechanism.csv")
     assert done.returncode == 0, done.stderr
     for file in (
         "tables/02_mechanism.csv",
@@ -153,19 +155,20 @@ def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
 def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
     for part in ("lib", "workflow"):
         shutil.copytree(ROOT / part, tmp_path / part)
-    for part in ("run_all.sh", "requirements.txt", "pyproject.toml"):
+    for part in ("run_all.sh", "requirements.txt"):
         shutil.copy(ROOT / part, tmp_path)
     (tmp_path / "notebooks").mkdir()
     for source in (ROOT / "notebooks").glob("*.py"):
         (tmp_path / "notebooks" / source.name).write_text(
-            '# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n\n# %%\nraise RuntimeError("no luck")\n'
+            '# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n'
+            '\n# %%\nraise RuntimeError("no luck")\n'
         )
     done = run("./run_all.sh", "tiny", cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert "cell" in last and "RuntimeError: no luck" in last
-    path = tmp_path / last.rpartition("run so far: ")[2].rstrip(")")
-    assert path.is_file() and path.stem in last
+    path = tmp_path / last.rpartition("run so far: ")[2].partition(")")[0]
+    assert path.is_file() and path.name.removesuffix(".part.ipynb") in last
 
 
 def test_an_unknown_command_is_refused():
@@ -245,17 +248,18 @@ def test_satisfied_tells_a_missing_pin(tmp_path):
 
 def test_committed_figures_are_complete():
     for name in FIGURES:
-        assert all(
-            (ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf", "svg")
-        )
+        assert all((ROOT / "figures" / f"{name}.{kind}").is_file() for kind in ("png", "pdf"))
     for name in [*TABLES, "summary"]:
-        assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
+        if name != "05_leaderboard":  # 3 MB of rows, whose means are in summary.csv
+            assert (ROOT / "figures" / "tables" / f"{name}.csv").is_file()
 
 
-def test_a_notebook_that_was_killed_before_it_was_written_holds_no_error(tmp_path):
-    (tmp_path / "killed.ipynb").write_text("")
-    assert (
-        notebooks.explain(str(tmp_path / "killed.ipynb"), str(tmp_path / "missing.ipynb")) is None
-    )
-    (tmp_path / "killed.txt").write_text("Executing Cell 3----\nKilled\n")
-    assert "cell 2 failed: Killed" in notebooks.explain(str(tmp_path / "killed.ipynb"))
+def test_a_full_run_adds_little_to_the_history():
+    """What git keeps of a run in which everything changes: each file compressed by itself."""
+    command = ["git", "ls-files", "figures", "notebooks"]
+    files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not files:
+        pytest.skip("needs git")
+    written = [path for path in files if not path.endswith(".py")]
+    assert all((ROOT / path).stat().st_size < 1e6 for path in written)
+    assert sum(len(zlib.compress((ROOT / path).read_bytes())) for path in written) < 1e6

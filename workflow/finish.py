@@ -20,7 +20,7 @@ from lib.predict import registry
 from lib.score import tables
 from lib.show import style
 from lib.tasks import conditional, drug
-from workflow import notebooks, plan
+from workflow import notebooks
 
 TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
 SPLITS = ["held_out", "do_inside", "do_beyond"]
@@ -40,7 +40,7 @@ def finish(mode: str) -> None:
     if mode == "full":
         publish(figures, executed)
         start, end = "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->"
-        put_between(Path("README.md"), start, end, f"\n{table}\n")
+        put_between(Path("README.md"), start, end, f"\n{table}\n\n")
     place = "figures" if mode == "full" else figures
     print(f"{table}\n\nFigures: {place}/, tables: {place}/tables/, their means: summary.csv")
     where = "notebooks" if mode == "full" else build / "executed"
@@ -55,15 +55,9 @@ def made_with(executed: list[Path]) -> dict:
         about["notebooks"][path.stem] = {
             "seconds": round(notebook.metadata.papermill.duration),
             "commit": notebook.metadata.commit,
-            "parameters": parameters(path.stem, notebook.metadata.papermill.parameters),
+            "parameters": notebooks.used_parameters(path.stem, notebook),
         }
     return about | notebooks.made_with()
-
-
-def parameters(notebook: str, given: dict) -> dict:
-    """All parameters of a run, but those that say where files are."""
-    defaults = {name: default for name, (_, default) in plan.parameters(notebook).items()}
-    return {n: value for n, value in (defaults | given).items() if not n.endswith("_dir")}
 
 
 def write_summary(folder: Path, about: dict) -> None:

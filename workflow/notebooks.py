@@ -9,6 +9,8 @@ import nbformat
 from nbconvert.exporters import NotebookExporter
 from traitlets.config import Config
 
+from workflow import plan
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -49,6 +51,13 @@ def publish(executed: str | Path, target: str | Path) -> None:
     scratch = Path(target).with_name(f".{Path(target).name}")
     nbformat.write(notebook, scratch)
     os.replace(scratch, target)
+
+
+def used_parameters(name: str, notebook) -> dict:
+    """All parameters of an executed notebook, but those that say where files are."""
+    defaults = {key: default for key, (_, default) in plan.parameters(name).items()}
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    return {key: v for key, v in (defaults | given).items() if not key.endswith("_dir")}
 
 
 def made_with() -> dict:

@@ -258,7 +258,9 @@ def _typed(value, kind):
     """A number as the type that the notebook declares: 1e3 may be an int, 1 a float."""
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    return float(value) if kind is float and type(value) is int else value
+    if kind is float and type(value) is int and abs(value) < 10**300:
+        return float(value)
+    return value
 
 
 def _label(value):

@@ -48,7 +48,10 @@ class Law(ABC):
         """Draw counts of shape `size`, whose last axes are the law's; by default the law's own."""
 
     def sample_cells(self, rng: np.random.Generator, n_cells: int):
-        """Draw cells from laws (n_genes,), whole ones whose genes vary together where the law knows how."""
+        """Draw cells from laws (n_genes,).
+
+        Genes are independent, unless the law overrides this and knows how they vary together.
+        """
         return self.sample(rng, (n_cells, *self.shape))
 
     def parameters(self):
@@ -69,7 +72,10 @@ class Law(ABC):
         return self.pmf(0)
 
     def pmf_blocks(self):
-        """Probabilities of the counts 0, 1, ... without end, BLOCK at a time along a new first axis; each overwrites the last."""
+        """Yield probabilities of the counts 0, 1, ... without end, BLOCK counts at a time.
+
+        The counts are along a new first axis; a block may overwrite the one before.
+        """
         for start in itertools.count(0, BLOCK):
             yield np.moveaxis(self[..., None].pmf(np.arange(start, start + BLOCK)), -1, 0)
 
@@ -85,17 +91,26 @@ class Law(ABC):
         return self[None], None
 
     def mixed_pmf_blocks(self, weights=None):
-        """`pmf_blocks` of the mixture of the laws along the first axis, whose weights broadcast against them (None: equal)."""
+        """`pmf_blocks` of the mixture of the laws along the first axis.
+
+        weights: array that broadcasts against the laws; None: all equal
+        """
         if weights is None:
             return (block.mean(axis=1) for block in self.pmf_blocks())
         return ((weights * block).sum(axis=1) for block in self.pmf_blocks())
 
     def sample_rows(self, rng: np.random.Generator, rows):
-        """Draw a count for each of `rows`, whose last axes are the law's but its first: of the law there along the first."""
+        """Draw a count for each of `rows`.
+
+        rows: places along the law's first axis; their last axes are the law's other axes
+        """
         return self[(rows, *np.indices(self.shape[1:], sparse=True))].sample(rng)
 
     def quantile(self, u):
-        """Smallest count whose cdf is at least u, in [0, 1) and broadcast with the law, by bisection."""
+        """Smallest count whose cdf is at least u, by bisection.
+
+        u: probabilities in [0, 1), which broadcast with the law
+        """
         u = np.asarray(u, dtype=float)
         wrong = ~((u >= 0) & (u < 1))
         if wrong.any():
@@ -109,9 +124,13 @@ class Law(ABC):
 
 
 def bisect(low, high, enough):
-    """The smallest whole numbers above `low` for which `enough` is true, as it is for `high` and all between."""
+    """The smallest whole numbers above `low` for which `enough` is true.
+
+    enough: function of whole numbers, true for `high` and from some number below it on
+    """
     while ((high - low) > 1).any():
         middle = np.floor((low + high) / 2)
         reached = enough(middle)
-        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        low = np.where(reached, low, middle)
+        high = np.where(reached, middle, high)
     return high

@@ -1,4 +1,4 @@
-"""The law of draws."""
+"""Laws of draws."""
 
 import itertools
 
@@ -8,9 +8,11 @@ from lib.laws.base import BLOCK, Law
 
 
 class Empirical(Law):
-    """The law of draws: what a model that only samples is scored by.
+    """The law of draws, by which a model that only samples is scored.
 
-    draws: (..., n_draws) counts; the law's shape is that of the leading axes
+    draws: (..., n_draws) counts; the leading axes are the law's shape
+
+    Raises ValueError for draws that aren't finite and at least 0.
     """
 
     has_density = False
@@ -59,7 +61,10 @@ class Empirical(Law):
 
 
 class Cells(Empirical):
-    """The laws of the genes, (n_genes,), in predicted cells, (n_cells, n_genes) counts; draws are whole cells."""
+    """The laws of the genes, (n_genes,), in predicted cells; draws are whole cells.
+
+    counts: (n_cells, n_genes) counts of the predicted cells
+    """
 
     def __init__(self, counts):
         self.counts = np.asarray(counts)

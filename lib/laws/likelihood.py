@@ -1,7 +1,8 @@
 """The ZINB log-likelihood for training, in torch: differentiable, and finite at the extremes.
 
-Value and gradient are computed together, in closed form, and zeros apart, which need no log-gamma: 5 times as fast as
-the plain formula with torch's own gradient (`benchmarks.references.plain_log_likelihood`).
+Value and gradient are computed together, in closed form, and zeros apart, since they need no
+log-gamma: 5 times as fast as the plain formula with torch's own gradient
+(`benchmarks.references.plain_log_likelihood`).
 """
 
 import functools
@@ -19,19 +20,22 @@ def log_likelihood(
 ) -> torch.Tensor:
     """ZINB log-likelihood in nats, differentiable once in mu, theta and the logit of pi.
 
-    counts, mu, theta, logit_pi: tensors that broadcast, the last three of one dtype, float32 or float64. Constants of a
-        gene are best (n_genes,): what depends on them alone is then computed once a gene
+    counts: (n_cells, n_genes) counts
+    mu, theta, logit_pi: tensors of one dtype, float32 or float64, that broadcast with the counts.
+        Constants of a gene are best (n_genes,): all that depends on them alone is then computed
+        once a gene
 
-    Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80 and counts up to
-    1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so that the large terms cancel on paper.
+    Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, logits from -80
+    and counts up to 1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so
+    that the large terms cancel on paper.
     """
-    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[
-        0
-    ]
+    counts = counts.to(mu.dtype)
+    value, *_ = _LogLikelihood.apply(counts, mu, theta, logit_pi, torch.is_grad_enabled())
+    return value
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """The log-likelihood and its derivatives in mu, theta and the logit of pi, which backward only scales."""
+    """The log-likelihood and its derivatives in mu, theta and logit_pi, which backward scales."""
 
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
@@ -48,23 +52,17 @@ class _LogLikelihood(torch.autograd.Function):
             inverse = zero.reciprocal_()
             minus_share = (of_nb * inverse).neg_()  # of zeros that the negative binomial brings
             part = (odds + 1).reciprocal_()  # theta / (theta + mu)
-            g_mu, g_theta = (
-                part * minus_share,
-                torch.addcmul(ratio, odds, part, value=-1) * minus_share,
-            )
-            gradient = tuple(
-                g.expand(shape).contiguous()
-                for g in (g_mu, g_theta, (pi_not - of_nb) * pi * inverse)
-            )
+            g_mu = part * minus_share
+            g_theta = torch.addcmul(ratio, odds, part, value=-1) * minus_share
+            g_logit = (pi_not - of_nb) * pi * inverse
+            gradient = tuple(g.expand(shape).contiguous() for g in (g_mu, g_theta, g_logit))
 
         chosen = _where_counts(counts.expand(shape))  # and then the counts
 
         def at(tensor):
-            return (
-                tensor
-                if chosen is None
-                else tensor.expand(shape).reshape(-1).index_select(0, chosen)
-            )
+            if chosen is None:
+                return tensor
+            return tensor.expand(shape).reshape(-1).index_select(0, chosen)
 
         def put(whole, of_counts):
             if chosen is None:
@@ -90,19 +88,17 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *_):
-        if (
-            torch.is_grad_enabled()
-        ):  # torch would differentiate the scaling alone, which is silently wrong
-            raise RuntimeError(
-                "log_likelihood: differentiable once; for second derivatives take benchmarks.references.plain_log_likelihood"
-            )
+        if torch.is_grad_enabled():
+            # torch would differentiate the scaling alone, which is silently wrong
+            plain = "benchmarks.references.plain_log_likelihood"
+            advice = f"for second derivatives take {plain}"
+            raise RuntimeError(f"log_likelihood: differentiable once; {advice}")
         needed = ctx.needs_input_grad[1:4]
-        each = zip(needed, ctx.saved_tensors, ctx.shapes)
-        return (
-            None,
-            *((upstream * g).sum_to_size(shape) if wanted else None for wanted, g, shape in each),
-            None,
-        )
+        scaled = [
+            (upstream * g).sum_to_size(shape) if wanted else None
+            for wanted, g, shape in zip(needed, ctx.saved_tensors, ctx.shapes)
+        ]
+        return None, *scaled, None
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
@@ -117,27 +113,31 @@ class _LogLikelihood(torch.autograd.Function):
 
 
 def _where_counts(counts):
-    """Places of the non-zeros; None on a GPU, which would have to be waited for: there every entry is computed as both."""
-    return (
-        None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy() != 0))
-    )  # numpy's is the faster one
+    """Places of the non-zeros; None on a GPU, where every entry is computed as zero and as count.
+
+    Places on a GPU would have to be waited for.
+    """
+    if counts.is_cuda:
+        return None
+    return torch.from_numpy(np.flatnonzero(counts.numpy() != 0))  # numpy's is the faster one
 
 
 def _of_counts(counts, mu, theta, rests_of_theta):
-    """Log of the negative binomial pmf, and its derivatives in mu and theta, from `_rests(theta)`."""
-    k1, above, both = counts + 1, counts - mu, theta + counts
-    near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(
-        above
-    )  # log((theta + k) / (theta + mu))
+    """Log of the negative binomial pmf, and its derivatives in mu and theta.
+
+    rests_of_theta: `_rests(theta)`
+    """
+    k1 = counts + 1
+    above = counts - mu
+    both = theta + counts
+    # log((theta + k) / (theta + mu))
+    near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(above)
     above = above / (theta + mu)
-    rests, of_factorial = _rests(both), _factorial_rest(k1)
+    rests = _rests(both)
+    of_factorial = _factorial_rest(k1)
     halves = (both / theta * k1).log_()
-    stirling = (
-        (both * near)
-        .add_(torch.log(mu / k1).mul_(counts))
-        .sub_(halves, alpha=0.5)
-        .add_(1 - _HALF_LOG_2PI)
-    )
+    stirling = (both * near).add_(torch.log(mu / k1).mul_(counts))
+    stirling.sub_(halves, alpha=0.5).add_(1 - _HALF_LOG_2PI)
     log_nb = stirling.add_(rests[0] - rests_of_theta[0]).sub_(of_factorial)
     return log_nb, above * theta / mu, near - above + (rests[1] - rests_of_theta[1])
 
@@ -145,30 +145,29 @@ def _of_counts(counts, mu, theta, rests_of_theta):
 def _rests(x):
     """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2; and digamma(x) less log x.
 
-    By the asymptotic series at 6 or more (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18), where a smaller x is taken by
-    the recurrence of Gamma: x (x + 1) ... (x + 5) = u (u + 4) (u + 6) with u = x (x + 5). Small are told from large by
-    a factor of 0 or 1, since torch.where takes 30 times as long as a product.
+    From 6 on they are the asymptotic series (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18). A
+    smaller x is taken there by the recurrence of Gamma: x (x + 1) ... (x + 5) = u (u + 4) (u + 6)
+    with u = x (x + 5). A factor of 0 or 1 tells small from large, since torch.where takes 30 times
+    as long as a product.
     """
     is_small = (6 - x).sign_().clamp_(min=0)
     y = torch.add(x, is_small, alpha=6).reciprocal_()
     square = y * y
     of_log = _polynomial(square, 1 / 12, -1 / 360, 1 / 1260, -1 / 1680).mul_(y)
-    of_digamma = (
-        _polynomial(square, 1 / 12, -1 / 120, 1 / 252, -1 / 240).mul_(y).add_(0.5).mul_(y).neg_()
-    )
+    of_digamma = _polynomial(square, 1 / 12, -1 / 120, 1 / 252, -1 / 240)
+    of_digamma.mul_(y).add_(0.5).mul_(y).neg_()
     x = x.clamp(max=6.0)
     u = x * (x + 5)
-    product, ratio = _polynomial(u, 0, 24, 10, 1), torch.log1p(6 / x)
-    log_product = (
-        product / _polynomial(x, 6, 1) ** 6
-    ).log_()  # less that of the large x, six times
+    product = _polynomial(u, 0, 24, 10, 1)
+    ratio = torch.log1p(6 / x)
+    log_product = (product / _polynomial(x, 6, 1) ** 6).log_()  # less 6 log(x + 6)
     harmonic = (2 * x).add_(5).mul_(_polynomial(u, 24, 20, 3)).div_(product)
     of_log.addcmul_(is_small, (x - 0.5).mul_(ratio).sub_(6).sub_(log_product))
     return of_log, of_digamma.addcmul_(is_small, ratio.sub_(harmonic))
 
 
 def _polynomial(x, *coefficients):
-    """Their sum times the powers of x, from the constant on."""
+    """The polynomial in x of these coefficients, from the constant on."""
     value = x * coefficients[-1]
     for c in coefficients[-2:0:-1]:
         value.add_(c).mul_(x)
@@ -178,9 +177,8 @@ def _polynomial(x, *coefficients):
 def _factorial_rest(k1):
     """log Gamma(k + 1) less Stirling's formula, as in `_rests`, for k + 1 = 1, 2, 3 ..."""
     place = k1.clamp(1, 32).nan_to_num_(32.0).int().reshape(-1)
-    return _factorial_series(k1).add_(
-        _missing_in_series(k1.dtype, k1.device).index_select(0, place).view(k1.shape)
-    )
+    missing = _missing_in_series(k1.dtype, k1.device).index_select(0, place)
+    return _factorial_series(k1).add_(missing.view(k1.shape))
 
 
 def _factorial_series(k1):
@@ -190,7 +188,7 @@ def _factorial_series(k1):
 
 @functools.lru_cache
 def _missing_in_series(dtype, device):
-    """What the series lacks of the rest of 1 ... 31; beyond, it is exact."""
+    """The rest of 1 ... 31 less its series, which is exact beyond."""
     k1 = torch.arange(1, 32, dtype=torch.float64)
     rest = torch.lgamma(k1) - (k1 - 0.5) * torch.log(k1) + k1 - _HALF_LOG_2PI
     return F.pad(rest - _factorial_series(k1), (1, 1)).to(device, dtype)

@@ -7,42 +7,41 @@ import scipy.sparse
 
 from lib.laws import ZINB, zinb
 
-_HEAD = 32  # counts up to which is summed term by term
-_AT_ONCE = 100_000  # terms of as many genes as are taken at once: what fits a cache
+_HEAD = 32  # counts up to here are summed term by term
+_AT_ONCE = 100_000  # terms of the genes that are fitted at once: what fits a cache
 
 
 def fit(counts, zero_inflated: bool = True) -> ZINB:
-    """Maximum-likelihood law of each gene, (n_genes,); without a single count it has mu = 0.
+    """Maximum-likelihood law of each gene, (n_genes,); of a gene without a count, mu = 0.
 
-    counts: (n_cells, n_genes) whole numbers >= 0, dense or sparse
+    counts: (n_cells, n_genes) whole numbers of at least 0, dense or sparse
     zero_inflated: False for a plain negative binomial, pi = 0
 
-    For a share P0 of zeros above what the negative binomial part has, the likelihood splits into that of P0 and that of
-    the non-zeros under the zero-truncated negative binomial: two parameters on the histogram of the gene's counts.
-    Otherwise pi = 0 is on the boundary and the plain negative binomial is fitted. No gene's law depends on the others.
+    Where the share P0 of zeros is above that of the negative binomial part, the likelihood splits
+    into that of P0 and that of the non-zeros under the zero-truncated negative binomial: two
+    parameters on the histogram of the gene's counts. Otherwise pi = 0 is on the boundary, and the
+    plain negative binomial is fitted. No gene's law depends on the others. Raises ValueError for
+    values that are no counts.
     """
     genes = _Histograms.of(counts)
     n_terms = np.cumsum(_HEAD + np.bincount(genes.gene, minlength=len(genes.mean)))
-    blocks = np.split(
-        np.arange(len(n_terms)),
-        np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE)),
-    )
-    return ZINB(
-        *np.concatenate([_fit(genes.take(block), zero_inflated) for block in blocks], axis=1)
-    )
+    ends = np.searchsorted(n_terms, np.arange(_AT_ONCE, n_terms[-1:].sum(), _AT_ONCE))
+    blocks = np.split(np.arange(len(n_terms)), ends)
+    fits = [_fit(genes.take(block), zero_inflated) for block in blocks]
+    return ZINB(*np.concatenate(fits, axis=1))
 
 
 def _fit(genes, zero_inflated):
     """ML mu, theta and pi of each gene, (3, n_genes)."""
-    found = np.array(
-        [genes.share * genes.mean, np.ones_like(genes.mean), np.zeros_like(genes.mean)]
-    )
+    mean = genes.share * genes.mean
+    found = np.array([mean, np.ones_like(mean), np.zeros_like(mean)])
     plain = genes.share > 0
     if zero_inflated:
         above = np.flatnonzero((genes.share < 1) & (genes.mean > 1))
         these = genes.take(above)
         x = np.exp(_fit_truncated(these))
-        p0, nb0 = 1 - these.share, zinb.nb_zero_prob(*x)
+        p0 = 1 - these.share
+        nb0 = zinb.nb_zero_prob(*x)
         more = p0 > nb0
         found[:, above[more]] = np.array([*x, (p0 - nb0) / (1 - nb0)])[:, more]
         plain[above[more]] = False
@@ -53,35 +52,43 @@ def _fit(genes, zero_inflated):
 
 @dataclass
 class _Histograms:
-    """How often each gene has each count, for sums over its non-zeros at any theta."""
+    """Histograms of the genes' counts, for sums over a gene's non-zeros at any theta.
 
-    share: np.ndarray  # (n_genes,) of the cells that aren't zero
-    mean: np.ndarray  # (n_genes,) over the cells that aren't zero, as all that follows
+    share: (n_genes,) share of cells with a non-zero count
+    mean, mean_square: (n_genes,) means over these cells
+    beyond: (n_genes, _HEAD) share of these cells with a count above 0 ... _HEAD - 1
+    gene, count, weight: (n_pairs,) each pair of a gene and a count above _HEAD, and the share of
+        these cells with that count
+    """
+
+    share: np.ndarray
+    mean: np.ndarray
     mean_square: np.ndarray
-    beyond: np.ndarray  # (n_genes, _HEAD) share of counts above 0 ... _HEAD - 1
-    gene: np.ndarray  # of each pair of a gene and a count above _HEAD
+    beyond: np.ndarray
+    gene: np.ndarray
     count: np.ndarray
-    weight: np.ndarray  # share of that count
+    weight: np.ndarray
 
     @classmethod
     def of(cls, counts):
-        """Of (n_cells, n_genes) counts, by one pass over the non-zeros."""
+        """Histograms of (n_cells, n_genes) counts, by one pass over the non-zeros."""
         rows = scipy.sparse.csr_matrix(counts)
-        rows = rows if rows.has_canonical_format else rows.copy()
-        rows.sum_duplicates()
+        if not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
         n_cells, n_genes = rows.shape
         if n_cells == 0:
             raise ValueError("counts has no cells")
         wrong = ~((rows.data >= 0) & (rows.data < np.inf) & (rows.data == np.floor(rows.data)))
         if wrong.any():
-            raise ValueError(
-                f"counts of gene {rows.indices[wrong].min()} must be whole numbers of at least 0"
-            )
+            gene = rows.indices[wrong].min()
+            raise ValueError(f"counts of gene {gene} must be whole numbers of at least 0")
         width = _HEAD + 2  # counts 0 ... _HEAD, and all above
         head, high = np.zeros(n_genes * width), [np.empty(0, complex)]
         block = max(250_000, len(head))
         for start in range(0, rows.nnz, block):
-            gene, count = rows.indices[start : start + block], rows.data[start : start + block]
+            gene = rows.indices[start : start + block]
+            count = rows.data[start : start + block]
             place = width * gene.astype(np.intp) + np.minimum(count, width - 1).astype(np.intp)
             head += np.bincount(place, minlength=len(head))
             above = count > _HEAD
@@ -91,23 +98,24 @@ class _Histograms:
 
         head = head.reshape(n_genes, width)[:, 1:]
         n_beyond = np.cumsum(head[:, ::-1], axis=1)[:, ::-1]
-        n_nonzero, k = np.maximum(n_beyond[:, 0], 1), np.arange(1.0, width - 1)
-        total, of_squares = (
-            head[:, :-1] @ k**p + np.bincount(gene, n_each * count**p, n_genes) for p in (1, 2)
-        )
-        share, beyond = n_beyond[:, 0] / n_cells, n_beyond[:, :-1] / n_nonzero[:, None]
+        n_nonzero = np.maximum(n_beyond[:, 0], 1)
+
+        def mean_power(p):
+            low = (head[:, :-1] * np.arange(1.0, width - 1) ** p).sum(axis=1)
+            return (low + np.bincount(gene, n_each * count**p, n_genes)) / n_nonzero
+
         return cls(
-            share,
-            total / n_nonzero,
-            of_squares / n_nonzero,
-            beyond,
-            gene,
-            count,
-            n_each / n_nonzero[gene],
+            share=n_beyond[:, 0] / n_cells,
+            mean=mean_power(1),
+            mean_square=mean_power(2),
+            beyond=n_beyond[:, :-1] / n_nonzero[:, None],
+            gene=gene,
+            count=count,
+            weight=n_each / n_nonzero[gene],
         )
 
     def take(self, index):
-        """Those of the genes at `index`, which is sorted."""
+        """Histograms of the genes at `index`, which is sorted."""
         place = np.full(len(self.share), -1)
         place[index] = np.arange(len(index))
         of_gene = (a[index] for a in (self.share, self.mean, self.mean_square, self.beyond))
@@ -115,25 +123,25 @@ class _Histograms:
         return _Histograms(*of_gene, place[self.gene[kept]], self.count[kept], self.weight[kept])
 
     def rising(self, theta):
-        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta, and 2 derivatives in log theta.
+        """Mean over the non-zeros k of log Gamma(k + theta) - log Gamma(theta) - k log theta.
 
-        It is the sum over j < k of log(1 + j / theta), which loses no digits where theta is large, and above _HEAD one
-        over the counts seen, by the Euler-Maclaurin formula, good to 1e-13 there.
+        It is computed as the sum over j < k of log(1 + j / theta), which loses no digits where
+        theta is large. Terms above _HEAD are summed by the Euler-Maclaurin formula, which is good
+        to 1e-13 there.
+
+        Returns it and its first and second derivative in log theta, (n_genes,) each.
         """
         j, t = np.arange(1.0, _HEAD), theta[:, None]
         s = t + j
-        sums = [
-            (self.beyond[:, 1:] * term).sum(axis=1)
-            for term in (np.log1p(j / t), -j / s, j * t / s**2)
-        ]
+        terms = np.log1p(j / t), -j / s, j * t / s**2
+        sums = [(self.beyond[:, 1:] * term).sum(axis=1) for term in terms]
         if len(self.gene):
             beyond = np.bincount(self.gene, self.weight, len(theta))
-            to_head, to_count = _sums_to(_HEAD, theta), _sums_to(self.count, theta[self.gene])
+            to_head = _sums_to(_HEAD, theta)
+            to_count = _sums_to(self.count, theta[self.gene])
             for i in range(3):
-                sums[i] += (
-                    np.bincount(self.gene, self.weight * to_count[i], len(theta))
-                    - beyond * to_head[i]
-                )
+                high = np.bincount(self.gene, self.weight * to_count[i], len(theta))
+                sums[i] += high - beyond * to_head[i]
         return sums
 
 
@@ -141,52 +149,57 @@ def _sums_to(k, theta):
     """Sum over j < k of log(1 + j / theta) but for a constant, and its derivatives in log theta."""
     s, log = theta + k, np.log1p(k / theta)
     p, q, r = theta / s, k / s, 1 / s**2  # p + q = 1
-    return (
-        s * log - k - log / 2 + (1 / 12 - (1 / 360 - r / 1260) * r) / s,
-        theta * log - k + q / 2 - p * (1 / 12 - (1 / 120 - r / 252) * r) / s,
-        theta * (log - q)
-        - p * q / 2
-        - p * ((1 - 2 * p) / 12 - ((1 - 4 * p) / 120 - (1 - 6 * p) * r / 252) * r) / s,
-    )
+    value = s * log - k - log / 2 + (1 / 12 - (1 / 360 - r / 1260) * r) / s
+    slope = theta * log - k + q / 2 - p * (1 / 12 - (1 / 120 - r / 252) * r) / s
+    rest = (1 - 2 * p) / 12 - ((1 - 4 * p) / 120 - (1 - 6 * p) * r / 252) * r
+    bend = theta * (log - q) - p * q / 2 - p * rest / s
+    return value, slope, bend
 
 
 def _fit_truncated(genes):
     """ML (log mu, log theta) of the zero-truncated negative binomial, (2, n_genes).
 
-    Newton's method in a trust region, within bounds, from where zeros are explained by pi. From a small theta, which
-    explains them too, it came to the same end in each of 200,000 genes, simulated ones of all kinds and real ones.
+    Newton's method in a trust region, within bounds. It starts where pi explains the zeros; from a
+    small theta, which explains them too, it came to the same end in each of 200,000 genes,
+    simulated ones of all kinds and real ones.
     """
     low, high = np.log([[1e-8, 1e8], zinb.THETA_RANGE]).T[:, :, None]
     x = np.clip(np.log([genes.mean, np.full_like(genes.mean, 7.0)]), low, high)
-    now, radius, active = _truncated(genes, x), np.ones(x.shape[1]), np.arange(x.shape[1])
+    now = _truncated(genes, x)
+    radius = np.ones(x.shape[1])
+    active = np.arange(x.shape[1])
     found = np.empty_like(x)
     for _ in range(200):
         step, gain = _newton_step(now, radius, low - x, high - x)
         there = _truncated(genes, x + step)
         rounding = 1e-14 * (np.abs(now[0]) + genes.mean)  # must not refuse the last steps
-        fall, length = now[0] - there[0] + rounding, np.hypot(*step)
+        fall = now[0] - there[0] + rounding
+        length = np.hypot(*step)
         wider = np.where(fall > 0.75 * gain, np.maximum(radius, 2 * length), radius)
         radius = np.where(fall < gain / 4, length / 4, wider)
-        x, now = np.where(fall >= 0, x + step, x), np.where(fall >= 0, there, now)
+        x = np.where(fall >= 0, x + step, x)
+        now = np.where(fall >= 0, there, now)
         found[:, active] = x
         left = np.flatnonzero(~(gain < 1e-12))
         if not len(left):
             break
         if len(left) < len(active):
-            genes, x, now, radius, active = (
-                genes.take(left),
-                x[:, left],
-                now[:, left],
-                radius[left],
-                active[left],
-            )
+            genes = genes.take(left)
+            x, now = x[:, left], now[:, left]
+            radius, active = radius[left], active[left]
     return found
 
 
 def _truncated(genes, x):
-    """Negative log-likelihood a non-zero cell at x = (log mu, log theta), its gradient and the 3 of its Hessian, (6, n_genes)."""
+    """Negative log-likelihood a non-zero cell, with its derivatives, (6, n_genes).
+
+    x: (2, n_genes) log mu and log theta
+
+    The rows are the value, the 2 entries of the gradient and 3 of the Hessian: 00, 01 and 11.
+    """
     mu, theta = np.exp(x)
-    m, (value, slope, bend) = genes.mean, genes.rising(theta)
+    m = genes.mean
+    value, slope, bend = genes.rising(theta)
     r, q = np.log1p(mu / theta), mu / (mu + theta)
     a = theta * r  # - log NB(0)
     w = -1 / np.expm1(-a)
@@ -200,8 +213,14 @@ def _truncated(genes, x):
 
 
 def _newton_step(now, radius, low, high):
-    """Newton's step from `_truncated`, at most `radius` long and between low and high, (2, n_genes), and the fall it promises."""
-    g, (_, g0, g1, h00, h01, h11) = now[1:3], now
+    """Newton's step, (2, n_genes), and the fall that it promises, (n_genes,).
+
+    now: value and derivatives from `_truncated`
+    radius: (n_genes,) greatest length of the step
+    low, high: (2, n_genes) bounds of the step
+    """
+    _, g0, g1, h00, h01, h11 = now
+    g = now[1:3]
     mean, half = (h00 + h11) / 2, np.hypot((h00 - h11) / 2, h01)
     shift = np.maximum(0, 2 * (half - mean))  # of a negative eigenvalue to its opposite
     h00, h11 = (h + shift + 1e-12 * half for h in (h00, h11))
@@ -215,20 +234,18 @@ def _newton_step(now, radius, low, high):
         crossed = (reach[i] < 1) & ((reach[i] < reach[1 - i]) | (i == 0) & (reach[0] == reach[1]))
         within = np.maximum(low[1 - i], -radius), np.minimum(high[1 - i], radius)
         rest = np.clip(-(g[1 - i] + h01 * room[i]) / h, *within)
-        step[i], step[1 - i] = (
-            np.where(crossed, room[i], step[i]),
-            np.where(crossed, rest, step[1 - i]),
-        )
-    return step, -(g * step).sum(axis=0) - (
-        h00 * step[0] ** 2 + h11 * step[1] ** 2
-    ) / 2 - h01 * step[0] * step[1]
+        step[i] = np.where(crossed, room[i], step[i])
+        step[1 - i] = np.where(crossed, rest, step[1 - i])
+    squares = (h00 * step[0] ** 2 + h11 * step[1] ** 2) / 2
+    return step, -(g * step).sum(axis=0) - squares - h01 * step[0] * step[1]
 
 
 def _fit_plain(genes):
-    """ML log theta of the negative binomial, whose ML mean is the sample mean, whatever theta.
+    """ML log theta of the negative binomial, (n_genes,); its ML mean is the sample mean.
 
-    Newton's method between bounds that close in: there is one maximum where the variance is above the mean (Levin and
-    Reeds 1977, Annals of Statistics 5), and else the likelihood rises with theta.
+    Newton's method between bounds that close in. There is one maximum where the variance is above
+    the mean (Levin and Reeds 1977, Annals of Statistics 5); otherwise the likelihood rises with
+    theta.
     """
     mu = genes.share * genes.mean
     low, high = np.log(zinb.THETA_RANGE)[:, None] + np.zeros_like(mu)
@@ -236,13 +253,14 @@ def _fit_plain(genes):
     x = np.clip(np.log(mu**2 / np.maximum(excess, mu**2 * 1e-7)), low, high)
     for _ in range(100):
         theta = np.exp(x)
-        u, (_, of_rising, its_slope) = mu / theta, genes.rising(theta)
+        u = mu / theta
         log = np.log1p(u)
-        slope = (
-            of_rising + theta * (u - log) / genes.share
-        )  # of the log-likelihood a non-zero cell, in log theta
+        _, of_rising, its_slope = genes.rising(theta)
+        # of the log-likelihood a non-zero cell, in log theta
+        slope = of_rising + theta * (u - log) / genes.share
         bend = its_slope - theta * (log - u / (1 + u)) / genes.share
-        low, high = np.where(slope > 0, x, low), np.where(slope > 0, high, x)
+        low = np.where(slope > 0, x, low)
+        high = np.where(slope > 0, high, x)
         there = x - slope / np.minimum(bend, -1e-300)
         there = np.where((low <= there) & (there <= high), there, (low + high) / 2)
         x, moved = there, np.abs(there - x)

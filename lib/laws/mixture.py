@@ -13,7 +13,10 @@ class Mixture(Law):
     """Mixture of the laws along the first axis of `components`.
 
     components: law of shape (n_components, ...), such as one law a posterior sample
-    weights: (n_components,), or broadcasting against the components; sum to 1 over the first axis; None: all equal
+    weights: (n_components,), or an array that broadcasts against the components, whose sum over
+        the first axis is 1; None: all equal
+
+    Raises ValueError for no components, and for weights that don't fit them or don't sum to 1.
     """
 
     def __init__(self, components: Law, weights=None):
@@ -22,47 +25,45 @@ class Mixture(Law):
             raise ValueError(f"components of shape {shape}: need at least one along the first axis")
         self.components = components
         self.weights = None if weights is None else _checked(weights, shape)
-        self._is_shared = (
-            weights is None or self.weights.size == shape[0]
-        )  # all entries have the same weights
+        # whether all entries have the same weights
+        self._is_shared = weights is None or self.weights.size == shape[0]
         self.n_components = shape[0]
         self.has_density = components.has_density
         self.shape = shape[1:]
 
     @classmethod
     def of(cls, laws: list[Law], weights=None) -> Mixture:
-        """The mixture of ZINB laws, or of mixtures of these, all of one shape, by weights (n_laws,), by default equal."""
+        """The mixture of several laws.
+
+        laws: ZINB laws, or mixtures of these, all of one shape
+        weights: (n_laws,) weights; None: all equal
+        """
         parts, inner = zip(*(law.as_components() for law in laws))
         if len({part.shape[1:] for part in parts}) > 1:
             raise ValueError(f"laws: of shapes {[law.shape for law in laws]}; must be of one shape")
         points = [part.parameters() if part.n_components == 1 else None for part in parts]
         if any(point is None for point in points):
             raise ValueError("laws: must be ZINB laws, or mixtures of these")
-        joined = ZINB(
-            *(np.concatenate([getattr(p, name) for p in points]) for name in ("mu", "theta", "pi"))
-        )
+        names = ("mu", "theta", "pi")
+        joined = ZINB(*(np.concatenate([getattr(p, name) for p in points]) for name in names))
         alike = len({part.shape for part in parts}) == 1
         if weights is None and alike and all(own is None for own in inner):
             return cls(joined)
         inner = [_checked(own, part.shape) for part, own in zip(parts, inner)]
         trailing = np.broadcast_shapes(*(own.shape[1:] for own in inner))
-        each = zip(_checked(weights, (len(laws),)), inner)
-        return cls(
-            joined,
-            np.concatenate(
-                [share * np.broadcast_to(own, (len(own), *trailing)) for share, own in each]
-            ),
-        )
+        shares = _checked(weights, (len(laws),))
+        inner = [np.broadcast_to(own, (len(own), *trailing)) for own in inner]
+        return cls(joined, np.concatenate([share * own for share, own in zip(shares, inner)]))
 
     def __getitem__(self, index):
         index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
-        if self._is_shared:
-            return Mixture(
-                self.components[index], None if self.weights is None else self.weights.ravel()
-            )
-        return Mixture(
-            self.components[index], np.broadcast_to(self.weights, self.components.shape)[index]
-        )
+        if self.weights is None:
+            weights = None
+        elif self._is_shared:
+            weights = self.weights.ravel()
+        else:
+            weights = np.broadcast_to(self.weights, self.components.shape)[index]
+        return Mixture(self.components[index], weights)
 
     def as_components(self):
         return self.components, self.weights
@@ -97,7 +98,10 @@ class Mixture(Law):
         return self._average(self.components.mean)
 
     def parameters(self) -> ZINB | None:
-        """Point estimates, since a mixture has no parameters: mean mu, geometric mean theta and mean pi of the components."""
+        """Point estimates, since a mixture has no parameters of its own.
+
+        They are the components' mean mu, geometric mean theta and mean pi.
+        """
         point = self.components.parameters()
         if point is None:
             return None
@@ -111,7 +115,7 @@ class Mixture(Law):
         """Draw counts of shape `size`, the law's own by default: a component each, then a count."""
         size = self.shape if size is None else np.broadcast_shapes(size)
         if size == self.shape and self.weights is None:
-            # a count of every component, and then one of them: the stream behind committed figures
+            # a count from every component, and then one of them: so committed figures were drawn
             drawn = self.components.sample(rng)
             return np.take_along_axis(drawn, self._pick(rng, (1, *size)), axis=0)[0]
         return self.components.sample_rows(rng, self._pick(rng, size))
@@ -133,10 +137,13 @@ class Mixture(Law):
 
 
 def _checked(weights, shape):
-    """Weights (None: equal) with as many axes as the components of this shape, if they are weights of these."""
-    weights = (
-        np.full(shape[0], 1 / shape[0]) if weights is None else np.asarray(weights, dtype=float)
-    )
+    """Weights with as many axes as the components. Raises ValueError where they are no weights.
+
+    weights: as in `Mixture`; None: all equal
+    shape: shape of the components
+    """
+    equal = np.full(shape[0], 1 / shape[0])
+    weights = equal if weights is None else np.asarray(weights, dtype=float)
     if weights.ndim == 1:
         weights = weights.reshape(-1, *[1] * (len(shape) - 1))
     fits = weights.ndim == len(shape) and len(weights) == shape[0]
@@ -147,7 +154,6 @@ def _checked(weights, shape):
         raise ValueError(f"weights = {weights[wrong][0]:g}: must be at least 0")
     total = weights.sum(axis=0)
     if (wrong := abs(total - 1) > 1e-10).any():
-        raise ValueError(
-            f"weights: sum to {np.asarray(total)[wrong].flat[0]:.12g}; must sum to 1 over the first axis"
-        )
+        given = f"sum to {np.asarray(total)[wrong].flat[0]:.12g}"
+        raise ValueError(f"weights: {given}; must sum to 1 over the first axis")
     return weights

@@ -7,7 +7,9 @@ from lib.laws.zinb import ZINB
 
 
 class Stacked(Law):
-    """Laws of several genes in the same cells, of any kinds: those of shape (n_cells,) as one, (n_cells, n_genes).
+    """Laws of several genes in the same cells as one law, (n_cells, n_genes).
+
+    laws: law of each gene, of any kind and of one shape, (n_cells,)
 
     An index may not hold an ellipsis, nor a new axis behind the genes.
     """
@@ -44,12 +46,9 @@ class Stacked(Law):
         return self._each("cdf", k)
 
     def _each(self, name, k):
-        columns = np.moveaxis(
-            np.broadcast_to(k, np.broadcast_shapes(np.shape(k), self.shape)), -1, 0
-        )
-        return np.stack(
-            [getattr(law, name)(column) for law, column in zip(self.laws, columns, strict=True)], -1
-        )
+        k = np.broadcast_to(k, np.broadcast_shapes(np.shape(k), self.shape))
+        each = zip(self.laws, np.moveaxis(k, -1, 0), strict=True)
+        return np.stack([getattr(law, name)(column) for law, column in each], -1)
 
     def pmf_blocks(self):
         return (np.stack(blocks, -1) for blocks in zip(*(law.pmf_blocks() for law in self.laws)))
@@ -62,22 +61,16 @@ class Stacked(Law):
         points = [law.parameters() for law in self.laws]
         if any(point is None for point in points):
             return None
-        return ZINB(
-            *(self._joined([getattr(p, name) for p in points]) for name in ("mu", "theta", "pi"))
-        )
+        names = ("mu", "theta", "pi")
+        return ZINB(*(self._joined([getattr(p, name) for p in points]) for name in names))
 
     def sample(self, rng: np.random.Generator, size=None):
         *size, _ = self.shape if size is None else np.broadcast_shapes(size)
         return np.stack([law.sample(rng, tuple(size)) for law in self.laws], -1)
 
     def sample_rows(self, rng: np.random.Generator, rows):
-        return np.stack(
-            [
-                law.sample_rows(rng, of_law)
-                for law, of_law in zip(self.laws, np.moveaxis(rows, -1, 0))
-            ],
-            -1,
-        )
+        each = zip(self.laws, np.moveaxis(rows, -1, 0))
+        return np.stack([law.sample_rows(rng, its_rows) for law, its_rows in each], -1)
 
     def _joined(self, values):
         return np.stack([np.broadcast_to(v, self.shape[:-1]) for v in values], -1)

@@ -4,8 +4,8 @@ A count k of one gene in one cell follows
 
     P(k) = pi * [k = 0] + (1 - pi) * NB(k; mu, theta)
 
-with mean `mu` of the negative binomial part, *inverse* dispersion `theta` (Var = mu + mu^2 / theta, as in scvi-tools),
-and probability `pi` of a structural zero.
+with mean `mu` of the negative binomial part, *inverse* dispersion `theta` (Var = mu + mu^2 / theta,
+as in scvi-tools), and probability `pi` of a structural zero.
 """
 
 import itertools
@@ -17,40 +17,32 @@ import scipy.special as special
 
 from lib.laws.base import BLOCK, TINY, Law, bisect
 
-THETA_RANGE = (
-    1e-4,
-    1e8,
-)  # in which theta is looked for: beyond 1e8 the law is a Poisson to 8 digits
+THETA_RANGE = 1e-4, 1e8  # of fits: beyond 1e8 the law is a Poisson to 8 digits
 _AT_ONCE = 100_000  # numbers that `sample_csr` works on at once: what fits a cache
 
 
 class ZINB(Law):
     """Zero-inflated negative binomial law.
 
-    mu, theta, pi: arrays that broadcast, of at least 0, above 0 and in [0, 1], or ValueError is raised. NaN in all
-        three is an entry without a law: so `dataset.law` marks a count that an intervention has set
+    mu: mean of the negative binomial part, at least 0
+    theta: inverse dispersion, above 0
+    pi: probability of a structural zero, from 0 to 1
+
+    The three are arrays that broadcast. NaN in all three is an entry without a law, by which
+    `dataset.law` marks a count that an intervention has set. Raises ValueError for other values.
     """
 
     def __init__(self, mu, theta, pi):
         self.mu, self.theta, self.pi = (np.asarray(a, dtype=float) for a in (mu, theta, pi))
         self.shape = np.broadcast_shapes(self.mu.shape, self.theta.shape, self.pi.shape)
-        for name, value, wrong, allowed in (
-            ("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0"),
-            (
-                "theta",
-                self.theta,
-                (self.theta <= 0) | np.isinf(self.theta),
-                "finite and greater than 0",
-            ),
-            ("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1"),
-        ):
-            if wrong.any():
-                raise ValueError(f"{name} = {value[wrong].flat[0]:g}: must be {allowed}")
+        _refuse("mu", self.mu, (self.mu < 0) | np.isinf(self.mu), "finite and at least 0")
+        wrong = (self.theta <= 0) | np.isinf(self.theta)
+        _refuse("theta", self.theta, wrong, "finite and greater than 0")
+        _refuse("pi", self.pi, (self.pi < 0) | (self.pi > 1), "from 0 to 1")
 
     def __getitem__(self, index):
-        return ZINB(
-            *(np.broadcast_to(a, self.shape)[index] for a in (self.mu, self.theta, self.pi))
-        )
+        arrays = (self.mu, self.theta, self.pi)
+        return ZINB(*(np.broadcast_to(a, self.shape)[index] for a in arrays))
 
     def log_prob(self, k):
         """Natural log of the pmf; -inf where k is negative or not a whole number."""
@@ -66,17 +58,17 @@ class ZINB(Law):
         return self[None].mixed_pmf_blocks()
 
     def mixed_pmf_blocks(self, weights=None):
-        """As `Law.mixed_pmf_blocks`, by the recurrence NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta).
+        """As `Law.mixed_pmf_blocks`, by a recurrence.
 
-        Its division by k + 1 is the same for all laws and is made up for once a block, so that a count costs three
-        passes over the components.
+        NB(k + 1) / NB(k) = (k + theta) / (k + 1) * mu / (mu + theta). The division by k + 1 is the
+        same for all laws and is made once a block, so that a count costs three passes over the
+        components.
         """
         n_components, shape = self.shape[0], self.shape[1:]
 
         def flat(values):
-            return np.ascontiguousarray(np.broadcast_to(values, self.shape)).reshape(
-                n_components, -1
-            )
+            values = np.ascontiguousarray(np.broadcast_to(values, self.shape))
+            return values.reshape(n_components, -1)
 
         mu, theta, pi = (flat(a) for a in (self.mu, self.theta, self.pi))
         weights = None if weights is None else flat(weights)
@@ -86,10 +78,11 @@ class ZINB(Law):
         asleep = first < TINY  # they can't start from 0, but in the block where they begin to count
         p[asleep] = 0
         late = mu[asleep], theta[asleep]
-        blocks = np.zeros_like(late[0]), np.floor(late[0] / BLOCK)
-        waking = BLOCK * bisect(
-            *blocks, lambda block: _nb_log_prob(BLOCK * block, *late) >= np.log(TINY)
-        )
+
+        def counts(block):
+            return _nb_log_prob(BLOCK * block, *late) >= np.log(TINY)
+
+        waking = BLOCK * bisect(np.zeros_like(late[0]), np.floor(late[0] / BLOCK), counts)
         table = np.empty((BLOCK, p.shape[1]))
         for start in itertools.count(0, BLOCK):
             if (now := waking == start).any():
@@ -132,20 +125,28 @@ class ZINB(Law):
         return ZINB(*(np.broadcast_to(a, self.shape) for a in (self.mu, self.theta, self.pi)))
 
     def reach(self, tail):
-        # after Bernstein's inequality: variance mu (1 + mu / theta), a tail that falls e-fold in about mu / theta counts
+        # after Bernstein's inequality: the variance is mu (1 + mu / theta), and the tail falls
+        # e-fold in about mu / theta counts
         folds, scale = -np.log(tail), self.mu / self.theta
-        return np.broadcast_to(
-            self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale, self.shape
-        )
+        count = self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale
+        return np.broadcast_to(count, self.shape)
 
     def sample(self, rng: np.random.Generator, size=None):
-        """Draw counts (int64), only those that survive dropout: three times faster where most counts are zeros."""
+        """Draw counts (int64).
+
+        Only those that survive dropout are drawn: three times as fast where most are zeros.
+        """
         size = self.shape if size is None else size
         alive = rng.random(size) >= self.pi
         mu, theta = (np.broadcast_to(a, size)[alive] for a in (self.mu, self.theta))
         counts = np.zeros(size, dtype=np.int64)
         counts[alive] = rng.poisson(rng.gamma(theta, mu / theta))
         return counts
+
+
+def _refuse(name, value, wrong, allowed):
+    if wrong.any():
+        raise ValueError(f"{name} = {value[wrong].flat[0]:g}: must be {allowed}")
 
 
 def nb_zero_prob(mu, theta):
@@ -168,9 +169,12 @@ def _nb_log_prob(k, mu, theta):
 def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
     """Draw cells of independent genes, float32 counts, without ever holding their zeros.
 
-    blocks: pairs of a law (n_genes,) and a number of cells; theirs are those of `law.sample(rng, (n_cells, n_genes))`
+    blocks: pairs of a law (n_genes,) and a number of cells
+
+    The counts are those of `law.sample(rng, (n_cells, n_genes))`, block by block.
     """
-    n_genes, n_done, ends = blocks[0][0].shape[0], 0, [np.zeros(1, dtype=np.int64)]
+    n_genes = blocks[0][0].shape[0]
+    n_done, ends = 0, [np.zeros(1, dtype=np.int64)]
     data, indices = np.empty(0, np.float32), np.empty(0, np.int32)
     at_once = max(1, _AT_ONCE // max(1, n_genes))  # rows whose numbers stay in a cache
     for law, n_cells in blocks:
@@ -189,28 +193,25 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
             seen = np.flatnonzero(count)
             if n_done + len(seen) > len(data):
                 room = max(n_done + len(seen), len(data) * 9 // 8)
-                for array in (
-                    data,
-                    indices,
-                ):  # in place and by little: the peak of memory is near the end
-                    array.resize(room, refcheck=False)
+                # in place and by little: the peak of memory is near the end
+                data.resize(room, refcheck=False)
+                indices.resize(room, refcheck=False)
             data[n_done : n_done + len(seen)] = count[seen]
             indices[n_done : n_done + len(seen)] = gene[seen]
             ends.append(n_done + np.searchsorted(seen, row_ends))
             n_done += len(seen)
-    for array in (data, indices):
-        array.resize(n_done, refcheck=False)
-    return scipy.sparse.csr_matrix(
-        (data, indices, np.concatenate(ends)), shape=(sum(n for _, n in blocks), n_genes)
-    )
+    data.resize(n_done, refcheck=False)
+    indices.resize(n_done, refcheck=False)
+    shape = sum(n for _, n in blocks), n_genes
+    return scipy.sparse.csr_matrix((data, indices, np.concatenate(ends)), shape=shape)
 
 
 def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     """The pi that gives a ZINB the wanted share of zeros.
 
     mu, theta, target_zero_prob: arrays that broadcast
-    unreachable: "raise" ValueError where the negative binomial part alone has more zeros than wanted, or "clip" to take
-        pi = 0 there, with a warning
+    unreachable: "raise" a ValueError where the negative binomial part alone has more zeros than
+        wanted, or "clip": pi = 0 there, with a warning
     """
     target = np.asarray(target_zero_prob, dtype=float)
     wrong = ~((target >= 0) & (target <= 1))
@@ -221,9 +222,11 @@ def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):
     floor = nb_zero_prob(mu, theta)
     missed = floor > target
     if missed.any():
+        lowest = np.broadcast_to(target, missed.shape)[missed].min()
         message = (
-            f"target_zero_prob = {np.broadcast_to(target, missed.shape)[missed].min():g}: out of reach for {missed.sum()} of "
-            f"{missed.size}, whose negative binomial part alone has up to {floor.max():.3f} zeros; allowed from there upwards"
+            f"target_zero_prob = {lowest:g}: out of reach for {missed.sum()} of {missed.size}, "
+            f"whose negative binomial part alone has up to {floor.max():.3f} zeros; "
+            "allowed from there upwards"
         )
         if unreachable == "raise":
             raise ValueError(message)

@@ -4,9 +4,10 @@
         def fit(self, train): ...       # learns from cells, returns itself
         def predict(self, query): ...   # the law of the genes asked about
 
-A query without a perturbation asks for a law in each cell, from the counts of the other genes of that very cell. One
-with a perturbation shows control cells, and asks for the law of each gene over the cells that had it. Simpler forms of
-`predict`, and other answers than laws, are adapted by `lib.predict.guard`.
+A query without a perturbation asks for a law in each cell, given the counts of the other genes in
+that cell. A query with a perturbation shows control cells, and asks for the law of each gene over
+the cells that were perturbed. `lib.predict.answers` adapts simpler forms of `predict`, and answers
+that are no laws.
 """
 
 import abc
@@ -23,7 +24,11 @@ ONE_MEAN = 20  # draws in the law that stands for a mean
 
 
 class Perturbation(NamedTuple):
-    """What was done to the cells of an arm: a drug, a gene, or genes joined by "+", and how strongly."""
+    """What was done to the cells of an arm.
+
+    name: a drug, a gene, or genes joined by "+"
+    strength: relative dose of a drug, 1 for the effect that it is defined by
+    """
 
     name: str
     strength: float = 1.0
@@ -32,9 +37,9 @@ class Perturbation(NamedTuple):
 class Query(NamedTuple):
     """What a model is asked.
 
-    cells: what it may see: the cells after an intervention, or control cells of one type
-    genes: those asked about
-    perturbation: told to the model; None where a law a cell is asked for
+    cells: cells that it may see: after an intervention, or controls of one type
+    genes: names of the genes asked about
+    perturbation: what was done to the arm; None where one law a cell is asked for
     """
 
     cells: ad.AnnData
@@ -44,22 +49,25 @@ class Query(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the law that answers: (n_cells, n_genes), or (n_genes,) under a perturbation."""
-        return (len(self.genes),) if self.perturbation else (self.cells.n_obs, len(self.genes))
+        n_genes = len(self.genes)
+        return (n_genes,) if self.perturbation else (self.cells.n_obs, n_genes)
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model. It says `NotImplementedError` where it has no answer."""
+    """A model. Its `predict` raises NotImplementedError where it has no answer."""
 
     def fit(self, train: ad.AnnData) -> Self:
-        """Learn from cells: counts in `X`, and what an experimenter knows in `obs`."""
+        """Learn from cells: counts in `X`, what an experimenter knows in `obs`. Returns itself."""
 
     def predict(self, query: Query) -> Law:
         """The law of the genes asked about, of shape `query.shape`."""
 
 
 class Conditional(abc.ABC):
-    """A model that says one gene's law at a time, from the other genes of the cell: it writes `fit` and `law_of`.
+    """A model that predicts one gene at a time, from other genes of the same cell.
+
+    A subclass writes `fit` and `law_of`.
 
     inputs: genes whose counts it may see, by default all
     """
@@ -73,7 +81,7 @@ class Conditional(abc.ABC):
 
     @abc.abstractmethod
     def law_of(self, cells: ad.AnnData, gene: str) -> Law:
-        """The law of `gene` in each cell, (n_cells,), from counts of other genes."""
+        """The law of `gene` in each cell, (n_cells,), given counts of other genes."""
 
     def predict(self, query: Query) -> Law:
         """The law of each gene in each cell, (n_cells, n_genes)."""
@@ -83,7 +91,10 @@ class Conditional(abc.ABC):
 
 
 class Constant(Conditional):
-    """A model with one law a gene, the same in every cell: `fit` sets `laws`, of shape (), by gene."""
+    """A model with one law a gene, the same in every cell.
+
+    A subclass writes `fit`, which sets `laws`: gene -> ZINB of shape ().
+    """
 
     def law_of(self, cells, gene):
         law = self.laws[checks.genes("gene", gene, list(self.laws))[0]]
@@ -91,7 +102,10 @@ class Constant(Conditional):
 
 
 def around(mean: np.ndarray) -> Empirical:
-    """The narrowest law of whole counts with a given mean of at least 0, to within half of 1 / ONE_MEAN."""
+    """The narrowest laws of whole counts with given means, each to within 1 / (2 ONE_MEAN).
+
+    mean: (...) at least 0
+    """
     mean = np.asarray(mean, dtype=float)
     above = np.arange(ONE_MEAN) < np.round(ONE_MEAN * (mean % 1))[..., None]
     return Empirical(np.floor(mean)[..., None] + above)

@@ -1,13 +1,15 @@
-"""References: what is told the truth, or its form, and the constant law that skill is measured from.
+"""References: models told the truth or its form, and the constant law that skill is measured from.
 
-The one file of the room that imports the truth.
+This is the one file of `lib/predict` that imports the truth.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import anndata as ad
 import numpy as np
 import torch
+from torch.nn.functional import softplus
 
 from lib import checks, model
 from lib.counts import dense
@@ -22,8 +24,10 @@ from lib.simulate import mechanisms, truth
 class Oracle(Conditional):
     """The true law: the floor of every distance.
 
-    n_draws: draws by which alone each law is known, 0 for the law itself: what the truth scores where a model only
-        draws. The CRPS of n draws exceeds that of their law by sum_k F(k) (1 - F(k)) / n
+    n_draws: draws that stand for each law, 0 for the law itself. They show what the truth scores
+        where a model only draws: the CRPS of n draws exceeds that of their law by
+        sum_k F(k) (1 - F(k)) / n
+    seed: whole number, or several
     """
 
     def __init__(self, n_draws: int = 0, *, seed: int | tuple[int, ...] = 0):
@@ -60,9 +64,10 @@ class Marginal(Constant):
 
 
 class NoChange(Conditional):
-    """The law that each cell's reference cell had before the intervention: what ignoring it costs.
+    """The law of each cell before the intervention: what ignoring it costs.
 
-    reference: the cells that `perturb.dose_series` was given, named in `obs["reference"]` of its cells
+    reference: cells that `perturb.dose_series` was given; `obs["reference"]` of its cells names
+        them
     """
 
     def __init__(self, reference: ad.AnnData):
@@ -74,14 +79,13 @@ class NoChange(Conditional):
 
     def law_of(self, cells, gene):
         if "reference" not in cells.obs:
-            raise NotImplementedError(
-                "cells: have no obs['reference'], as those of dose_series have"
-            )
+            raise NotImplementedError("cells: have no obs['reference'], as those of dose_series do")
         names = cells.obs["reference"].astype(str).to_numpy()
         rows = self.reference.obs_names.get_indexer(names)
         if (rows < 0).any():
+            missing = names[rows < 0][0]
             raise ValueError(
-                f"cells: reference cell {names[rows < 0][0]!r} is not among those given to NoChange"
+                f"cells: reference cell {missing!r} is not among those given to NoChange"
             )
         return truth.law(self.reference, [gene])[:, 0][rows]
 
@@ -89,15 +93,16 @@ class NoChange(Conditional):
 class TrueForm(Conditional):
     """The mechanism's own form, fitted by maximum likelihood: what this many cells can tell.
 
-    It is told a gene's mechanism, its parents, the pairs of an interaction and the floor, and must find weights, every
-    other parameter, and pi; theta is one constant, or has the form of its own mechanism. A gene without a mechanism
-    gets the marginal law.
+    It is told a gene's mechanism, its parents, the pairs of an interaction, and the floor. It must
+    find the weights, every other parameter, and pi. theta is one constant, or has the form of its
+    own mechanism. A gene without a mechanism gets the marginal law.
 
-    seed: of the random starts, of which the most likely fit is kept
+    seed: whole number, or several; of the random starts, the most likely fit is kept
     """
 
     n_starts = 3
-    # of a kink or a step, relative to the activation; made narrow by and by, since a step has no gradient
+    # widths of a kink or a step, relative to the activation: each fit starts from the last, since a
+    # step has no gradient
     widths = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256, 1 / 512, 0.0)
 
     def __init__(self, *, seed: int | tuple[int, ...] = 0):
@@ -105,10 +110,11 @@ class TrueForm(Conditional):
         self.seed = seed
 
     def fit(self, train):
-        self.train, self.fitted, self.marginal = train.copy(), {}, Marginal().fit(train)
-        self.entries = {
-            str(entry["gene"]): entry for entry in train.uns.get("mechanisms", {}).values()
-        }
+        self.train = train.copy()
+        self.fitted = {}
+        self.marginal = Marginal().fit(train)
+        entries = train.uns.get("mechanisms", {}).values()
+        self.entries = {str(entry["gene"]): entry for entry in entries}
         return self
 
     def law_of(self, cells, gene):
@@ -120,48 +126,55 @@ class TrueForm(Conditional):
 
     def parents_of(self, cells: ad.AnnData, gene: str) -> torch.Tensor:
         """Counts of a gene's parents, (n_cells, n_parents)."""
-        names = checks.genes(
-            f"parents of {gene}", self.entries[gene]["parents"], list(cells.var_names)
-        )
+        parents = self.entries[gene]["parents"]
+        names = checks.genes(f"parents of {gene}", parents, list(cells.var_names))
         return torch.as_tensor(dense(cells[:, names].X).astype(float))
 
     def fit_gene(self, gene: str) -> Callable[[torch.Tensor], ZINB]:
-        """A function from counts of the parents, (n_cells, n_parents), to laws."""
-        x, y = self.parents_of(self.train, gene), torch.as_tensor(gene_counts(self.train, gene))
+        """Fit one gene. Returns a function from counts of its parents to laws, (n_cells,)."""
+        x = self.parents_of(self.train, gene)
+        y = torch.as_tensor(gene_counts(self.train, gene))
         if "do" in self.train.layers:  # a count that was set says nothing
             drawn = dense(self.train[:, [gene]].layers["do"])[:, 0] == 0
             x, y = x[drawn], y[drawn]
-        of_mu, of_theta = (_form(gene, self.entries[gene].get(name), x) for name in ("mu", "theta"))
-        rng, (_, log_theta, logit_pi, _) = stream(self.seed, f"starts of {gene}"), basin(y)
-        seen = (
-            y > 0 if (y > 0).any() else y == 0
-        )  # without the zeros of dropout, counts are about mu
-        theta_start = of_theta.start(x, torch.full_like(y, float(log_theta.exp())))
+        of_mu = _form(gene, self.entries[gene].get("mu"), x)
+        of_theta = _form(gene, self.entries[gene].get("theta"), x)
+        n_mu = of_mu.n_parameters
 
         def law(p, x, width):
-            n = of_mu.n_parameters
-            mu, theta = of_mu.value(p[1 : n + 1], x, width), of_theta.value(p[n + 1 :], x, width)
+            mu = of_mu.value(p[1 : n_mu + 1], x, width)
+            theta = of_theta.value(p[n_mu + 1 :], x, width)
             return mu.clamp(1e-6, 1e6), theta.clamp(*zinb.THETA_RANGE), p[0]
 
         def total(p, width):
             return log_likelihood(y, *law(p, x, width)).mean()
 
         best = (-np.inf, None, None)
-        for attempt in range(self.n_starts):
-            start = of_mu.start(x[seen], y[seen])
-            if attempt:
-                start = start * torch.as_tensor(rng.normal(1, 0.3, len(start)))
-            p = torch.cat([logit_pi[None], start, theta_start])
+        for p in self._starts(gene, x, y, of_mu, of_theta):
             for width in self.widths:
-                p = maximise(lambda p, width=width: total(p, width), p, max_iter=150)
+                p = maximise(partial(total, width=width), p, max_iter=150)
                 if width <= self.widths[-2]:
-                    best = max(
-                        best,
-                        (float(total(p, width)), p, width),
-                        key=lambda fit: np.nan_to_num(fit[0], nan=-np.inf),
-                    )
+                    best = max(best, (float(total(p, width)), p, width), key=_likelihood)
         _, p, width = best
         return lambda x: model.to_law(*law(p, x, width))
+
+    def _starts(self, gene, x, y, of_mu, of_theta):
+        """Parameters to start from: logit pi, those of mu, those of theta."""
+        rng = stream(self.seed, f"starts of {gene}")
+        _, log_theta, logit_pi, _ = basin(y)
+        # counts above 0 tell of mu without the zeros of dropout
+        seen = y > 0 if (y > 0).any() else y == 0
+        theta = of_theta.start(x, torch.full_like(y, float(log_theta.exp())))
+        for attempt in range(self.n_starts):
+            mu = of_mu.start(x[seen], y[seen])
+            if attempt:
+                mu = mu * torch.as_tensor(rng.normal(1, 0.3, len(mu)))
+            yield torch.cat([logit_pi[None], mu, theta])
+
+
+def _likelihood(fit):
+    """The likelihood of a fit, the first of its parts; NaN is the worst."""
+    return np.nan_to_num(fit[0], nan=-np.inf)
 
 
 class _Same:
@@ -177,9 +190,13 @@ class _Same:
 
 
 class _Form:
-    """A mechanism with unknown parameters p: `start(x, level)` gives those of values near `level`, `value` the values.
+    """A mechanism with unknown parameters p.
 
-    kind, constants: as in `uns["mechanisms"]`; of the constants, those that aren't fitted are read
+    A subclass writes `start(x, level)`, the parameters at which values are near `level`, and
+    `value(p, x, width)`, the values.
+
+    kind: name of the mechanism
+    constants: parameters of the mechanism in `uns["mechanisms"]`; only those not fitted are read
     x: (n_cells, n_parents) counts, for their scale
     """
 
@@ -193,60 +210,55 @@ class _Form:
         self.n_parameters = self.n_others + len(self.scale)
 
     def features(self, x):
-        """What the weights multiply, each with standard deviation 1 in the training cells."""
+        """Terms of the sum, before their weights: with standard deviation 1 in training cells."""
         if self.kind == "polynomial":
             x = torch.cat([x, x**2], dim=1)
         elif self.kind == "interaction":
-            first, second = (
-                np.asarray(self.constants[name], dtype=int) for name in ("first", "second")
-            )
+            first = np.asarray(self.constants["first"], dtype=int)
+            second = np.asarray(self.constants["second"], dtype=int)
             x = torch.cat([x, x[:, first] * x[:, second]], dim=1)
         return x / self.scale
 
 
 class _Additive(_Form):
-    """max(floor, sum of weighted features): linear, polynomial, interaction. The kink is smooth at first."""
+    """max(floor, sum of weighted features), with a smooth kink until `width` is 0.
+
+    For linear, polynomial and interaction.
+    """
 
     def start(self, x, level):
         return least_squares(self.features(x), level)
 
     def value(self, p, x, width):
         above = self.features(x) @ p - self.floor
-        return self.floor + (
-            torch.nn.functional.softplus(above, beta=1 / (10 * width))
-            if width
-            else above.clamp(min=0)
-        )
+        if width:
+            return self.floor + softplus(above, beta=1 / (10 * width))
+        return self.floor + above.clamp(min=0)
 
 
 class _Hill(_Form):
-    """floor + top a^n / (1 + a^n), a = w.x with w >= 0: the half is in the weights, whose scale it can't be told from."""
+    """floor + top a^n / (1 + a^n), a = w.x with w >= 0.
+
+    The half is part of the weights, since it can't be told from their scale.
+    """
 
     n_others = 2
 
     def start(self, x, level):
         total = self.features(x).sum(1).median().clamp(min=1e-3)
         weights = torch.log(torch.expm1(1 / total)).expand(self.n_parameters - 2)
-        return torch.cat(
-            [
-                torch.log(torch.stack([2 * level.mean(), torch.tensor(3.0, dtype=torch.float64)])),
-                weights,
-            ]
-        )
+        power = torch.tensor(3.0, dtype=torch.float64)
+        return torch.cat([torch.log(torch.stack([2 * level.mean(), power])), weights])
 
     def value(self, p, x, width):
-        top, power, weights = (
-            p[0].clamp(-20, 20).exp(),
-            p[1].clamp(-5, 5).exp(),
-            torch.nn.functional.softplus(p[2:]),
-        )
-        return self.floor + top * torch.sigmoid(
-            power * torch.log((self.features(x) @ weights).clamp(min=1e-9))
-        )
+        top = p[0].clamp(-20, 20).exp()
+        power = p[1].clamp(-5, 5).exp()
+        activation = self.features(x) @ softplus(p[2:])
+        return self.floor + top * torch.sigmoid(power * torch.log(activation.clamp(min=1e-9)))
 
 
 class _Threshold(_Form):
-    """low or high by the side of a plane that w.x is on; a sigmoid across it until `width` is 0."""
+    """low or high, by the side of a plane that x is on; a sigmoid across it until `width` is 0."""
 
     n_others = 3
 
@@ -255,16 +267,14 @@ class _Threshold(_Form):
         low, high = (level[side].mean() if side.any() else level.mean() for side in (~above, above))
         z = torch.cat([torch.ones(len(x), 1), self.features(x)], dim=1)
         plane = least_squares(z, above.double() - 0.5)
-        return torch.cat(
-            [torch.log(torch.stack([low, high])), plane / plane[1:].norm().clamp(min=1e-6)]
-        )
+        plane = plane / plane[1:].norm().clamp(min=1e-6)
+        return torch.cat([torch.log(torch.stack([low, high])), plane])
 
     def value(self, p, x, width):
         low, high = p[:2].clamp(-5, 14).exp()
         distance = (p[2] + self.features(x) @ p[3:]) / p[3:].norm()
-        return low + (high - low) * (
-            torch.sigmoid(distance / width) if width else (distance > 0).double()
-        )
+        share = torch.sigmoid(distance / width) if width else (distance > 0).double()
+        return low + (high - low) * share
 
 
 _FORMS = {
@@ -283,6 +293,7 @@ def _form(gene: str, entry: dict | None, x: torch.Tensor):
     kind = str(entry["mechanism"])
     if kind not in _FORMS:
         raise NotImplementedError(
-            f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; it has one for {', '.join(_FORMS)}"
+            f"gene = {gene!r}: true_form has no form for its mechanism {kind!r}; "
+            f"it has one for {', '.join(_FORMS)}"
         )
     return _FORMS[kind](kind, entry["parameters"], x)

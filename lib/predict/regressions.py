@@ -18,38 +18,48 @@ _LARGEST = 1e6  # counts, of a predicted mu
 
 
 class GeneByGene(Conditional):
-    """A predictor that fits one regression a gene, when the gene is first asked for."""
+    """A model that fits one regression a gene, when it is first asked about the gene.
+
+    A subclass writes `fit_gene`.
+    """
 
     def fit(self, adata):
-        self.train, self.genes, self.fitted = adata.copy(), list(adata.var_names), {}
+        self.train = adata.copy()
+        self.genes = list(adata.var_names)
+        self.fitted = {}
         return self
 
     def law_of(self, cells, gene):
         if gene not in self.fitted:
             checks.genes("gene", gene, self.genes)
-            self.fitted[gene] = self.fit_gene(
-                self.features(self.train, gene), gene_counts(self.train, gene)
-            )
+            x = self.features(self.train, gene)
+            self.fitted[gene] = self.fit_gene(x, gene_counts(self.train, gene))
         return self.fitted[gene](self.features(cells, gene))
 
     def features(self, cells: ad.AnnData, gene: str) -> np.ndarray:
-        """Counts of the inputs but `gene`, (n_cells, n_inputs)."""
-        inputs = checks.genes(
-            "inputs", self.genes if self.inputs is None else self.inputs, list(cells.var_names)
-        )
+        """Counts of the inputs except `gene`, (n_cells, n_inputs)."""
+        inputs = self.genes if self.inputs is None else self.inputs
+        inputs = checks.genes("inputs", inputs, list(cells.var_names))
         return dense(cells[:, [g for g in inputs if g != gene]].X).astype(float)
 
     @abc.abstractmethod
     def fit_gene(self, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], Law]:
-        """From counts x (n_cells, n_inputs) and y (n_cells,), a function from counts x to laws."""
+        """Fit to training cells. Returns a function from counts like x to laws (n_cells,).
+
+        x: (n_cells, n_inputs) counts of the inputs
+        y: (n_cells,) counts of the gene
+        """
 
 
 class MeanRegression(GeneByGene):
     """A regression of the mean count from scikit-learn, with a ZINB law put around it.
 
-    What such a regression estimates is the mean (1 - pi) mu, not mu. Constant theta and pi, and a floor of the mean,
-    are then fitted by maximum likelihood to means predicted out of fold, since those of the fit itself are too close to
-    the counts. `regressor` makes the estimator.
+    Such a regression estimates the mean (1 - pi) mu, not mu. Constant theta and pi, and a floor of
+    the mean, are then fitted by maximum likelihood. They are fitted to means predicted out of fold,
+    since the means of the fit itself are too close to the counts.
+
+    regressor: function that makes the estimator
+    inputs: genes whose counts it may see, by default all
     """
 
     def __init__(self, regressor: Callable, inputs: list[str] | None = None):
@@ -66,34 +76,23 @@ class MeanRegression(GeneByGene):
 
 
 def ridge(inputs: list[str] | None = None) -> MeanRegression:
-    """Ridge regression on counts, its penalty chosen by leave-one-out error."""
+    """Ridge regression on counts, with the penalty of the least leave-one-out error."""
     return MeanRegression(_ridge, inputs)
 
 
 def ridge_log1p(inputs: list[str] | None = None) -> MeanRegression:
-    """Ridge regression of the count on log1p counts, its penalty chosen by leave-one-out error."""
-    return MeanRegression(lambda: _of_log1p(_ridge()), inputs)
+    """Ridge regression of the count on log1p counts, its penalty chosen as for `ridge`."""
+    return MeanRegression(_ridge_of_log1p, inputs)
 
 
 def neighbours(inputs: list[str] | None = None) -> MeanRegression:
-    """Mean of the 50 nearest training cells, by Euclidean distance of log1p counts."""
-    from sklearn.neighbors import KNeighborsRegressor
-
-    return MeanRegression(lambda: _of_log1p(KNeighborsRegressor(50, algorithm="brute")), inputs)
+    """Mean of the 50 nearest training cells, in Euclidean distance of log1p counts."""
+    return MeanRegression(_neighbours_of_log1p, inputs)
 
 
 def boosting(inputs: list[str] | None = None) -> MeanRegression:
     """Gradient-boosted trees with Poisson loss, stopped early on held-out cells."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    options = {
-        "loss": "poisson",
-        "max_iter": 300,
-        "max_leaf_nodes": 15,
-        "early_stopping": True,
-        "random_state": 0,
-    }
-    return MeanRegression(lambda: HistGradientBoostingRegressor(**options), inputs)
+    return MeanRegression(_trees, inputs)
 
 
 def _ridge():
@@ -102,38 +101,64 @@ def _ridge():
     return RidgeCV(np.logspace(-2, 4, 13))
 
 
-def _of_log1p(regressor):
+def _ridge_of_log1p():
+    return _of_log1p(_ridge())
+
+
+def _neighbours_of_log1p():
+    from sklearn.neighbors import KNeighborsRegressor
+
+    return _of_log1p(KNeighborsRegressor(50, algorithm="brute"), _on_a_grid)
+
+
+def _on_a_grid(logarithms):
+    """Logarithms whose products have no rounding, so that ties are ties on any machine."""
+    return np.round(logarithms * 2**20) / 2**20
+
+
+def _trees():
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(
+        loss="poisson", max_iter=300, max_leaf_nodes=15, early_stopping=True, random_state=0
+    )
+
+
+def _of_log1p(regressor, *steps):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    return make_pipeline(FunctionTransformer(np.log1p), regressor)
+    return make_pipeline(*map(FunctionTransformer, (np.log1p, *steps)), regressor)
 
 
 class ZINBRegression(GeneByGene):
-    """Maximum likelihood of a ZINB regression on counts, theta and pi constants of the gene.
+    """A ZINB regression on counts by maximum likelihood, with theta and pi constant in each gene.
 
-    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the standard
-        generalised linear model, which explodes at large counts on a truth that is linear. Both are cut at 1e6 counts,
-        so that distances are finite
-    order: 2 for squares and products of the inputs beside them, without a penalty
+    inputs: genes whose counts it may see, by default all
+    link: "identity", mu = max(floor, b + sum_i w_i x_i), or "log", mu = exp(b + sum_i w_i x_i), the
+        standard generalised linear model, which explodes at large counts where the truth is linear.
+        Both are cut at 1e6 counts, so that distances are finite
+    order: 1, or 2 to add squares and products of the inputs; there is no penalty
     """
 
     def __init__(self, inputs: list[str] | None = None, link: str = "identity", order: int = 1):
         super().__init__(inputs)
-        self.link, self.order = (
-            checks.choice("link", link, ("identity", "log")),
-            checks.integer("order", order, 1, 2),
-        )
+        self.link = checks.choice("link", link, ("identity", "log"))
+        self.order = checks.integer("order", order, 1, 2)
 
     def terms(self, x: np.ndarray) -> torch.Tensor:
-        """What the weights multiply, (n_cells, n_terms), from counts (n_cells, n_inputs)."""
-        first, second = np.triu_indices(x.shape[1])
-        return torch.as_tensor(
-            x if self.order == 1 else np.concatenate([x, x[:, first] * x[:, second]], axis=1)
-        )
+        """The terms of the sum, (n_cells, n_terms), before their weights.
+
+        x: (n_cells, n_inputs) counts
+        """
+        if self.order == 2:
+            first, second = np.triu_indices(x.shape[1])
+            x = np.concatenate([x, x[:, first] * x[:, second]], axis=1)
+        return torch.as_tensor(x)
 
     def fit_gene(self, x, y):
-        x, y = self.terms(x), torch.as_tensor(y)
+        x = self.terms(x)
+        y = torch.as_tensor(y)
         scale = x.std(0).clamp(min=1e-6)
         start = torch.zeros(x.shape[1] + 4, dtype=torch.float64)
         start[:4] = basin(y)
@@ -146,42 +171,42 @@ class ZINBRegression(GeneByGene):
                 return value.clamp(-math.log(_LARGEST), math.log(_LARGEST)).exp()
             return torch.maximum(value, p[3].exp()).clamp(max=_LARGEST)
 
-        p = maximise(
-            lambda p: log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean(), start, max_iter=120
-        )
+        def total(p):
+            return log_likelihood(y, mu_of(p, x), _theta(p[1]), p[2]).mean()
+
+        p = maximise(total, start, max_iter=120)
         return lambda x: model.to_law(mu_of(p, self.terms(x)), _theta(p[1]), p[2])
 
 
 def law_around_mean(mean: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     """The most likely (floor, theta, pi) of counts ~ ZINB(max(mean, floor) / (1 - pi), theta, pi).
 
-    mean, counts: (n_cells,), the means predicted without having seen these counts
+    mean: (n_cells,) means, predicted without having seen these counts
+    counts: (n_cells,)
     """
-    m, y = (
-        torch.as_tensor(np.asarray(mean, dtype=float)),
-        torch.as_tensor(np.asarray(counts, dtype=float)),
-    )
+    m = torch.as_tensor(np.asarray(mean, dtype=float))
+    y = torch.as_tensor(np.asarray(counts, dtype=float))
     start = basin(y)[1:]
     start[2] = torch.log(0.1 * y.mean().clamp(min=1e-3))
 
     def total(p):
-        mu = torch.maximum(m, p[2].clamp(max=12).exp()) * (
-            1 + torch.exp(p[1].clamp(max=12))
-        )  # 1 / (1 - pi)
+        floor = p[2].clamp(max=12).exp()
+        odds = torch.exp(p[1].clamp(max=12))  # pi / (1 - pi), so that 1 + odds is 1 / (1 - pi)
+        mu = torch.maximum(m, floor) * (1 + odds)
         return log_likelihood(y, mu, _theta(p[0]), p[1]).mean()
 
-    p = maximise(total, start, max_iter=50)
-    return (
-        float(p[2].clamp(max=12).exp()),
-        float(_theta(p[0])),
-        float(torch.sigmoid(p[1].clamp(max=12))),
-    )
+    log_theta, logit_pi, log_floor = maximise(total, start, max_iter=50)
+    floor = float(log_floor.clamp(max=12).exp())
+    return floor, float(_theta(log_theta)), float(torch.sigmoid(logit_pi.clamp(max=12)))
 
 
 def maximise(
     function: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, max_iter: int = 200
 ) -> torch.Tensor:
-    """The parameters at which a differentiable function is largest, by L-BFGS from `start`."""
+    """The parameters at which a differentiable function is largest, by L-BFGS.
+
+    start: (n_parameters,) where the search begins
+    """
     p = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [p], max_iter=max_iter, tolerance_change=1e-9, line_search_fn="strong_wolfe"
@@ -198,7 +223,10 @@ def maximise(
 
 
 def basin(y: torch.Tensor) -> torch.Tensor:
-    """mu, log theta, logit pi, log floor from which a fit finds dropout rather than a small theta."""
+    """A start of mu, log theta, logit pi, log floor: a fit finds dropout, not a small theta.
+
+    y: (n_cells,) counts
+    """
     positive = y > 0
     mean = y.sum() / positive.sum().clamp(min=1)
     log_theta = torch.tensor(model.START_THETA, dtype=torch.float64).log()
@@ -211,7 +239,6 @@ def _theta(log_theta: torch.Tensor) -> torch.Tensor:
 
 
 def least_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Weights of columns of x, with a ridge so small that it only keeps them finite."""
-    return torch.linalg.solve(
-        x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y
-    )
+    """Weights of the columns of x, with a ridge so small that it only keeps them finite."""
+    penalty = 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+    return torch.linalg.solve(x.T @ x + penalty, x.T @ y)

@@ -1,62 +1,74 @@
-"""The leaderboard: scores of models on the same questions, and rows of models that were scored before."""
+"""The leaderboard: scores of models on the same questions, and rows of those scored before."""
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lib.predict import guard, registry
 from lib.predict.guard import Guarded
-from lib.score import distances, tables
+from lib.score import answers, tables
 from lib.tasks.base import Question
+from lib.tasks.conditional import Task
 
 SCENARIO = "leaderboard"
-SECONDS = ["seconds", "cpu_seconds"]  # of `guard.enter`: measured, and another number at each run
-_OFF_TARGET = {"kl_nats": "off_target_kl", "excess_crps": "off_target_crps"}
+JUDGES = [
+    "skill_kl",
+    "pearson_delta",
+    "discrimination_score_l1",
+    "overlap_at_N",
+    "precision_at_N",
+    "pr_auc",
+    "mse",
+]  # scores of cell-eval that notebook 05 shows, beside the exact skill
+SECONDS = ["seconds", "cpu_seconds"]  # measured by `guard.enter`, other numbers in each run
+
+
+def entries(rows: list[registry.Row], task: Task, **setting) -> dict[str, Guarded]:
+    """Models of the leaderboard by their keys, unfitted.
+
+    setting: parameters for `registry.make`, without `inputs` and `reference`
+
+    Where the task has no perturbed cells, models that train on them are left out.
+    """
+    if task.screen is None:
+        rows = [row for row in rows if row.made["conditional"].trains_on == "cells"]
+    given = {"inputs": task.inputs, "reference": task.reference}
+    return guard.models(rows, "conditional", **given, **setting)
+
+
+def enter(
+    models: dict[str, Guarded], task: Task, generative: list[str], *, seed: int | tuple[int, ...]
+) -> pd.DataFrame:
+    """Fit the models and check them for leaks.
+
+    generative: keys of models that are asked about base genes too
+
+    Returns the seconds that each model took: model, metric, value.
+    """
+    frames = []
+    queries = [question.query for question in task.asked]
+    of_base = [question.query for question in task.of_base]
+    for key, model in models.items():
+        cells = task.screen if key in registry.keys(trains_on="arms") else task.train
+        more = of_base if key in generative else []
+        took = guard.enter(model, cells, queries, key, more=more, seed=seed)
+        frames.append(pd.DataFrame({"model": key, "metric": SECONDS, "value": took}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def score(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
-    """Scores of fitted models on every question: model, metric, value, mechanism, gene, split.
+    """`answers.scores` of fitted models on every question.
 
-    fitted: by their keys, "marginal" among them
-
-    Laws are scored by KL and CRPS, draws and means by CRPS and the mean alone. A model that has no answer to a question
-    (`NotImplementedError`) has no row there. Off target, the value is the mean over genes.
+    fitted: models by their keys, "marginal" among them
     """
-    frames = []
-    for question in asked:
-        true, laws = question.true[:, 0], {}
-        for name, model in fitted.items():
-            with contextlib.suppress(NotImplementedError):
-                laws[name] = model.predict(question.query)[:, 0]
-        keys = {"mechanism": question.mechanism, "gene": question.gene, "split": question.split}
-        frame = distances.scores(true, laws)
-        if question.split == "off_target":
-            frame = frame[frame["metric"].isin(_OFF_TARGET)].replace({"metric": _OFF_TARGET})
-        frames.append(frame.assign(**keys))
-        if question.dose is not None:
-            slopes = {
-                name: distances.slope_ratio(question.dose, law.mean, true.mean)
-                for name, law in laws.items()
-            }
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "model": slopes.keys(),
-                        "metric": "slope_ratio",
-                        "value": slopes.values(),
-                        **keys,
-                    }
-                )
-            )
-    joined = pd.concat(frames, ignore_index=True)
-    off_target = joined["split"] == "off_target"
-    keys = ["model", "metric", "mechanism", "split"]
-    mean = (
-        joined[off_target].groupby(keys, sort=False, as_index=False)["value"].mean().assign(gene="")
-    )
-    columns = ["model", "metric", "value", "mechanism", "gene", "split"]
-    return pd.concat([joined[~off_target], mean], ignore_index=True)[columns]
+    return answers.scores(answers.ask(fitted, question) for question in asked)
+
+
+def score_all(fitted: dict[str, Guarded], task: Task, generative: list[str]) -> pd.DataFrame:
+    """`score` on what a task asks, and `base_laws` of the generative models."""
+    of_base = {key: model for key, model in fitted.items() if key in generative}
+    return pd.concat([score(fitted, task.asked), base_laws(of_base, task.of_base)])
 
 
 def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame:
@@ -72,33 +84,51 @@ def base_laws(fitted: dict[str, Guarded], asked: list[Question]) -> pd.DataFrame
             continue
         if None in points:
             continue
-        errors = [
-            ((point.mu - question.true[:, 0].mu) ** 2).mean()
-            for point, question in zip(points, asked)
-        ]
+        true = [question.true[:, 0] for question in asked]
+        errors = [((point.mu - law.mu) ** 2).mean() for point, law in zip(points, true)]
         rows.append({"model": name, "metric": "mse_mu", "value": np.mean(errors)})
     return pd.DataFrame(rows).assign(mechanism="", gene="", split="base_genes")
 
 
 def known(path: str | Path, identity: str, fitted: list[str] = ()) -> pd.DataFrame:
-    """Rows of a summary.csv: models scored before on the questions of this identity, but those just fitted."""
+    """Rows of a summary.csv about models that were scored before on the same questions.
+
+    identity: name of the questions, from `conditional.identity`
+    fitted: models that are left out, since they were just scored
+    """
     summary = read_summary(path)
-    return summary[(summary["questions"] == identity) & ~summary["model"].isin(fitted)].reset_index(
-        drop=True
-    )
+    same = summary["questions"] == identity
+    return summary[same & ~summary["model"].isin(fitted)].reset_index(drop=True)
+
+
+def with_known(scored: list[pd.DataFrame], identity: str, known: pd.DataFrame) -> pd.DataFrame:
+    """Means of the models scored here, with rows of `known`, in the order of the tables.
+
+    scored: tidy tables about the questions of this identity
+    """
+    means = tables.summary(pd.concat(scored, ignore_index=True)).assign(questions=identity)
+    both = pd.concat([means, known] if len(known) else [means], ignore_index=True)
+    return both.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
 
 
 def read_summary(path: str | Path) -> pd.DataFrame:
-    """A summary.csv; without a row where there is no such file, or it is of before there were identities."""
+    """A summary.csv; without rows where there is no such file, or no column `questions` in it."""
     summary = tables.read(path) if Path(path).is_file() else pd.DataFrame(columns=tables.SUMMARY)
     return summary if "questions" in summary else summary.iloc[:0].assign(questions="")
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
-    """Model -> means of cell-eval's scores, and of the exact `skill_kl` in the same cells; empty without a table."""
+    """Means of cell-eval's scores of each model, and of its exact skill_kl in the same cells.
+
+    Returns model -> the means by metric; empty where there is no such file.
+    """
     if not Path(path).is_file():
         return {}
-    means = tables.read(path).pivot_table(
-        index="model", columns="metric", values="value", sort=False
-    )
+    rows = tables.read(path)
+    means = rows.pivot_table(index="model", columns="metric", values="value", sort=False)
     return dict(means.iterrows())
+
+
+def readable_cell_eval(means: dict[str, pd.Series]) -> pd.DataFrame:
+    """The scores of `cell_eval` that notebook 05 shows, a row a model."""
+    return pd.DataFrame(means, index=JUDGES).T.round(3)

@@ -3,8 +3,9 @@
 With F and G the true and predicted cdf of one gene in one cell, f and g their pmfs:
 
     kl_nats      sum_k f(k) log f(k) / g(k)
-    excess_crps  sum_k (F(k) - G(k))^2, the expected CRPS less the truth's (Gneiting and Raftery 2007, JASA 102, 4.2)
-    skill        1 - distance(model) / distance(marginal): oracle 1, marginal 0, harm below 0
+    excess_crps  sum_k (F(k) - G(k))^2, the expected CRPS less the truth's (Gneiting and Raftery
+                 2007, JASA 102, 4.2)
+    skill        1 - distance(model) / distance(marginal): oracle 1, marginal 0, below 0: harm
 """
 
 import itertools
@@ -18,37 +19,35 @@ from lib.laws.base import BLOCK, TINY
 
 TAIL = 1e-9  # the support is cut where the true law has less than this above it
 CRPS_TAIL = 1e-4  # and, for the CRPS, where the predicted one has less than this
-_MAX_COUNTS = 2**15  # so far a prediction that outlasts the truth is summed count by count
-_CHUNK = (
-    2**14
-)  # laws, or components of laws, at a time: few enough to stay in the processor's cache
+_MAX_COUNTS = 2**15  # summed count by count, where a prediction goes on after the truth has ended
+_CHUNK = 2**14  # laws, or components of laws, at a time: few enough for the processor's cache
 
 
 def between(true: ZINB, predicted: Law) -> pd.DataFrame:
-    """Distances of the predicted to the true law of one gene, a row for each of the cells, (n_cells,).
+    """Distances of the predicted to the true laws of one gene, a row a cell.
 
-    kl_nats, excess_crps, mse_mean, and, where the prediction has parameters, mse_mu, mse_pi and mse_log_theta (squared
-    errors of one cell). A law without density has no kl_nats: one count that was never drawn would make it infinite.
+    true, predicted: (n_cells,)
+
+    Columns are kl_nats, excess_crps, mse_mean, and, where the prediction has parameters, mse_mu,
+    mse_pi and mse_log_theta: squared errors in one cell. A law without density has no kl_nats,
+    since one count that was never drawn would make it infinite. Raises ValueError for a true law of
+    NaN, and for other shapes.
     """
     if np.isnan(true.mu).any():
-        raise ValueError(
-            "true: has NaN parameters; the law of a count that an intervention set can't be predicted"
-        )
+        reason = "the law of a count that an intervention set can't be predicted"
+        raise ValueError(f"true: has NaN parameters; {reason}")
     if predicted.shape != true.shape or len(true.shape) != 1:
-        raise ValueError(
-            f"predicted: shape {predicted.shape}; must be one law a cell, {true.shape}"
-        )
+        must = f"must be one law a cell, {true.shape}"
+        raise ValueError(f"predicted: shape {predicted.shape}; {must}")
     kl, crps, apart = np.empty((3, *true.shape))
+    has_kl = predicted.has_density
     for rows in _groups(true.reach(TAIL), predicted):
-        kl[rows], crps[rows], apart[rows], _ = _sums(
-            true[rows], predicted[rows], predicted.has_density
-        )
+        kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
     long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
-    for rows in _groups(predicted[long].reach(CRPS_TAIL), predicted):
-        rows = long[rows]
-        _, crps[rows], apart[rows], end = _sums(
-            true[rows], predicted[rows], False, open_end=CRPS_TAIL
-        )
+    for group in _groups(predicted[long].reach(CRPS_TAIL), predicted):
+        rows = long[group]
+        sums = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
+        _, crps[rows], apart[rows], end = sums
         for row in rows[apart[rows] > CRPS_TAIL]:
             crps[row] += _far_tail(predicted[row], end)
     values = {"kl_nats": kl} if predicted.has_density else {}
@@ -61,36 +60,47 @@ def between(true: ZINB, predicted: Law) -> pd.DataFrame:
 
 
 def _groups(reach, predicted):
-    """Indices of cells: those that end together, by their reach, and few enough for the cache."""
-    n_components = max(predicted.n_components, 8)  # other arrays hold as much, for one law alone
+    """Indices of cells in groups of similar reach, each small enough for the cache."""
+    n_components = max(predicted.n_components, 8)  # the sums' own arrays are as large as 8 laws
     n_groups = -(-len(reach) * n_components // _CHUNK)
     return np.array_split(np.argsort(reach, kind="stable"), n_groups) if n_groups else []
 
 
 def _sums(true, predicted, has_kl, open_end=np.inf):
-    """KL, CRPS, the last F - G and the number of counts, up to where no true law has more than TAIL above.
+    """KL, CRPS, the last F - G, and the number of counts that were summed.
 
-    open_end: they go on while a last F - G is above this, but not beyond _MAX_COUNTS for its sake
+    The sums end where no true law has more than TAIL above.
+
+    open_end: the sums go on while a last F - G is above this, to _MAX_COUNTS at most
     """
     kl, crps, apart = np.zeros((3, *true.shape))
     difference = np.empty((BLOCK, *true.shape))
-    q, one_less_q = true.mu / (true.mu + true.theta), true.theta / (true.mu + true.theta)
-    for end, f, g in zip(itertools.count(BLOCK, BLOCK), true.pmf_blocks(), predicted.pmf_blocks()):
+    total = true.mu + true.theta
+    q = true.mu / total
+    one_less_q = true.theta / total
+    ends = itertools.count(BLOCK, BLOCK)
+    for end, f, g in zip(ends, true.pmf_blocks(), predicted.pmf_blocks()):
         if has_kl:
             kl += _kl(f, g, predicted, end - BLOCK, difference)
         np.subtract(f, g, out=difference)
-        for row in difference:  # not by cumsum, which goes through memory law by law
+        for row in difference:  # cumsum would go through memory law by law
             apart += row
             row[:] = apart
         crps += np.einsum("kn,kn->n", difference, difference)
-        # from here on a count is at most 1 - less times as likely as the one before it: less than a geometric series
+        # from here on a count is at most 1 - less times as likely as the one before it, so that the
+        # rest is below a geometric series
         less = one_less_q - q * np.maximum(true.theta - 1, 0) / end
-        if (f[-1] <= TAIL * less).all() and (end >= _MAX_COUNTS or not (apart > open_end).any()):
+        goes_on = (apart > open_end).any() and end < _MAX_COUNTS
+        if (f[-1] <= TAIL * less).all() and not goes_on:
             return np.maximum(kl, 0.0), crps, apart, end
 
 
 def _kl(f, g, predicted, start, scratch):
-    """Sum of f log f / g of the counts from `start` on, over the first axis."""
+    """Sum of f log f / g over the counts, the first axis.
+
+    start: count of the first row
+    scratch: array of the shape of f, overwritten
+    """
     if f.min() > TINY and g.min() > TINY:
         np.divide(f, g, out=scratch)
         return np.einsum("kn,kn->n", f, np.log(scratch, out=scratch))
@@ -105,12 +115,14 @@ def _kl(f, g, predicted, start, scratch):
 
 
 def _far_tail(predicted, start):
-    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1, by Simpson's rule on a fine geometric grid."""
+    """Sum of (1 - G(k))^2 over k >= start, where the true cdf is 1.
+
+    By Simpson's rule on a fine geometric grid.
+    """
     k = np.unique(np.floor(start * np.geomspace(1, 1e6, 4001)))
     rest = (1 - predicted.cdf(k)) ** 2
-    return (
-        scipy.integrate.simpson(rest, k) + rest[0] / 2
-    )  # the sum has its first count whole, the integral half
+    # the sum has the whole of its first term, the integral half of it
+    return scipy.integrate.simpson(rest, k) + rest[0] / 2
 
 
 def skill(distance: float, marginal: float) -> float:
@@ -119,41 +131,50 @@ def skill(distance: float, marginal: float) -> float:
 
 
 def slope_ratio(dose, predicted, true) -> float:
-    """Least-squares slope of the predicted mean counts over the dose, over that of the true ones, all (n_cells,).
+    """Least-squares slope of the predicted mean over the dose, divided by the true slope.
 
-    1 is right, below 1 the effect is shrunk, NaN where the true response is flat.
+    It is 1 for the right slope, below 1 where the effect is shrunk, and NaN where the true response
+    is flat.
+
+    dose: (n_cells,)
+    predicted, true: (n_cells,) mean counts
     """
     centred = np.asarray(dose, dtype=float) - np.mean(dose)
-    true_slope, rounding = (
-        centred @ np.asarray(true),
-        1e-10 * np.linalg.norm(centred) * np.linalg.norm(true),
-    )
-    return (
-        float(centred @ np.asarray(predicted) / true_slope)
-        if abs(true_slope) > rounding
-        else float("nan")
-    )
+    true_slope = _slope(centred, np.asarray(true))
+    if true_slope == 0:
+        return float("nan")
+    return float(_slope(centred, np.asarray(predicted)) / true_slope) + 0.0  # never -0
+
+
+def _slope(centred, values):
+    """A least-squares slope but for its scale; 0 where it is rounding, which differs by machine."""
+    slope = (centred * values).sum()  # a product by BLAS would have the processor's last digits
+    rounding = 1e-10 * np.sqrt((centred**2).sum() * (values**2).sum())
+    return slope if abs(slope) > rounding else 0.0
 
 
 def scores(
     true: ZINB, predictions: dict[str, Law], counts: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Mean distances and skills of models' predictions of one gene in the same cells: rows of model, metric, value.
+    """Mean distances and skills of predictions of one gene in the same cells.
 
-    predictions: by model, "marginal" among them, against which skill is measured
-    counts: (n_cells,) observed, for nll_nats, their mean negative log-probability: a score where the truth isn't known
+    true: (n_cells,)
+    predictions: model -> (n_cells,); skill is measured against the model "marginal"
+    counts: (n_cells,) observed counts. With them there is nll_nats too, their mean negative
+        log-probability: a score that needs no truth
+
+    Returns rows of model, metric, value. Raises ValueError without "marginal", and for a law of
+    NaN.
     """
     if "marginal" not in predictions:
-        raise ValueError(
-            f"predictions = {list(predictions)}: must have 'marginal', against which skill is measured"
-        )
+        must = "must have 'marginal', against which skill is measured"
+        raise ValueError(f"predictions = {list(predictions)}: {must}")
     means = {model: between(true, law).mean(skipna=False) for model, law in predictions.items()}
     rows = []
     for model, mean in means.items():
         if mean.isna().any():
-            raise ValueError(
-                f"predictions[{model!r}]: has no {mean.index[mean.isna()][0]} in some cells; must be a law in every cell"
-            )
+            lacks = f"has no {mean.index[mean.isna()][0]} in some cells"
+            raise ValueError(f"predictions[{model!r}]: {lacks}; must be a law in every cell")
         values = dict(mean)
         if counts is not None:
             values["nll_nats"] = -predictions[model].log_prob(counts).mean()

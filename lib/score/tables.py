@@ -1,4 +1,4 @@
-"""Tables: tidy rows, their means with intervals, written and read."""
+"""Tables of tidy rows, and of their means with intervals: made, written and read."""
 
 import os
 from pathlib import Path
@@ -8,24 +8,22 @@ import pandas as pd
 import scipy.stats
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
-SUMMARY = [
-    *(key for key in KEYS if key != "replicate"),
-    "mean",
-    "ci_low",
-    "ci_high",
-    "n",
-]  # columns of a summary
+_AVERAGED = [key for key in KEYS if key != "replicate"]  # keys of a row of means
+SUMMARY = [*_AVERAGED, "mean", "ci_low", "ci_high", "n"]  # columns of a summary
 
 
 def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of many frames as one tidy table: the KEYS, empty where they don't apply, and `value`."""
+    """Rows of many frames as one tidy table.
+
+    Columns are the KEYS, empty where one doesn't apply, and `value`.
+    """
     joined = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, "value"])
     joined[KEYS] = joined[KEYS].astype(object).where(joined[KEYS].notna(), "")
     return joined
 
 
 def write(tidy: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as .csv to four significant digits; a whole file or none."""
+    """Write a table as .csv, to four significant digits: the whole file, or none of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}")
@@ -34,7 +32,7 @@ def write(tidy: pd.DataFrame, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Read a table that `write` wrote: keys as text, numbers as such, NaN where there is none."""
+    """Read a table that `write` wrote: keys are text, an empty number is NaN."""
     tidy = pd.read_csv(path, keep_default_na=False)
     numbers = [c for c in ("value", "mean", "ci_low", "ci_high") if c in tidy]
     tidy[numbers] = tidy[numbers].apply(pd.to_numeric, errors="coerce")
@@ -42,39 +40,41 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
-    """Means over independent replicates with Student's 95 % interval, NaN where there is a single one; columns `SUMMARY`.
+    """Means over independent replicates, with Student's 95 % interval.
 
-    also: more columns to keep apart, which come first, such as parameters that were swept
+    also: names of more keys, such as parameters that were swept; their columns come first
+
+    Columns are `SUMMARY`. The interval of a single replicate is NaN.
     """
-    keys = [*also, *(key for key in KEYS if key != "replicate")]
+    keys = [*also, *_AVERAGED]
     grouped = tidy.dropna(subset=["value"]).groupby(keys, sort=False, dropna=False)["value"]
     result = grouped.agg(mean="mean", sd="std", n="count").reset_index()
-    half = (
-        scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1)
-        * result["sd"]
-        / np.sqrt(result["n"])
-    )
-    result["ci_low"], result["ci_high"] = result["mean"] - half, result["mean"] + half
+    student = scipy.stats.t.ppf(0.975, result["n"].clip(lower=2) - 1)
+    half = student * result["sd"] / np.sqrt(result["n"])
+    result["ci_low"] = result["mean"] - half
+    result["ci_high"] = result["mean"] + half
     return result[[*also, *SUMMARY]]
 
 
 def readable(
     summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism"
 ) -> pd.DataFrame:
-    """One metric of a summary as a table to read: "mean [ci_low, ci_high]" by two of the keys."""
+    """One metric of a summary as a table to read, in cells such as "mean [ci_low, ci_high]".
+
+    rows, columns: keys that make the rows and the columns
+    """
     part = summary[summary["metric"] == metric]
+    text = [_with_interval(*row) for row in zip(part["mean"], part["ci_low"], part["ci_high"])]
+    table = part.assign(text=text).pivot(index=rows, columns=columns, values="text")
+    return table.reindex(index=list(part[rows].unique()), columns=list(part[columns].unique()))
 
-    def short(value):  # three digits, and none beyond the fourth decimal place
-        return f"{round(value, 4) + 0.0:.3g}"
 
-    each = zip(part["mean"], part["ci_low"], part["ci_high"])
-    text = [
-        short(m) + ("" if np.isnan(low) else f" [{short(low)}, {short(high)}]")
-        for m, low, high in each
-    ]
-    order = list(pd.unique(part[rows])), list(pd.unique(part[columns]))
-    return (
-        part.assign(text=text)
-        .pivot(index=rows, columns=columns, values="text")
-        .reindex(index=order[0], columns=order[1])
-    )
+def _with_interval(mean, low, high):
+    if np.isnan(low):
+        return _short(mean)
+    return f"{_short(mean)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value):
+    """A number to three digits, and none beyond the fourth decimal place."""
+    return f"{round(value, 4) + 0.0:.3g}"

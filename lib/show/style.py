@@ -1,16 +1,17 @@
 """One style for all figures: sizes in mm as printed, text of 5 to 7 pt, the truth black, a colour a model."""
 
-import io
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from IPython.display import Image
+import PIL.Image
 
 from lib.predict import registry
 
 SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
+COLOURS_OF_A_PICTURE = 64
 TRUTH = "black"
 COLOURS = {row.key: row.colour for row in registry.ROWS} | {
     "true": TRUTH,
@@ -49,7 +50,7 @@ mpl.rc(("xtick.major", "ytick.major"), width=0.5, size=2, pad=1.5)
 mpl.rc(("xtick.minor", "ytick.minor"), width=0.3, size=1)
 mpl.rc("lines", linewidth=1.0, markersize=3)
 mpl.rc("legend", fontsize=SMALL, frameon=False, handlelength=1.2)
-mpl.rc("savefig", dpi=300)
+mpl.rc("savefig", dpi=150)  # and of what is drawn as pixels in a .pdf
 mpl.rc("pdf", fonttype=42)
 mpl.rc(
     "svg", fonttype="path", hashsalt="perturbation-lab"
@@ -75,11 +76,23 @@ def figure(
     return fig, axes
 
 
-def save(fig: plt.Figure, folder: str | Path, name: str) -> Image:
+class Picture(NamedTuple):
+    """A saved figure: a notebook shows the picture, and keeps its path."""
+
+    path: Path
+
+    def _repr_png_(self):
+        return self.path.read_bytes()
+
+    def __repr__(self):
+        return str(self.path)
+
+
+def save(fig: plt.Figure, folder: str | Path, name: str) -> Picture:
     """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure; whole files or none.
 
-    The figure is closed, and comes back as a picture for the screen, which a notebook shows below a cell that ends with
-    this call.
+    The figure is closed, and comes back as a picture, which a notebook shows below a cell that ends
+    with this call. The .png has few colours, so that it is small.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +104,10 @@ def save(fig: plt.Figure, folder: str | Path, name: str) -> Image:
     for kind, metadata in without.items():
         scratch = folder / f".{name}.{kind}"
         fig.savefig(scratch, format=kind, metadata=metadata)
+        if kind == "png":
+            PIL.Image.open(scratch).convert("RGB").quantize(COLOURS_OF_A_PICTURE).save(
+                scratch, "png", optimize=True
+            )
         os.replace(scratch, folder / f"{name}.{kind}")
-    screen = io.BytesIO()
-    fig.savefig(screen, format="png", dpi=fig.dpi, metadata=without["png"])
     plt.close(fig)
-    return Image(screen.getvalue())
+    return Picture(folder / f"{name}.png")

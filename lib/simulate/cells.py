@@ -25,7 +25,7 @@ from lib.simulate.layout import PARAMETERS, labels
 from lib.simulate.mechanisms import MECHANISMS, resolve
 from lib.simulate.truth import inputs, law_given, mu_and_theta
 
-_CHUNK = 5_000_000  # counts drawn at a time; another number would change the random numbers of large data sets
+_CHUNK = 5_000_000  # counts drawn at a time: another number would draw other large data sets
 
 
 def base_genes(
@@ -43,13 +43,15 @@ def base_genes(
 ) -> ad.AnnData:
     """Cells of independent ZINB genes.
 
-    n_cells : cells of each cell type
-    target_zero_prob : share of zeros of every gene, reached through pi; None for no dropout
-    mu_range, dispersion_range : mu and 1 / theta are uniform in these
-    n_cell_types : the types are named A, B, C ...
-    marker_fraction : share of genes whose law differs between the types
-    cell_type : name of the type where there is one; types made by separate calls are joined by `concat`
-    unreachable : "raise", or "clip" to pi = 0 with a warning, where the negative binomial part alone has more zeros
+    n_cells: cells of each cell type
+    target_zero_prob: share of zeros of every gene, reached through pi; None for no dropout
+    mu_range: range in which mu is uniform
+    dispersion_range: range in which 1 / theta is uniform
+    n_cell_types: number of cell types, which are named A, B, C ...
+    marker_fraction: share of genes whose law differs between the types
+    cell_type: name of the type where there is only one, so that `concat` can join several calls
+    unreachable: "raise", or "clip" to pi = 0 with a warning, where the negative binomial part
+        alone has more zeros
     """
     n_cells = checks.integer("n_cells", n_cells, low=1)
     n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -65,18 +67,15 @@ def base_genes(
     is_marker = (rng.permutation(n_genes) < round(marker_fraction * n_genes)) & (n_cell_types > 1)
 
     def drawn():
-        return np.stack(
-            [rng.uniform(*mu_range, n_genes), 1 / rng.uniform(*dispersion_range, n_genes)]
-        )
+        mu = rng.uniform(*mu_range, n_genes)
+        return np.stack([mu, 1 / rng.uniform(*dispersion_range, n_genes)])
 
     shared, laws = drawn(), {}
     for name in types:
         mu, theta = np.where(is_marker, drawn(), shared)
-        pi = (
-            np.zeros(n_genes)
-            if target_zero_prob is None
-            else zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
-        )
+        pi = np.zeros(n_genes)
+        if target_zero_prob is not None:
+            pi = zinb.solve_pi(mu, theta, target_zero_prob, unreachable)
         laws[name] = mu, theta, pi
     names = [f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)]
     var = pd.DataFrame({"mechanistic": False}, index=pd.Index(names))
@@ -91,12 +90,13 @@ def base_genes_from_counts(
     layer: str | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """Cells simulated from the ZINB laws fitted, gene by gene, to real counts.
+    """Cells simulated from ZINB laws that were fitted, gene by gene, to real counts.
 
-    counts : AnnData of raw counts, or a path as for `read_counts`; by default `pbmc_counts()`
-    n_cells : cells of each type; by default as many as the real ones
-    cell_type_key : column of `counts.obs` with the cell types, fitted apart; by default all cells are one type
-    layer : where the counts are, if not in X; "raw" for `adata.raw`
+    counts: AnnData of raw counts, or a path as for `read_counts`; by default `pbmc_counts()`
+    n_cells: cells of each type, by default as many as the real ones
+    cell_type_key: column of `counts.obs` with the cell types, which are fitted apart; by default
+        all cells are one type
+    layer: the layer that holds the counts, or "raw" for `adata.raw`; by default X
     """
     if counts is None:
         counts = pbmc_counts()
@@ -131,25 +131,21 @@ def get_mech_dataset(
     target_zero_prob: float | None = 0.8,
     seed: int | tuple[int, ...] = 0,
 ) -> ad.AnnData:
-    """The data set with a gene more, whose mu is a function of other genes' counts.
+    """The data set with one gene more, whose mu is a function of other genes' counts.
 
-    mechanism : linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
-    gene : its name, by default `mech_<mechanism>`
-    parents : genes that it depends on, mechanistic ones too; by default all that aren't
-    parameters : the mechanism's; drawn at random for the built-in ones by default
-    theta : inverse dispersion, where `theta_mechanism` doesn't make it a function as well
-    target_zero_prob : share of zeros over the cells of `adata`; random parameters are drawn again (100 times at most)
-        until it can be reached. None for no dropout
+    mechanism: linear, polynomial, interaction, hill, threshold, gate, or `package.module:function`
+    gene: the new gene's name, by default `mech_<mechanism>`
+    parents: genes that it depends on, mechanistic ones too; by default all that aren't mechanistic
+    parameters: the mechanism's parameters; those of a built-in one are drawn at random by default
+    theta: inverse dispersion, unless `theta_mechanism` makes it a function as well
+    target_zero_prob: share of zeros over the cells of `adata`, None for no dropout. Random
+        parameters are drawn again, 100 times at most, until it can be reached
+
+    Raises ValueError where the share of zeros can't be reached.
     """
     adata = layout.with_true_counts(adata)
     gene = "mech_" + mechanism.replace(":", "_").replace(".", "_") if gene is None else str(gene)
-    if parents is None:
-        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
-    if gene in parents:
-        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
-    if gene in adata.var_names:
-        raise ValueError(f"gene = {gene!r}: is in the data set already")
-    parents = checks.genes("parents", parents, list(adata.var_names))
+    parents = _checked_parents(adata, gene, parents)
     checks.number("theta", theta, low=1e-4)
     if target_zero_prob is not None:
         checks.number("target_zero_prob", target_zero_prob, 0, 1)
@@ -158,32 +154,40 @@ def get_mech_dataset(
 
     x = inputs(adata.X, adata.var_names.get_indexer(parents))
     rng = stream(seed, f"mechanism of {gene}")
-    for attempt in range(100):
-        entry = {
-            "gene": gene,
-            "parents": np.array(parents),
-            "mu": _drawn(mechanism, parameters, rng, x),
-        }
+    is_drawn = parameters is None and mechanism in MECHANISMS
+    for _ in range(100 if is_drawn else 1):
+        mu = _drawn(mechanism, parameters, rng, x)
+        entry = {"gene": gene, "parents": np.array(parents), "mu": mu}
         if theta_mechanism is not None:
             entry["theta"] = _drawn(theta_mechanism, theta_parameters, rng, x)
         zeros = float(np.mean(zinb.nb_zero_prob(*mu_and_theta(entry, x, theta))))
         if target_zero_prob is None or zeros <= target_zero_prob:
             break
-        fixed = parameters is not None or mechanism not in MECHANISMS
-        if fixed or attempt == 99:
-            why = (
-                f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
-            )
-            raise ValueError(
-                f"target_zero_prob = {target_zero_prob:g}: {why}; allowed from there upwards"
-            )
+    else:
+        why = f"out of reach for {gene}, whose negative binomial part alone has {zeros:.3f} zeros"
+        given = f"target_zero_prob = {target_zero_prob:g}"
+        raise ValueError(f"{given}: {why}; allowed from there upwards")
     pi = 0.0 if target_zero_prob is None else (target_zero_prob - zeros) / (1 - zeros)
     del x  # `law_given` needs as much again
     return _with_gene(adata, entry, np.nan if "theta" in entry else theta, pi, seed)
 
 
+def _checked_parents(adata, gene, parents):
+    """The parents of a new gene, by default the base genes. Raises ValueError for a wrong name."""
+    if parents is None:
+        parents = list(adata.var_names[~adata.var["mechanistic"].to_numpy(dtype=bool)])
+    if gene in parents:
+        raise ValueError(f"parents = {gene!r}: a mechanism can't refer to its own gene")
+    if gene in adata.var_names:
+        raise ValueError(f"gene = {gene!r}: is in the data set already")
+    return checks.genes("parents", parents, list(adata.var_names))
+
+
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """New control cells of the same genes and mechanisms, `n_cells` of each cell type there."""
+    """New control cells of the same genes and mechanisms.
+
+    n_cells: cells of each cell type that `adata` has cells of
+    """
     checks.integer("n_cells", n_cells, low=1)
     adata = layout.with_laws(adata)
     types = pd.unique(labels(adata.obs, "cell_type"))
@@ -193,63 +197,56 @@ def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...])
 
 
 def _with_gene(adata, entry, theta, pi, seed):
-    """The data set with a mechanistic gene more, its counts drawn."""
+    """The data set with one mechanistic gene more, whose counts are drawn."""
     gene = entry["gene"]
     var = adata.var.reindex([*adata.var_names, gene])
     var["mechanistic"] = [*adata.var["mechanistic"], True]
     row = np.ones(len(adata.uns["cell_types"]))
-    varm = {
-        p: np.vstack([adata.varm[p], value * row])
-        for p, value in zip(PARAMETERS, (np.nan, theta, pi))
-    }
-    uns = dict(adata.uns) | {
-        "mechanisms": layout.numbered([*layout.entries_of(adata).values(), entry])
-    }
-    layers = {"do": with_empty_column(adata.layers["do"])}
-    counts = ad.AnnData(
-        with_empty_column(adata.X), obs=adata.obs.copy(), var=var, varm=varm, uns=uns, layers=layers
-    )
+    values = zip(PARAMETERS, (np.nan, theta, pi))
+    varm = {p: np.vstack([adata.varm[p], value * row]) for p, value in values}
+    entries = [*layout.entries_of(adata).values(), entry]
+    uns = dict(adata.uns) | {"mechanisms": layout.numbered(entries)}
+    parts = {"var": var, "varm": varm, "uns": uns}
+    parts["layers"] = {"do": with_empty_column(adata.layers["do"])}
+    counts = ad.AnnData(with_empty_column(adata.X), obs=adata.obs.copy(), **parts)
     draws = law_given(counts, [gene], counts.X).sample(stream(seed, f"counts of {gene}"))
     return with_counts(counts, {gene: draws[:, 0]})
 
 
 def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "") -> ad.AnnData:
-    """Draw control cells of these types, (n_cells,), those of one together: base genes first, then parents first."""
-    n_cells, base = (
-        len(types),
-        np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32),
-    )
+    """Draw control cells: base genes first, then mechanistic ones after their parents.
+
+    types: (n_cells,) cell types, the cells of one type together
+    kind: a word before the names of the random streams
+    """
+    n_cells = len(types)
+    base = np.flatnonzero(~var["mechanistic"].to_numpy(dtype=bool)).astype(np.int32)
     columns = {str(name): column for column, name in enumerate(uns["cell_types"])}
-    laws = {
-        name: ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS)) for name in pd.unique(types)
-    }
+    laws = {}
+    for name in pd.unique(types):
+        laws[name] = ZINB(*(varm[p][base, columns[name]] for p in PARAMETERS))
     step = max(1, _CHUNK // len(var))
     chunks = (types[start : start + step] for start in range(0, n_cells, step))
     blocks = [(laws[name], (chunk == name).sum()) for chunk in chunks for name in pd.unique(chunk)]
     counts = zinb.sample_csr(blocks, stream(seed, f"{kind}cells"))
     if len(base) < len(var):
-        counts = sparse.csr_matrix(
-            (counts.data, base[counts.indices], counts.indptr), shape=(n_cells, len(var))
-        )
-    obs = {
-        "cell_type": pd.Categorical(types),
-        "drug": pd.Categorical([CONTROL] * n_cells),
-        "dose": 0.0,
-    }
+        parts = counts.data, base[counts.indices], counts.indptr
+        counts = sparse.csr_matrix(parts, shape=(n_cells, len(var)))
+    drugs = pd.Categorical([CONTROL] * n_cells)
+    obs = {"cell_type": pd.Categorical(types), "drug": drugs, "dose": 0.0}
     obs = pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)])
     varm = {parameter: table.copy() for parameter, table in varm.items()}
     layers = {"do": sparse.csr_matrix(counts.shape, dtype=np.int8)}
     adata = ad.AnnData(counts, obs=obs, var=var.copy(), varm=varm, uns=dict(uns), layers=layers)
     for gene in layout.parents(adata):
-        drawn = law_given(adata, [gene], adata.X).sample(stream(seed, f"{kind}counts of {gene}"))[
-            :, 0
-        ]
+        rng = stream(seed, f"{kind}counts of {gene}")
+        drawn = law_given(adata, [gene], adata.X).sample(rng)[:, 0]
         adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
     return adata
 
 
 def _drawn(mechanism, parameters, rng, x):
-    """A mechanism's entry in uns, with parameters at random where there are none."""
+    """A mechanism's entry in uns, its parameters drawn at random unless they are given."""
     if parameters is None:
         parameters = MECHANISMS[mechanism][1](rng, x) if mechanism in MECHANISMS else {}
     return {"mechanism": mechanism, "parameters": parameters}

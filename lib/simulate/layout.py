@@ -1,4 +1,4 @@
-"""Where an AnnData of simulated cells keeps what its truth depends on: see `lib.dataset`."""
+"""The places in an AnnData that hold what the truth depends on: see `lib.dataset`."""
 
 import anndata as ad
 import numpy as np
@@ -10,7 +10,7 @@ PARAMETERS = ("mu", "theta", "pi")
 
 
 def cell_types(adata: ad.AnnData) -> list[str]:
-    """The cell types whose laws `adata` holds, whether or not it has cells of them."""
+    """The cell types whose laws `adata` holds, whether or not it has cells of these types."""
     return [str(t) for t in upgraded(adata).uns.get("cell_types", ())]
 
 
@@ -45,18 +45,18 @@ def weights(adata: ad.AnnData, gene: str) -> pd.Series:
 
 
 def entries_of(adata: ad.AnnData) -> dict[str, dict]:
-    """Gene -> its entry in `uns["mechanisms"]`, parents first, as they were added."""
+    """Gene -> its entry in `uns["mechanisms"]`, in the order in which they were added."""
     entries = in_order(adata.uns.get("mechanisms", {}))
     return {str(e["gene"]): e for e in entries if {"gene", "parents", "mu"} <= e.keys()}
 
 
 def in_order(entries: dict[str, dict]) -> list[dict]:
-    """The entries of `uns["mechanisms"]` or `uns["drugs"]` as added; a file sorts keys as text."""
+    """The entries of `uns["mechanisms"]` or `uns["drugs"]` as added: a file sorts keys as text."""
     return [entry for _, entry in sorted(entries.items(), key=lambda item: int(item[0]))]
 
 
 def numbered(entries: list[dict]) -> dict[str, dict]:
-    """Entries under "000", "001", ..., as uns has them; a slash in a key is a group of a file."""
+    """Entries under keys "000", "001", ...: names may hold a slash, and a file's keys mustn't."""
     return {f"{i:03d}": entry for i, entry in enumerate(entries)}
 
 
@@ -72,15 +72,19 @@ def labels(obs: pd.DataFrame, column: str, name: str = "adata") -> np.ndarray:
 
 
 def laid_out(laws: dict[str, tuple]) -> tuple[dict, dict]:
-    """Cell type -> (mu, theta, pi) of the genes, as (varm, uns) have it."""
-    varm = dict(zip(PARAMETERS, np.stack([np.stack(law) for law in laws.values()], axis=2)))
-    return varm, {"cell_types": np.array(list(laws))}
+    """Laws as varm and uns hold them.
+
+    laws: cell type -> (mu, theta, pi) of the genes
+    """
+    tables = np.stack([np.stack(law) for law in laws.values()], axis=2)
+    return dict(zip(PARAMETERS, tables)), {"cell_types": np.array(list(laws))}
 
 
 def upgraded(adata: ad.AnnData) -> ad.AnnData:
-    """`adata` itself or, of an earlier version, a copy in the present layout that shares counts.
+    """Cells in the present layout: `adata` itself, or a copy of earlier cells that shares counts.
 
-    Earlier, laws were columns `mu_<type>`, `theta_<type>`, `pi_<type>` of `var`, and drugs had their names as keys.
+    Earlier, laws were columns `mu_<type>`, `theta_<type>`, `pi_<type>` of `var`, and drugs had
+    their names as keys.
     """
     if "mu" in adata.varm or "mechanistic" not in adata.var:
         return adata
@@ -90,9 +94,8 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
         return adata
     new = with_matrix(adata, in_memory(adata.X))
     for parameter, its_columns in columns.items():
-        new.varm[parameter] = np.column_stack(
-            [new.var.pop(column).astype(float) for column in its_columns]
-        )
+        tables = [new.var.pop(column).astype(float) for column in its_columns]
+        new.varm[parameter] = np.column_stack(tables)
     new.uns["cell_types"] = np.array(types)
     if "drugs" in new.uns:
         new.uns["drugs"] = numbered([{"name": n} | entry for n, entry in new.uns["drugs"].items()])
@@ -100,12 +103,11 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
 
 
 def with_laws(adata: ad.AnnData) -> ad.AnnData:
-    """`upgraded`, of cells that have laws. Raises ValueError for others."""
+    """`upgraded` for cells that have laws. Raises ValueError for others."""
     adata = upgraded(adata)
     needed = [("varm", p) for p in PARAMETERS] + [("uns", "cell_types"), ("var", "mechanistic")]
-    lacking = [
-        f"{part}[{name!r}] is missing" for part, name in needed if name not in getattr(adata, part)
-    ]
+    missing = [(part, name) for part, name in needed if name not in getattr(adata, part)]
+    lacking = [f"{part}[{name!r}] is missing" for part, name in missing]
     if not lacking and len(adata.uns["cell_types"]) != adata.varm["mu"].shape[1]:
         lacking = ["uns['cell_types'] doesn't fit varm['mu']"]
     if lacking:
@@ -117,7 +119,11 @@ def with_laws(adata: ad.AnnData) -> ad.AnnData:
 
 
 def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
-    """`with_laws`, X the whole counts in memory, without what interventions leave stale: itself if so, else a copy."""
+    """Cells `with_laws` that have whole counts in X, in memory, and nothing that would grow stale.
+
+    An intervention would leave `layers["counts"]`, `raw` and `uns["log1p"]` stale. Returns `adata`
+    itself where there is none of these, and otherwise a copy without them.
+    """
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True)
     stale = "counts" in adata.layers or adata.raw is not None or "log1p" in adata.uns
@@ -133,7 +139,7 @@ def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
 def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     """Data sets one below the other, with all that `law` needs; cells are named anew.
 
-    Raises ValueError where they differ in a mechanism, a drug or a cell type of the same name.
+    Raises ValueError where two differ in a mechanism, a drug or a cell type of the same name.
     """
     adatas = [with_true_counts(adata) for adata in adatas]
     joined = ad.concat(adatas, merge="unique", index_unique="-")
@@ -148,7 +154,7 @@ def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
 
 
 def joined_entries(every_uns: list[dict]) -> dict[str, dict]:
-    """`mechanisms` and `drugs` of all, if any. Raises ValueError where one has two meanings."""
+    """`mechanisms` and `drugs` of several uns. Raises ValueError where one has two meanings."""
     joined = {}
     for key in ("mechanisms", "drugs"):
         together: dict = {}
@@ -166,15 +172,13 @@ def _joined_laws(adatas, genes):
     """Cell type -> its mu, theta and pi, (3, n_genes)."""
     laws: dict[str, np.ndarray] = {}
     for number, adata in enumerate(adatas):
+        places = adata.var_names.get_indexer(genes)
         for column, name in enumerate(cell_types(adata)):
-            own = np.stack(
-                [adata.varm[p][adata.var_names.get_indexer(genes), column] for p in PARAMETERS]
-            )
+            own = np.stack([adata.varm[p][places, column] for p in PARAMETERS])
             if not np.array_equal(laws.setdefault(name, own), own, equal_nan=True):
+                wrong = f"cell type {name!r} has other laws in number {number} than before"
                 advice = "give each call of base_genes a cell_type=... of its own"
-                raise ValueError(
-                    f"adatas: cell type {name!r} has other laws in number {number} than before; {advice}"
-                )
+                raise ValueError(f"adatas: {wrong}; {advice}")
     return laws
 
 

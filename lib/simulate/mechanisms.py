@@ -1,7 +1,8 @@
 """Mechanisms: a parameter of one gene's law as a function of its parents' counts.
 
-Each is a pure function `mechanism(x, **parameters) -> (n_cells,)` of the counts `x : (n_cells, n_parents)`, with a
-`draw_...` that makes random parameters for given counts. One's own is named by import string: `package.module:function`
+Each is a pure function `mechanism(x, **parameters)` of the parents' counts x, (n_cells, n_parents),
+which returns (n_cells,). Beside it stands a `draw_...` that makes random parameters for given
+counts. A mechanism of one's own is named by its import string, `package.module:function`.
 """
 
 from collections.abc import Callable
@@ -15,32 +16,37 @@ FLOOR = 0.1  # counts; the mean that a mechanism can't fall below
 
 def linear(x, weights, floor=FLOOR):
     """max(floor, sum_i w_i x_i)."""
-    return np.maximum(floor, x @ weights)
+    return np.maximum(floor, _weighted(x, weights))
 
 
 def polynomial(x, weights, squares, floor=FLOOR):
     """max(floor, sum_i w_i x_i + s_i x_i^2)."""
-    return np.maximum(floor, x @ weights + x**2 @ squares)
+    return np.maximum(floor, _weighted(x, weights) + _weighted(x**2, squares))
 
 
 def interaction(x, weights, first, second, products, floor=FLOOR):
     """max(floor, sum_i w_i x_i + sum_j v_j x_first(j) x_second(j))."""
-    return np.maximum(floor, x @ weights + (x[:, first] * x[:, second]) @ products)
+    return np.maximum(
+        floor, _weighted(x, weights) + _weighted(x[:, first] * x[:, second], products)
+    )
 
 
 def hill(x, weights, top, half, power, floor=FLOOR):
     """floor + top a^n / (half^n + a^n), with activation a = max(0, sum_i w_i x_i)."""
-    activation = np.maximum(0, x @ weights) ** power
+    activation = np.maximum(0, _weighted(x, weights)) ** power
     return floor + top * activation / (half**power + activation)
 
 
 def threshold(x, weights, cut, low, high):
     """`high` where sum_i w_i x_i is above `cut`, else `low`."""
-    return np.where(x @ weights > cut, high, low)
+    return np.where(_weighted(x, weights) > cut, high, low)
 
 
 def gate(x, weights, top, half_on, half_off, floor=FLOOR):
-    """floor + top a / (half_on + a) * half_off / (half_off + r), of activators a and repressors r: see `_sides`."""
+    """floor + top a / (half_on + a) * half_off / (half_off + r).
+
+    a and r are the sums over activators and repressors: see `_sides`.
+    """
     on, off = _sides(x, weights)
     return floor + top * on / (half_on + on) * half_off / (half_off + off)
 
@@ -64,13 +70,13 @@ def draw_interaction(rng, x):
 
 def draw_hill(rng, x):
     drawn = draw_linear(rng, x, low=0.0)
-    half = _median(x @ drawn["weights"])
+    half = _median(_weighted(x, drawn["weights"]))
     return drawn | {"top": rng.uniform(10, 20), "half": half, "power": rng.uniform(2, 4)}
 
 
 def draw_threshold(rng, x):
     drawn = draw_linear(rng, x)
-    cut = float(np.median(x @ drawn["weights"]))
+    cut = float(np.median(_weighted(x, drawn["weights"])))
     return drawn | {"cut": cut, "low": rng.uniform(1, 4), "high": rng.uniform(8, 16)}
 
 
@@ -80,9 +86,17 @@ def draw_gate(rng, x):
     return drawn | {"top": rng.uniform(20, 40), "half_on": _median(on), "half_off": _median(off)}
 
 
+def _weighted(x, weights):
+    """sum_i w_i x_i for each cell, without BLAS, whose last digits depend on the processor."""
+    return np.einsum("ij,j->i", x, weights)
+
+
 def _sides(x, weights):
-    """sum_i w_i x_i over positive weights, and -w_i x_i over negative ones."""
-    return x @ np.maximum(weights, 0), x @ np.maximum(-np.asarray(weights), 0)
+    """sum_i w_i x_i over positive weights, and sum_i -w_i x_i over negative ones."""
+    weights = np.asarray(weights)
+    activators = _weighted(x, np.maximum(weights, 0))
+    repressors = _weighted(x, np.maximum(-weights, 0))
+    return activators, repressors
 
 
 def _median(activation):
@@ -100,15 +114,23 @@ MECHANISMS: dict[str, tuple[Callable, Callable]] = {
 
 
 def resolve(mechanism: str, name: str = "mechanism") -> Callable:
-    """The function behind a mechanism's name or import string, given by the parameter `name`. Raises ValueError."""
+    """The function of a mechanism. Raises ValueError where there is none.
+
+    mechanism: its name, or an import string
+    name: the parameter's name in messages
+    """
     if mechanism in MECHANISMS:
         return MECHANISMS[mechanism][0]
     return checks.imported(name, mechanism, MECHANISMS)
 
 
 def evaluate(mechanism: str, x, parameters: dict) -> np.ndarray:
-    """The mechanism's value for each cell, (n_cells,). Raises ValueError where it isn't finite and at least 0."""
-    value = np.asarray(resolve(mechanism)(np.asarray(x, dtype=float), **parameters), dtype=float)
+    """The mechanism's value for each cell, (n_cells,).
+
+    Raises ValueError where it isn't finite and at least 0.
+    """
+    function = resolve(mechanism)
+    value = np.asarray(function(np.asarray(x, dtype=float), **parameters), dtype=float)
     if value.shape != (len(x),):
         allowed = f"must be one value a cell, ({len(x)},)"
         raise ValueError(f"mechanism = {mechanism!r}: returned shape {value.shape}, {allowed}")

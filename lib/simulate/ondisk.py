@@ -1,7 +1,8 @@
-"""More cells than memory holds: simulated, perturbed, written and read in pieces, and trained on from there.
+"""More cells than memory holds: simulated, perturbed, written and read in pieces.
 
-What `write` makes is what `concat(chunks).write_h5ad(path)` would make, truth included: `anndata.read_h5ad(path)`,
-`read_h5ad(path, backed="r")`, or `anndata.read_zarr` where the path ends in .zarr, and `dataset.law` of what was read.
+`write` makes what `concat(chunks).write_h5ad(path)` would make, truth included. It is read by
+`anndata.read_h5ad(path)`, also with `backed="r"`, or `anndata.read_zarr(path)`, and `dataset.law`
+gives the law of what was read.
 """
 
 import gc
@@ -27,9 +28,10 @@ from lib.simulate.cells import fresh_cells
 from lib.simulate.layout import cell_types, joined_entries, upgraded
 from lib.store import checked_path, is_zarr, opened, rows_of
 
-# Nonzeros in a piece of the file, which is unpacked as a whole: of HDF5, 256 rows at a time are read 1.4 times as fast
-# in pieces of 2**14 as in 2**16, at 2,000 genes and 20 % nonzero. A piece of a zarr store is a file, and costs more.
-# gzip, which every HDF5 reads (lzf is h5py's own), of level 1: higher ones take twice as long for a few percent
+# Pieces of the file, in nonzeros: each is unpacked as a whole. From HDF5, 256 rows at a time are
+# read 1.4 times as fast in pieces of 2**14 as of 2**16, at 2,000 genes and 20 % nonzero. A piece of
+# a zarr store is a file of its own, and costs more. gzip, since every HDF5 reads it and lzf is
+# h5py's own; of level 1, since higher ones take twice as long for a few percent
 _MATRIX = {
     ".h5ad": {"chunks": (2**14,), "compression": "gzip", "compression_opts": 1, "shuffle": True},
     ".zarr": {"chunks": (2**17,)},
@@ -50,19 +52,17 @@ def simulated(
     chunk: int = 10_000,
     perturb: Callable[[ad.AnnData, tuple[int, ...]], ad.AnnData] | None = None,
 ) -> Iterator[ad.AnnData]:
-    """New cells of the genes and mechanisms of `genes`, a chunk at a time, for `write`.
+    """New cells with the genes and mechanisms of `genes`, a chunk at a time, for `write`.
 
-    n_cells : of each cell type of `genes`
-    chunk : cells of a chunk, of all types together
-    perturb : called for each chunk, with its cells and seed
+    n_cells: cells of each cell type in `genes`
+    chunk: cells of a chunk, all types together
+    perturb: function of the cells and the seed of a chunk, which returns the cells to write
 
-    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, independent of the others and of how many there are; cells are
-    named on from chunk to chunk.
+    Chunk i is `fresh_cells(genes, ..., seed=(seed, i))`, whatever the number of chunks; cells are
+    numbered on from chunk to chunk.
     """
-    n_cells, chunk = (
-        checks.integer("n_cells", n_cells, low=1),
-        checks.integer("chunk", chunk, low=1),
-    )
+    n_cells = checks.integer("n_cells", n_cells, low=1)
+    chunk = checks.integer("chunk", chunk, low=1)
     if perturb is not None and not callable(perturb):
         raise ValueError(f"perturb = {perturb!r}: must be a function (cells, seed) -> cells")
     stream(seed, "")  # a bad seed is told here, not at the first chunk
@@ -80,30 +80,26 @@ def simulated(
 
 
 def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
-    """Write data sets one below the other into one file, holding one of them at a time. Returns the number of cells.
+    """Write data sets one below the other into one file, holding one of them at a time.
 
-    path : ends in .h5ad or .zarr; its folder is made if it isn't there
-    chunks : AnnData of the same genes, obs columns and layers. Categories are joined, as are mechanisms and drugs, on
-        which chunks must agree; cells are named anew; other uns are those of the first chunk
+    path: new file, or one to replace, .h5ad or .zarr; its folder is made if it isn't there
+    chunks: AnnData of the same genes, obs columns and layers. Categories are joined, and so are
+        mechanisms and drugs, on which chunks must agree; cells are named anew; all else in uns is
+        taken from the first chunk
 
-    There is a whole file in the end or none, and until then one that was there before. Raises ValueError for chunks
-    that don't fit each other, and OSError in one line where the disk is full.
+    Returns the number of cells. In the end the whole file is there; after a failure there is none,
+    or the one that was there before. Raises ValueError for chunks that don't fit each other, and
+    OSError in one line where the disk is full.
     """
     path = checked_path(path)
     if isinstance(chunks, ad.AnnData) or not isinstance(chunks, Iterable):
-        raise ValueError(
-            f"chunks = {type(chunks).__name__}: must be a list or generator of AnnData"
-        )
+        given = type(chunks).__name__
+        raise ValueError(f"chunks = {given}: must be a list or generator of AnnData")
     checks.writable_folder("path", path.parent)
-    if (
-        path.is_dir()
-        and not (path.suffix == ".zarr" and is_zarr(path))
-        or path.is_file()
-        and path.suffix == ".zarr"
-    ):
-        raise ValueError(
-            f"path = {str(path)!r}: is there and no {path.suffix}; must be a new path, or one to replace"
-        )
+    replaced = is_zarr(path) if path.suffix == ".zarr" else path.is_file()
+    if path.exists() and not replaced:
+        allowed = "must be a new path, or one to replace"
+        raise ValueError(f"path = {str(path)!r}: is there and no {path.suffix}; {allowed}")
     scratch = path.with_name(f"{path.name}.part")
     try:
         _remove(scratch)
@@ -120,20 +116,22 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
 
 
 def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnData:
-    """The cells from `start` up to `stop`, truth included, in memory; the rest of the file isn't read."""
+    """Cells from `start` up to, but without, `stop`, truth included, in memory.
+
+    The rest of the file isn't read.
+    """
     with opened(path) as f:
         n_cells = int(f["X"].attrs["shape"][0])
         start = checks.integer("start", start, 0, n_cells)
         stop = checks.integer("stop", n_cells if stop is None else stop, start, n_cells)
-        obs = {
-            name: _column(f["obs"][name], start, stop) for name in f["obs"].attrs["column-order"]
-        }
-        names = _column(f["obs"][f["obs"].attrs["_index"]], start, stop)
+        group = f["obs"]
+        columns = group.attrs["column-order"]
+        obs = {name: _column(group[name], start, stop) for name in columns}
+        names = _column(group[group.attrs["_index"]], start, stop)
         layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
-        genes = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
-        return ad.AnnData(
-            rows_of(f["X"], start, stop), obs=pd.DataFrame(obs, index=names), layers=layers, **genes
-        )
+        parts = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
+        parts |= {"obs": pd.DataFrame(obs, index=names), "layers": layers}
+        return ad.AnnData(rows_of(f["X"], start, stop), **parts)
 
 
 def _append_all(f, path, chunks):
@@ -157,7 +155,7 @@ def _append_all(f, path, chunks):
             _append_obs(f["obs"], chunk.obs, n_cells, categories, path.suffix)
         n_cells += chunk.n_obs
         del chunk
-        gc.collect()  # AnnData and its layers refer to each other: chunks would linger until Python looks for such
+        gc.collect()  # AnnData and its layers refer to each other: chunks would linger for long
     if first is None:
         raise ValueError("chunks: has no cells; must have at least one")
     with _one_line(path):
@@ -170,7 +168,10 @@ def _append_all(f, path, chunks):
 
 
 def _plain(name, chunk):
-    """A chunk with its matrices as CSR and its text as categories. Raises ValueError for what can't be written."""
+    """A chunk with its matrices as CSR and its text as categories.
+
+    Raises ValueError where it has something that can't be written.
+    """
     if not isinstance(chunk, ad.AnnData):
         raise ValueError(f"{name}: is a {type(chunk).__name__}; must be AnnData")
     more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))]
@@ -181,28 +182,29 @@ def _plain(name, chunk):
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
         if isinstance(kind, pd.CategoricalDtype):
-            fits, what = not kind.ordered, "of ordered categories"
+            wrong = "of ordered categories" if kind.ordered else None
         elif pd.api.types.is_string_dtype(obs[column]):
-            fits, obs[column] = True, obs[column].astype("category")
+            obs[column] = obs[column].astype("category")
+            wrong = None
         else:
-            fits, what = isinstance(kind, np.dtype) and kind.kind in "biuf", kind.name
-        if not fits:
+            is_number = isinstance(kind, np.dtype) and kind.kind in "biuf"
+            wrong = None if is_number else kind.name
+        if wrong:
             allowed = "must be text, unordered categories, numbers or booleans"
-            raise ValueError(f"{name}: obs[{column!r}] is {what}; {allowed}")
+            raise ValueError(f"{name}: obs[{column!r}] is {wrong}; {allowed}")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
     genes = {"var": chunk.var, "varm": dict(chunk.varm), "uns": dict(chunk.uns)}
     return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, **genes)
 
 
 def _check_fits(name, chunk, first):
-    one, other = (
-        {part: pd.DataFrame(table) for part, table in a.varm.items()} for a in (chunk, first)
+    same_laws = chunk.varm.keys() == first.varm.keys() and all(
+        pd.DataFrame(table).equals(pd.DataFrame(first.varm[part]))
+        for part, table in chunk.varm.items()
     )
-    same_laws = one.keys() == other.keys() and all(one[part].equals(other[part]) for part in one)
     if not (same_laws and cell_types(chunk) == cell_types(first) and chunk.var.equals(first.var)):
-        raise ValueError(
-            f"{name}: var differs from that of the first; must be the same genes with the same laws"
-        )
+        required = "must be the same genes with the same laws"
+        raise ValueError(f"{name}: var differs from that of the first; {required}")
     for what, one, other in zip(("X", "layers", "obs"), _dtypes(chunk), _dtypes(first)):
         if one != other:
             raise ValueError(f"{name}: {what} is {one}; must be as in the chunks before, {other}")
@@ -211,30 +213,27 @@ def _check_fits(name, chunk, first):
 def _dtypes(adata):
     """Names and dtypes of X, layers and obs, as text."""
     for matrices in ({"X": adata.X}, adata.layers, adata.obs):
-        yield (
-            ", ".join(sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items()))
-            or "nothing"
-        )
+        kinds = sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items())
+        yield ", ".join(kinds) or "nothing"
 
 
 def _begin(f, first, suffix):
-    """All but uns, with no rows as yet."""
+    """Write all but uns, with no rows as yet."""
     f.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     write_elem(f, "X", first.X, dataset_kwargs=_MATRIX[suffix])
     write_elem(f, "layers", dict(first.layers), dataset_kwargs=_MATRIX[suffix])
     write_elem(f, "obs", first.obs, dataset_kwargs=_ARRAY[suffix])
-    for name, value in {
-        "var": first.var,
-        "varm": dict(first.varm),
-        "obsm": {},
-        "obsp": {},
-        "varp": {},
-    }.items():
-        write_elem(f, name, value)
+    write_elem(f, "var", first.var)
+    write_elem(f, "varm", dict(first.varm))
+    for name in ("obsm", "obsp", "varp"):
+        write_elem(f, name, {})
 
 
 def _reserve(f, chunk):
-    """Claim a chunk's room, with one clean OSError: on a full disk HDF5 prints pages of errors and may crash Python."""
+    """Claim a chunk's room on disk.
+
+    A full disk then is one clean OSError; HDF5 would print pages of errors, and may crash Python.
+    """
     if isinstance(f, h5py.File) and hasattr(os, "posix_fallocate"):
         matrices = (chunk.X, *chunk.layers.values())
         size = sum(m.data.nbytes + m.indices.nbytes + 2 * m.indptr.nbytes for m in matrices)
@@ -245,20 +244,22 @@ def _reserve(f, chunk):
 
 
 def _append(group, matrix, suffix):
-    # int32 as long as it will do, as scipy has it: with int64 it would copy all indices at each selection of rows
-    if group["indptr"].dtype == np.int32 and group["indices"].shape[0] + matrix.nnz >= _INT32:
-        write_elem(
-            group, "indptr", group["indptr"][:].astype(np.int64), dataset_kwargs=_ARRAY[suffix]
-        )
+    # int32 as long as it will do, as scipy has it: with int64, scipy copies all indices whenever
+    # rows are selected
+    indptr = group["indptr"]
+    if indptr.dtype == np.int32 and group["indices"].shape[0] + matrix.nnz >= _INT32:
+        write_elem(group, "indptr", indptr[:].astype(np.int64), dataset_kwargs=_ARRAY[suffix])
     sparse_dataset(group, should_cache_indptr=False).append(matrix)
 
 
 def _append_obs(group, obs, n_before, categories, suffix):
-    """Rows of obs; `categories` takes those of each column, as keys in the order of their codes."""
-    _extend(
-        group[group.attrs["_index"]],
-        np.array([f"cell_{n_before + i}" for i in range(len(obs))], dtype=object),
-    )
+    """Append rows of obs.
+
+    n_before: number of cells in the file already
+    categories: column -> its categories so far, in the order of their codes; new ones are added
+    """
+    names = [f"cell_{n_before + i}" for i in range(len(obs))]
+    _extend(group[group.attrs["_index"]], np.array(names, dtype=object))
     for column, values in obs.items():
         if not isinstance(values.dtype, pd.CategoricalDtype):
             _extend(group[column], values.to_numpy())
@@ -268,14 +269,13 @@ def _append_obs(group, obs, n_before, categories, suffix):
         codes = values.cat.set_categories(list(known)).cat.codes.to_numpy()
         stored = group[column]["codes"]
         if stored.dtype != codes.dtype:  # wider, now that there are more
-            write_elem(
-                group[column], "codes", stored[:].astype(codes.dtype), dataset_kwargs=_ARRAY[suffix]
-            )
+            wider = stored[:].astype(codes.dtype)
+            write_elem(group[column], "codes", wider, dataset_kwargs=_ARRAY[suffix])
         _extend(group[column]["codes"], codes)
 
 
 def _sort_categories(group, names):
-    """Categories in the order in which concat has them, and codes to match."""
+    """Put categories into the order in which concat has them, and change codes to match."""
     in_order = natsorted(names)
     write_elem(group, "categories", np.array(in_order))
     new = np.append(pd.Index(in_order).get_indexer(names), -1)  # a missing one is -1, the last
@@ -292,14 +292,11 @@ def _extend(array, values):
 
 def _column(element, start, stop):
     if element.attrs["encoding-type"] == "categorical":
-        return pd.Categorical.from_codes(
-            element["codes"][start:stop], read_elem(element["categories"])
-        )
+        categories = read_elem(element["categories"])
+        return pd.Categorical.from_codes(element["codes"][start:stop], categories)
     if element.attrs["encoding-type"] == "string-array":
-        return np.array(
-            (element.asstr() if isinstance(element, h5py.Dataset) else element)[start:stop],
-            dtype=object,
-        )
+        text = element.asstr() if isinstance(element, h5py.Dataset) else element
+        return np.array(text[start:stop], dtype=object)
     return element[start:stop]
 
 
@@ -321,9 +318,7 @@ def _created(scratch, path):
                 os.truncate(scratch, size)  # gives back what was reserved
     except BaseException:
         if path.suffix == ".h5ad":
-            with suppress(
-                Exception
-            ):  # a full disk makes this fail too; the first error is the one to tell
+            with suppress(Exception):  # a full disk makes this fail too: tell the first error
                 f.close()
         raise
 
@@ -336,9 +331,8 @@ def _one_line(path):
         found = re.search(r"errno = (\d+)", str(error))
         code = int(found[1]) if found else getattr(error, "errno", None)
         reason = os.strerror(code) if code else str(error).splitlines()[0]
-        raise OSError(
-            f"path = {str(path)!r}: couldn't be written ({reason}); no part of it is left"
-        ) from None
+        failed = f"couldn't be written ({reason})"
+        raise OSError(f"path = {str(path)!r}: {failed}; no part of it is left") from None
 
 
 def _remove(path):

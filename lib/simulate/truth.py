@@ -12,25 +12,29 @@ from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, la
 from lib.simulate.mechanisms import evaluate
 
 _JOIN = "hasn't got it (join with lib.dataset.concat)"
-# what an entry of uns["drugs"] must have: anndata's own concat may drop some of it
+# keys that an entry of uns["drugs"] must have: anndata's own concat may drop some of them
 _DRUG = {"name", "kind", "effect", "genes", "cell_types", "factors"}
 
 
 def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
-    """The true law of each of the cells' genes, (n_cells, n_genes), by default all; NaN where an intervention set it.
+    """The true law of genes in each cell, (n_cells, n_genes).
 
-    The counts of parents are X or, where that holds no whole counts, `layers["counts"]`. A base gene's law depends on
-    no count, and is given whatever X is. Raises ValueError where `adata` lacks what the law depends on.
+    genes: names, by default all genes
+
+    Parents' counts are taken from X or, where that holds no whole counts, `layers["counts"]`. A
+    base gene's law depends on no count, and is given whatever X is. The law is NaN where an
+    intervention set the count. Raises ValueError where `adata` lacks what the law depends on.
     """
     names = list(adata.var_names)
-    names = names if genes is None else checks.genes("genes", genes, names)
+    if genes is not None:
+        names = checks.genes("genes", genes, names)
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True) if _is_mechanistic(adata, names).any() else None
     return law_given(adata, names, counts)
 
 
 def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
-    """`law` of cells that `with_laws` has checked, and their whole counts: for loops over genes."""
+    """`law` of cells that `with_laws` has checked, from whole counts of theirs, for loops."""
     types = labels(adata.obs, "cell_type")
     mu, theta, pi = _parameters(adata, genes, types)
     entries = entries_of(adata)
@@ -44,7 +48,8 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
     if "drug" in adata.obs:
         given, doses = labels(adata.obs, "drug"), adata.obs["dose"].to_numpy(dtype=float)
         for drug in (d for d in pd.unique(given) if d != CONTROL):
-            rows, entry = np.flatnonzero(given == drug), _drug(adata.uns.get("drugs", {}), drug)
+            rows = np.flatnonzero(given == drug)
+            entry = _drug(adata.uns.get("drugs", {}), drug)
             mu[rows] = _under_drug(mu[rows], genes, types[rows], doses[rows], entry)
     return _without_what_was_set(adata, genes, mu, theta, pi)
 
@@ -52,11 +57,14 @@ def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
 def treated_law(
     control: ad.AnnData, drugs: dict[str, dict] | list[dict], name: str, dose: float = 1.0
 ) -> ZINB:
-    """The law that control cells would have under a drug: what `law` says of the cells that `perturb.treat` draws.
+    """The law that control cells would have under a drug, (n_cells, n_genes).
 
-    drugs : `uns["drugs"]` of any cells, or a list of its entries
+    drugs: `uns["drugs"]` of any cells, or a list of its entries
+    name: the drug's name in these
+    dose: dose of every cell
 
-    Raises ValueError for mechanistic genes, whose law depends on counts that aren't drawn.
+    It is the law of the cells that `perturb.treat` draws. Raises ValueError for mechanistic genes,
+    whose law depends on counts that aren't drawn.
     """
     checks.number("dose", dose, low=0)
     control, genes = with_laws(control), list(control.var_names)
@@ -73,18 +81,24 @@ def treated_law(
 
 def inputs(counts, columns) -> np.ndarray:
     """Counts of some genes as mechanisms take them, (n_cells, n_genes) float64, copied once."""
-    x, at_once = np.empty((counts.shape[0], len(columns))), max(1, 10 * BLOCK // counts.shape[1])
+    x = np.empty((counts.shape[0], len(columns)))
+    at_once = max(1, 10 * BLOCK // counts.shape[1])
     for first in range(0, len(x), at_once):
         x[first : first + at_once] = dense(counts[first : first + at_once][:, columns])
     return x
 
 
 def mu_and_theta(entry: dict, x: np.ndarray, theta) -> tuple:
-    """mu of a mechanistic gene in each cell, given its parents' counts, and theta, which may depend on them too."""
+    """mu and theta of a mechanistic gene in each cell.
+
+    entry: the gene's entry in `uns["mechanisms"]`
+    x: (n_cells, n_parents) counts of its parents
+    theta: theta of a gene without a mechanism for it
+    """
     mu = evaluate(**entry["mu"], x=x)
-    return mu, np.maximum(
-        evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0]
-    ) if "theta" in entry else theta
+    if "theta" in entry:
+        theta = np.maximum(evaluate(**entry["theta"], x=x), zinb.THETA_RANGE[0])
+    return mu, theta
 
 
 def _is_mechanistic(adata, genes):
@@ -92,8 +106,9 @@ def _is_mechanistic(adata, genes):
 
 
 def _parameters(adata, genes, types):
-    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes), mechanisms apart."""
-    known, places = cell_types(adata), adata.var_names.get_indexer(genes)
+    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes), without mechanisms."""
+    known = cell_types(adata)
+    places = adata.var_names.get_indexer(genes)
     arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
     for name in pd.unique(types):
         if name not in known:
@@ -116,19 +131,20 @@ def _under_drug(mu, genes, types, doses, entry):
     touched = np.flatnonzero(np.isin(genes, entry["genes"]))
     factors = dict(zip(entry["cell_types"], entry["factors"]))
     strength = (np.array([factors.get(t, 1.0) for t in types]) * doses)[:, None]
-    block, effect = mu[:, touched], entry["effect"]
-    after = block + effect * strength if entry["kind"] == "additive" else block * effect**strength
+    before, effect = mu[:, touched], entry["effect"]
+    if entry["kind"] == "additive":
+        after = before + effect * strength
+    else:
+        after = before * effect**strength
     if (after < 0).any():
-        name = str(entry["name"])
-        raise ValueError(
-            f"effect = {effect:g}: drug {name!r} would take mu below 0 at dose {strength.max():g}"
-        )
+        wrong = f"would take mu below 0 at dose {strength.max():g}"
+        raise ValueError(f"effect = {effect:g}: drug {str(entry['name'])!r} {wrong}")
     mu[:, touched] = after
     return mu
 
 
 def _without_what_was_set(adata, genes, mu, theta, pi):
-    """NaN where an intervention has set the count, and no law is left."""
+    """The law of these parameters, NaN where an intervention has set the count."""
     done = adata.layers.get("do")
     if done is not None and (done.nnz if sparse.issparse(done) else done.any()):
         was_set = dense(done[:, adata.var_names.get_indexer(genes)]).astype(bool)

@@ -1,10 +1,10 @@
-"""A question: what a model is asked, and the truth about it."""
+"""Questions: what a model is asked, and the truth about it."""
 
 import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import anndata as ad
 import numpy as np
@@ -39,29 +39,57 @@ class Question(NamedTuple):
         (gene,) = self.query.genes
         return gene
 
+    def part(self, rows: np.ndarray, split: str) -> Self:
+        """The question for some of its cells.
+
+        rows: (n_cells,) bool
+        """
+        query = self.query._replace(cells=self.cells[rows].copy())
+        dose = None if self.dose is None else self.dose[rows]
+        return self._replace(query=query, true=self.true[rows], split=split, dose=dose)
+
+
+class Series(NamedTuple):
+    """A gene's law over doses of one of its parents.
+
+    question: all doses, with split "do"
+    parent: gene that is set
+    end: 99th percentile of the parent's counts in training, up to which a dose is inside
+    """
+
+    question: Question
+    parent: str
+    end: float
+
+    def splits(self) -> list[tuple[str, np.ndarray]]:
+        """Each split, and which of the cells belong to it, (n_cells,) bool."""
+        inside = self.question.dose <= self.end
+        return [("do_inside", inside), ("do_beyond", ~inside)]
+
 
 def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dict) -> str:
-    """What the questions of a task are known by: its version, and a hash of those parameters that make them.
+    """The name by which a task's questions are known: a version, and a hash of parameters.
 
-    names: parameters that make the questions; others, such as the number of replicates, say nothing of what is asked
+    versions: version -> what it changed; the last one counts
+    names: parameters that make the questions; others, such as the number of replicates, don't
+        change what is asked
 
-    1000 and 1e3 are the same; of what an import string names, the file is hashed too.
+    1000 and 1e3 are the same. Where a parameter is an import string, the file that it names is
+    hashed too.
     """
-    text = json.dumps(
-        {name: _plain(parameters[name]) for name in names if name in parameters}, sort_keys=True
-    )
-    return f"v{max(versions)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    made = {name: _plain(parameters[name]) for name in names if name in parameters}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    return f"v{max(versions)}-{digest[:12]}"
 
 
 def _plain(value):
+    """A parameter as JSON has it; an import string with the hash of the file that it names."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if not isinstance(value, str):
         return float(value)
     module, colon, _ = value.partition(":")
     spec = importlib.util.find_spec(module) if colon else None
-    return (
-        [value, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()]
-        if spec and spec.origin
-        else value
-    )
+    if spec is None or not spec.origin:
+        return value
+    return [value, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()]

@@ -47,29 +47,26 @@ def test_log_likelihood_keeps_its_digits_at_the_extremes(dtype, largest, toleran
     k, mu, theta = k[kept], mu[kept], theta[kept]
     expected = np.array([exact_log_prob(*p) for p in zip(k, mu, theta)])
     expected = np.where(k == 0, np.logaddexp(-30, expected), expected)
-    value = log_likelihood(
-        *(torch.tensor(a, dtype=dtype) for a in (k, mu, theta, np.full(len(k), -30.0)))
-    )
+    given = k, mu, theta, np.full(len(k), -30.0)
+    value = log_likelihood(*(torch.tensor(a, dtype=dtype) for a in given))
     np.testing.assert_allclose(value, expected, rtol=tolerance, atol=10 * tolerance)
 
 
 def test_gradients_are_central_differences():
     rng = np.random.default_rng(1)
     counts = torch.tensor([0, 0, 0, 0, 1, 2, 7, 40, 300, 3000], dtype=torch.float64)
-    parameters = [
-        np.exp(rng.uniform(-1, 5, 10)),
-        np.exp(rng.uniform(-2, 5, 10)),
-        rng.uniform(-5, 5, 10),
-    ]
+    mu = np.exp(rng.uniform(-1, 5, 10))
+    theta = np.exp(rng.uniform(-2, 5, 10))
+    parameters = [mu, theta, rng.uniform(-5, 5, 10)]
     tensors = [torch.tensor(p, requires_grad=True) for p in parameters]
     gradients = torch.autograd.grad(log_likelihood(counts, *tensors).sum(), tensors)
     for i, gradient in enumerate(gradients):
         step = 1e-5 * np.abs(parameters[i])
-        ends = [
-            [torch.tensor(p + s * step * (j == i)) for j, p in enumerate(parameters)]
-            for s in (1, -1)
-        ]
-        high, low = (log_likelihood(counts, *e).numpy() for e in ends)
+        ends = []
+        for shift in (step, -step):
+            moved = [p + shift * (j == i) for j, p in enumerate(parameters)]
+            ends.append(log_likelihood(counts, *map(torch.tensor, moved)).numpy())
+        high, low = ends
         np.testing.assert_allclose(gradient, (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
 
 
@@ -83,14 +80,11 @@ def drawn(shape, mu=(), theta=(), logit_pi=(), seed=0, dtype=torch.float64):
     """Counts, four in five of them zeros, and parameters of the given shapes."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(6, shape) * (rng.random(shape) < 0.2)
-    parameters = (
-        np.exp(rng.normal(1, 1, mu)),
-        np.exp(rng.normal(1, 3, theta)),
-        rng.normal(0, 3, logit_pi),
-    )
-    return torch.tensor(counts, dtype=dtype), *(
-        torch.tensor(p, dtype=dtype, requires_grad=True) for p in parameters
-    )
+    mu = np.exp(rng.normal(1, 1, mu))
+    theta = np.exp(rng.normal(1, 3, theta))
+    parameters = mu, theta, rng.normal(0, 3, logit_pi)
+    tensors = (torch.tensor(p, dtype=dtype, requires_grad=True) for p in parameters)
+    return torch.tensor(counts, dtype=dtype), *tensors
 
 
 SHAPES = {
@@ -150,9 +144,8 @@ def test_only_what_asks_for_a_gradient_gets_one():
 )
 def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
     each = [drawn(*shapes, seed=seed) for seed in range(3)]
-    stacked = [
-        torch.stack([one[i] for one in each]).detach().requires_grad_(i > 0) for i in range(4)
-    ]
+    joined = [torch.stack(parts).detach() for parts in zip(*each)]
+    stacked = [tensor.requires_grad_(i > 0) for i, tensor in enumerate(joined)]
     value = torch.func.vmap(log_likelihood)(*stacked)
     gradients = torch.autograd.grad(value.sum(), stacked[1:])
     for i, one in enumerate(each):
@@ -164,30 +157,21 @@ def test_stacked_models_have_the_values_and_gradients_of_each(shapes, way):
 
 def test_whole_number_tensors_are_counts_too():
     k = torch.arange(40)
-    np.testing.assert_array_equal(
-        *(log_likelihood(x, *(torch.tensor(p) for p in (6.0, 2.0, -1.0))) for x in (k, k.float()))
-    )
+    law = [torch.tensor(p) for p in (6.0, 2.0, -1.0)]
+    np.testing.assert_array_equal(log_likelihood(k, *law), log_likelihood(k.float(), *law))
 
 
 @pytest.mark.parametrize("k", [0, 1, 9])
 def test_gradients_in_float32_keep_their_digits_where_the_law_is_near_a_poisson(k, way):
     rng = np.random.default_rng(2)
-    made = (
-        np.full(2000, float(k)),
-        rng.uniform(0.1, 20, 2000),
-        np.exp(rng.uniform(np.log(1e3), np.log(1e8), 2000)),
-        rng.normal(0, 2, 2000),
-    )
+    mu = rng.uniform(0.1, 20, 2000)
+    theta = np.exp(rng.uniform(np.log(1e3), np.log(1e8), 2000))
+    made = np.full(2000, float(k)), mu, theta, rng.normal(0, 2, 2000)
     exact = [torch.tensor(a, requires_grad=i > 0) for i, a in enumerate(made)]
     single = [t.detach().float().requires_grad_(i > 0) for i, t in enumerate(exact)]
-    truth, ours, plain = (
-        torch.autograd.grad(f(*t).sum(), t[1:])
-        for f, t in (
-            (plain_log_likelihood, exact),
-            (log_likelihood, single),
-            (plain_log_likelihood, single),
-        )
-    )
+    truth = torch.autograd.grad(plain_log_likelihood(*exact).sum(), exact[1:])
+    ours = torch.autograd.grad(log_likelihood(*single).sum(), single[1:])
+    plain = torch.autograd.grad(plain_log_likelihood(*single).sum(), single[1:])
     for i, scale in enumerate((1, exact[2].detach(), 1)):  # of theta, that of its logarithm
         error, of_plain = (((g[i].double() - truth[i]) * scale).abs().max() for g in (ours, plain))
         assert error < 3 * of_plain + 1e-6
@@ -195,17 +179,15 @@ def test_gradients_in_float32_keep_their_digits_where_the_law_is_near_a_poisson(
 
 def test_a_second_derivative_is_refused():
     counts, *parameters = drawn((30, 7), (30, 7), (7,), (7,))
+    total = log_likelihood(counts, *parameters).sum()
     with pytest.raises(RuntimeError, match="plain_log_likelihood"):
-        torch.autograd.grad(
-            log_likelihood(counts, *parameters).sum(), parameters, create_graph=True
-        )
+        torch.autograd.grad(total, parameters, create_graph=True)
 
 
 def test_float32_is_as_near_to_the_exact_value_as_the_plain_formula():
     exact = drawn((400, 50), (400, 50), (400, 50), (400, 50))
     single = [t.detach().float() for t in exact]
     truth = plain_log_likelihood(*exact).detach()
-    error, of_plain = (
-        (f(*single) - truth).abs().max() for f in (log_likelihood, plain_log_likelihood)
-    )
+    error = (log_likelihood(*single) - truth).abs().max()
+    of_plain = (plain_log_likelihood(*single) - truth).abs().max()
     assert error < 2 * of_plain

@@ -18,9 +18,9 @@ def draws_of(mu, theta, pi, n, seed):
     """(n, ...) counts by scipy, not by lib."""
     rng = np.random.default_rng(seed)
     mu, theta, pi = np.broadcast_arrays(mu, theta, pi)
-    return scipy.stats.nbinom.rvs(
-        theta, theta / (theta + mu), size=(n, *mu.shape), random_state=rng
-    ) * (rng.random((n, *mu.shape)) >= pi)
+    size = (n, *mu.shape)
+    counts = scipy.stats.nbinom.rvs(theta, theta / (theta + mu), size=size, random_state=rng)
+    return counts * (rng.random(size) >= pi)
 
 
 def total_log_lik(law, counts):
@@ -34,30 +34,24 @@ def test_fit_agrees_with_statsmodels_where_zeros_are_inflated(mu, theta, pi):
     counts = draws_of(mu, theta, pi, 1500, seed=2)
     ones = np.ones((len(counts), 1))
     start = [np.log(pi / (1 - pi)), np.log(mu), 1 / theta]
-    theirs = ZeroInflatedNegativeBinomialP(counts, ones, ones, p=2).fit(
-        start_params=start, method="bfgs", maxiter=500, disp=0
-    )
+    model = ZeroInflatedNegativeBinomialP(counts, ones, ones, p=2)
+    theirs = model.fit(start_params=start, method="bfgs", maxiter=500, disp=0)
     law = maximum_likelihood.fit(counts[:, None])[0]
     logit, log_mu, alpha = theirs.params
-    np.testing.assert_allclose(
-        [law.pi, law.mu, law.theta],
-        [1 / (1 + np.exp(-logit)), np.exp(log_mu), 1 / alpha],
-        rtol=0.005,
-    )
+    expected = [1 / (1 + np.exp(-logit)), np.exp(log_mu), 1 / alpha]
+    np.testing.assert_allclose([law.pi, law.mu, law.theta], expected, rtol=0.005)
     assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
 
 
 def test_fit_agrees_with_statsmodels_where_zeros_are_not_inflated():
     counts = draws_of(4.0, 2.0, 0.0, 1500, seed=3)
-    counts = counts[
-        (counts > 0) | (np.arange(1500) % 3 > 0)
-    ]  # fewer zeros than any negative binomial has
+    kept = (counts > 0) | (np.arange(1500) % 3 > 0)
+    counts = counts[kept]  # fewer zeros than any negative binomial has
     theirs = NegativeBinomial(counts, np.ones((len(counts), 1))).fit(disp=0)
     law = maximum_likelihood.fit(counts[:, None])[0]
     assert law.pi == 0
-    np.testing.assert_allclose(
-        [law.mu, law.theta], [np.exp(theirs.params[0]), 1 / theirs.params[1]], rtol=0.005
-    )
+    log_mu, alpha = theirs.params
+    np.testing.assert_allclose([law.mu, law.theta], [np.exp(log_mu), 1 / alpha], rtol=0.005)
     assert abs(total_log_lik(law, counts) - theirs.llf) < 1e-3
 
 
@@ -65,9 +59,8 @@ def fisher_standard_errors(x, n):
     """Of (log mu, log theta, logit pi), from the score's covariance summed over the pmf."""
 
     def log_pmf(x):
-        return np.log(
-            scipy_pmf(np.arange(400), np.exp(x[0]), np.exp(x[1]), 1 / (1 + np.exp(-x[2])))
-        )
+        pi = 1 / (1 + np.exp(-x[2]))
+        return np.log(scipy_pmf(np.arange(400), np.exp(x[0]), np.exp(x[1]), pi))
 
     step = 1e-5 * np.eye(3)
     score = np.array([(log_pmf(x + h) - log_pmf(x - h)) / 2e-5 for h in step])
@@ -78,9 +71,8 @@ def test_fit_scatters_around_known_parameters_as_fisher_information_says():
     x, n, n_genes = np.array([np.log(6.0), np.log(1.5), 0.5]), 5000, 80
     counts = draws_of(np.full(n_genes, 6.0), 1.5, 1 / (1 + np.exp(-0.5)), n, seed=4)
     fitted = maximum_likelihood.fit(counts)
-    estimates = np.array(
-        [np.log(fitted.mu), np.log(fitted.theta), np.log(fitted.pi / (1 - fitted.pi))]
-    ).T
+    logit = np.log(fitted.pi / (1 - fitted.pi))
+    estimates = np.array([np.log(fitted.mu), np.log(fitted.theta), logit]).T
     z = (estimates - x) / fisher_standard_errors(x, n)
     assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(n_genes)).all()
     assert (np.abs(z.std(axis=0) - 1) < 0.25).all()
@@ -92,11 +84,8 @@ def test_fit_of_sparse_equals_fit_of_dense_and_leaves_it_alone():
     for kind in (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array):
         matrix = kind(counts)
         law = maximum_likelihood.fit(matrix)
-        assert (
-            (law.mu == dense.mu).all()
-            and (law.theta == dense.theta).all()
-            and (law.pi == dense.pi).all()
-        )
+        for name in ("mu", "theta", "pi"):
+            np.testing.assert_array_equal(getattr(law, name), getattr(dense, name))
         assert (matrix.toarray() == counts).all()
 
 
@@ -135,26 +124,23 @@ def test_fit_of_any_counts_is_at_least_as_good_as_poisson_and_geometric(counts):
 
 
 def best_by_scipy(counts):
-    """The highest log-likelihood of a ZINB of these counts, by a search without slopes over scipy's formula."""
+    """The highest log-likelihood of a ZINB of these counts, by a search without slopes."""
 
     def loss(x):
         mu, theta, pi = np.exp(x[0]), np.exp(x[1]), scipy.special.expit(x[2])
-        nb = scipy.stats.nbinom.logpmf(counts, theta, theta / (theta + mu))
-        return -np.where(
-            counts == 0, np.logaddexp(np.log(pi), np.log1p(-pi) + nb), np.log1p(-pi) + nb
-        ).sum()
+        drawn = np.log1p(-pi) + scipy.stats.nbinom.logpmf(counts, theta, theta / (theta + mu))
+        return -np.where(counts == 0, np.logaddexp(np.log(pi), drawn), drawn).sum()
 
-    mean, bounds = counts[counts > 0].mean(), [(-12, 16), np.log([1e-4, 1e6]), (-30, 6)]
+    mean = counts[counts > 0].mean()
     starts = [
         (np.log(mean), 2.0, 0.0),
         (np.log(mean / 3), -0.7, -2.0),
         (np.log(counts.mean()), 4.0, -12.0),
     ]
+    search = {"method": "Nelder-Mead", "bounds": [(-12, 16), np.log([1e-4, 1e6]), (-30, 6)]}
     options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-7, "fatol": 1e-9, "adaptive": True}
-    return -min(
-        scipy.optimize.minimize(loss, s, method="Nelder-Mead", bounds=bounds, options=options).fun
-        for s in starts
-    )
+    found = [scipy.optimize.minimize(loss, s, **search, options=options) for s in starts]
+    return -min(one.fun for one in found)
 
 
 MANY = np.stack(
@@ -179,10 +165,9 @@ MANY = np.stack(
 @pytest.mark.parametrize("gene", range(10))
 def test_fit_of_many_genes_at_once_is_the_best_that_scipy_finds_for_each(gene):
     counts, law = MANY[:, gene].astype(float), maximum_likelihood.fit(MANY)[gene]
+    pmf = scipy_pmf(counts, float(law.mu), float(min(law.theta, 1e6)), float(law.pi))
     with np.errstate(divide="ignore"):
-        found = np.log(
-            scipy_pmf(counts, float(law.mu), float(min(law.theta, 1e6)), float(law.pi))
-        ).sum()
+        found = np.log(pmf).sum()
     best = best_by_scipy(counts)
     assert found > best - 1e-6 * abs(best) - 1e-5  # rounding of scipy's own at theta of 1e6
     assert found < best + 1e-4 * abs(best) + 1e-3
@@ -194,9 +179,8 @@ def test_fit_of_a_gene_does_not_depend_on_the_genes_beside_it():
         for gene in range(MANY.shape[1]):
             alone = maximum_likelihood.fit(MANY[:, [gene]], zero_inflated)
             for name in ("mu", "theta", "pi"):
-                np.testing.assert_allclose(
-                    getattr(many, name)[gene :: MANY.shape[1]], getattr(alone, name)[0], rtol=1e-8
-                )
+                values = getattr(many, name)[gene :: MANY.shape[1]]
+                np.testing.assert_allclose(values, getattr(alone, name)[0], rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -213,13 +197,10 @@ def test_fit_is_at_the_top_of_the_likelihood_with_60_digits(counts):
     law = maximum_likelihood.fit(np.array(counts)[:, None])[0]
 
     def log_lik(mu, theta, pi):
-        nb = np.array([exact_log_prob(k, mu, theta) for k in counts])
+        drawn = np.log1p(-pi) + [exact_log_prob(k, mu, theta) for k in counts]
         with np.errstate(divide="ignore"):
-            return np.where(
-                np.array(counts) == 0,
-                np.logaddexp(np.log(pi), np.log1p(-pi) + nb),
-                np.log1p(-pi) + nb,
-            ).sum()
+            zero = np.logaddexp(np.log(pi), drawn)
+        return np.where(np.array(counts) == 0, zero, drawn).sum()
 
     found = np.array([law.mu, law.theta, law.pi])
     up, down = 1 + 1e-5 * np.eye(3), 1 - 1e-5 * np.eye(3)
@@ -229,9 +210,8 @@ def test_fit_is_at_the_top_of_the_likelihood_with_60_digits(counts):
 
 
 def test_fit_adds_up_an_entry_that_a_sparse_matrix_gives_twice():
-    counts = scipy.sparse.csr_matrix(
-        ([2.0, 1.0, 3.0, 0.0], [1, 1, 0, 0], [0, 2, 3, 4, 4]), shape=(4, 2)
-    )
+    entries = [2.0, 1.0, 3.0, 0.0], [1, 1, 0, 0], [0, 2, 3, 4, 4]
+    counts = scipy.sparse.csr_matrix(entries, shape=(4, 2))
     law, by_hand = maximum_likelihood.fit(counts), maximum_likelihood.fit(counts.toarray())
     assert (law.mu == by_hand.mu).all() and (law.pi == by_hand.pi).all()
     np.testing.assert_allclose(law.mean, 0.75)

@@ -8,11 +8,15 @@ from tests.laws.test_zinb import EXTREME
 from tests.models_of_ones_own import APoisson
 
 
+def average_pmf(k, laws):
+    """The mean of the pmfs of (mu, theta, pi) triples."""
+    return np.mean([scipy_pmf(k, *p) for p in laws], axis=0)
+
+
 def test_table_of_a_mixture_of_laws_far_apart_is_the_mean_of_their_pmfs():
     mu, theta = np.array(EXTREME).T
-    table = Mixture(
-        ZINB(np.stack([mu, mu[::-1]], axis=1), np.stack([theta, theta[::-1]], axis=1), 0.3)
-    ).pmf_table(6000)
+    both_ways = (np.stack([values, values[::-1]], axis=1) for values in (mu, theta))
+    table = Mixture(ZINB(*both_ways, 0.3)).pmf_table(6000)
     expected = average_pmf(np.arange(6000), [(*p, 0.3) for p in EXTREME])
     np.testing.assert_allclose(table, [expected, expected], rtol=1e-8, atol=1e-240)
 
@@ -25,10 +29,8 @@ MIXED = ZINB(
 
 
 def mixed_pmf(k, column):
-    mu, theta, pi = (
-        np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi)
-    )
-    return np.mean([scipy_pmf(k, *p) for p in zip(mu, theta, pi)], axis=0)
+    parameters = (np.broadcast_to(a, (3, 2))[:, column] for a in (MIXED.mu, MIXED.theta, MIXED.pi))
+    return average_pmf(k, zip(*parameters))
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -48,16 +50,11 @@ def test_mixture_is_the_mean_of_its_components(column):
 def test_mixture_samples_from_all_its_components():
     many = Mixture(ZINB(np.full((1, 20_000), 1.0) * [[1.0], [30.0]], 10.0, 0.0))
     draws = many.sample(np.random.default_rng(0))
-    expected = (scipy_pmf(np.arange(100), 1, 10, 0) + scipy_pmf(np.arange(100), 30, 10, 0)) / 2
-    kept = expected * len(draws) >= 5
-    observed = np.bincount(draws, minlength=100)[:100][kept]
-    rest = len(draws) * (1 - expected[kept].sum())
-    assert (
-        scipy.stats.chisquare(
-            [*observed, len(draws) - observed.sum()], [*(len(draws) * expected[kept]), rest]
-        ).pvalue
-        > 1e-3
-    )
+    expected = 20_000 * average_pmf(np.arange(100), [(1, 10, 0), (30, 10, 0)])
+    observed = np.bincount(draws, minlength=100)[:100]
+    kept = expected >= 5
+    groups = [np.append(a[kept], 20_000 - a[kept].sum()) for a in (observed, expected)]
+    assert scipy.stats.chisquare(*groups).pvalue > 1e-3
 
 
 def test_mixture_index_keeps_components_together():
@@ -66,11 +63,6 @@ def test_mixture_index_keeps_components_together():
     assert law[np.array([1, 0, 1])].shape == (3,)
     np.testing.assert_allclose(law[np.array([1, 0])].pmf(2), law.pmf(2)[::-1])
     np.testing.assert_allclose(law.parameters().mu, MIXED.mu.mean(axis=0))
-
-
-def average_pmf(k, laws):
-    """The mean of the pmfs of (mu, theta, pi) triples."""
-    return np.mean([scipy_pmf(k, *p) for p in laws], axis=0)
 
 
 def test_mixture_of_laws_has_the_average_of_their_pmfs():
@@ -93,17 +85,12 @@ def test_mixture_of_laws_has_the_average_of_their_pmfs():
 
 def test_mixture_of_mixtures_has_the_average_of_their_pmfs():
     mu = np.array([[[1.0, 9.0], [3.0, 2.0]], [[30.0, 5.0], [8.0, 0.5]]])  # of law, component, cell
-    mixture, k = (
-        Mixture.of([Mixture(ZINB(m, t, p)) for m, t, p in zip(mu, (1.0, 6.0), (0.2, 0.4))]),
-        np.arange(60),
-    )
+    theta, pi = (1.0, 6.0), (0.2, 0.4)
+    mixture = Mixture.of([Mixture(ZINB(*law)) for law in zip(mu, theta, pi)])
     for cell in range(2):
-        parts = [
-            (mu[law, i, cell], (1.0, 6.0)[law], (0.2, 0.4)[law])
-            for law in range(2)
-            for i in range(2)
-        ]
-        np.testing.assert_allclose(mixture.pmf_table(60)[cell], average_pmf(k, parts), rtol=1e-6)
+        parts = [(mu[law, i, cell], theta[law], pi[law]) for law in range(2) for i in range(2)]
+        expected = average_pmf(np.arange(60), parts)
+        np.testing.assert_allclose(mixture.pmf_table(60)[cell], expected, rtol=1e-6)
 
 
 def test_mixture_of_one_law_is_that_law():
@@ -201,9 +188,8 @@ def test_parameters_of_a_weighted_mixture_are_weighted_means(weights):
 
 def test_weights_keep_the_digits_of_a_component_near_the_end_of_floats():
     law, k = Mixture(ZINB(np.array([2.0, 650.0]), 1e6, 0.0), [1.0, 1e-40]), np.arange(500, 800)
-    expected = 1e-40 * scipy_pmf(
-        k, 650.0, 1e6, 0.0
-    )  # whose zeros, 1e-282 times 1e-40, are no float
+    # its probability of a zero, 1e-282 times 1e-40, is no float
+    expected = 1e-40 * scipy_pmf(k, 650.0, 1e6, 0.0)
     np.testing.assert_allclose(law.pmf_table(800)[500:], expected, rtol=1e-7)
 
 

@@ -74,9 +74,10 @@ def test_tables_of_a_stack_are_those_of_its_laws():
 
 
 def test_draws_of_a_stack_follow_its_laws():
-    together = STACK.sample(np.random.default_rng(0), (5000, N, len(LAWS)))
-    one_by_one = [STACK.sample(np.random.default_rng(i)) for i in range(5000)]
-    for draws in (together, one_by_one):
+    shape = (5000, N, len(LAWS))
+    of_any_size = STACK.sample(np.random.default_rng(0), shape)
+    of_its_own = STACK[np.arange(5000 * N) % N].sample(np.random.default_rng(0)).reshape(shape)
+    for draws in (of_any_size, of_its_own):
         mean, error = np.mean(draws, axis=0), np.std(draws, axis=0) / np.sqrt(5000)
         assert mean.shape == STACK.shape and (np.abs(mean - STACK.mean) < 4.5 * error).all()
 

@@ -30,19 +30,17 @@ def train():
 
 
 def pair(train, predictor):
-    """Three arms, one on a parent of each mechanistic gene; the predicted cells are others than the true ones."""
+    """Three arms, each on a parent of one mechanistic gene. No cell is true and predicted."""
     arms = {}
+    predictor.fit(train)
+    genes = ["mech_0", "mech_1", "mech_2"]
     for number, gene in enumerate(["gene_0", "gene_3", "gene_4"]):
         true, other = (
             perturb.do(dataset.fresh_cells(train, 150, seed=(i, number)), {gene: 25}, seed=i)
             for i in (2, 3)
         )
-        arms[gene] = (
-            true,
-            celleval.predicted_cells(
-                other, predictor.fit(train), ["mech_0", "mech_1", "mech_2"], seed=(4, number)
-            ),
-        )
+        predicted = celleval.predicted_cells(other, predictor, genes, seed=(4, number))
+        arms[gene] = (true, predicted)
     return dataset.fresh_cells(train, 150, seed=5), arms
 
 
@@ -63,29 +61,26 @@ def test_the_pair_is_what_cell_eval_reads(perfect):
         assert cells.n_obs == sum(g.n_obs for g in groups.values())
         for name, given in groups.items():
             part = cells[cells.obs["target_gene"] == name]
-            np.testing.assert_array_equal(part.layers["counts"].toarray(), dataset.dense(given.X))
-            np.testing.assert_allclose(
-                part.X.toarray(), np.log1p(dataset.dense(given.X)), rtol=1e-6
-            )
-        # fractions, below 15: by this cell-eval tells log1p values from counts, which it would divide by their sums
-        assert (
-            sparse.issparse(cells.X) and (cells.X.data % 1 > 1e-3).any() and 0 < cells.X.max() < 15
-        )
+            counts = dataset.dense(given.X)
+            np.testing.assert_array_equal(part.layers["counts"].toarray(), counts)
+            np.testing.assert_allclose(part.X.toarray(), np.log1p(counts), rtol=1e-6)
+        # by fractions, and values below 15, cell-eval knows log1p from counts, which it would
+        # divide by their sums
+        assert sparse.issparse(cells.X)
+        assert (cells.X.data % 1 > 1e-3).any() and 0 < cells.X.max() < 15
         assert cells.obs_names.is_unique
 
 
 def test_predicted_cells_have_the_predicted_law_and_all_else_as_it_was(train):
     cells = perturb.do(dataset.fresh_cells(train, 2000, seed=2), {"gene_0": 9}, seed=3)
-    drawn = celleval.predicted_cells(
-        cells, guard.Guarded(references.Marginal()).fit(train), ["mech_0"], seed=4
-    )
+    marginal = guard.Guarded(references.Marginal()).fit(train)
+    drawn = celleval.predicted_cells(cells, marginal, ["mech_0"], seed=4)
     law = references.Marginal().fit(train).laws["mech_0"]
-    assert pit_p_value(dataset.dense(drawn[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) > 1e-3
+    before, after = (dataset.dense(c[:, "mech_0"].X)[:, 0] for c in (cells, drawn))
+    assert pit_p_value(after, law.mu, law.theta, law.pi) > 1e-3
+    assert pit_p_value(before, law.mu, law.theta, law.pi) < 1e-3  # so that the line above can fail
     others = [g for g in cells.var_names if g != "mech_0"]
     assert (drawn[:, others].X != cells[:, others].X).nnz == 0
-    assert (
-        pit_p_value(dataset.dense(cells[:, "mech_0"].X)[:, 0], law.mu, law.theta, law.pi) < 1e-3
-    )  # the test could fail
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def shuffled(cells, genes):
 
 
 def test_importing_it_imports_none_of_the_packages():
-    code = "import sys; import peers.scgen, peers.scvi, peers.celleval; assert not {'scvi', 'pertpy', 'jax', 'cell_eval'} & set(sys.modules)"
+    code = "import sys, peers.scgen, peers.scvi, peers.celleval, peers.__main__\n"
+    code += "assert not {'scvi', 'pertpy', 'jax', 'cell_eval'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -99,9 +100,8 @@ def test_scvi_never_sees_a_hidden_count(scvi, cells, inputs):
     hidden = ["gene_02"] if inputs is None else [*cells.var_names[2:]]
     law = model.law_of(cells, "gene_02")
     assert same(law, model.law_of(shuffled(cells, hidden), "gene_02"))
-    assert not same(
-        law, model.law_of(shuffled(cells, ["gene_01"]), "gene_02")
-    )  # so that the first line could fail
+    seen = shuffled(cells, ["gene_01"])
+    assert not same(law, model.law_of(seen, "gene_02"))  # so that the line above can fail
 
 
 def test_scvi_predicts_a_gene_from_the_type_that_the_others_show(scvi, types, cells):
@@ -178,13 +178,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def trial():
-    """Training cells, in which type C was never treated; control cells of C; their true treated law."""
+    """Training cells, with type C never treated; control cells of C; their true treated law."""
     control = dataset.base_genes(400, 6, None, (5, 30), (0.02, 0.05), n_cell_types=3, seed=1)
     seen = dataset.fresh_cells(control[control.obs["cell_type"] != "C"], 300, seed=2)
     test = dataset.fresh_cells(control[control.obs["cell_type"] == "C"], 200, seed=3)
-    drug = {"genes": ["gene_0", "gene_1"], "seed": 4}
-    train = dataset.concat([control, perturb.fold_change(seen, 3.0, **drug)])
-    return train, test, dataset.law(perturb.fold_change(test, 3.0, **drug))[0]
+    effect = {"genes": ["gene_0", "gene_1"], "seed": 4}
+    train = dataset.concat([control, perturb.fold_change(seen, 3.0, **effect)])
+    return train, test, dataset.law(perturb.fold_change(test, 3.0, **effect))[0]
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +196,9 @@ def scgen(trial):
 def test_scgen_foresees_a_drug_in_a_type_never_treated(scgen, trial):
     train, test, true = trial
     law = scgen.predict(asked(test))
-    crps = {
-        k: distances.between(true, v)["excess_crps"]
-        for k, v in {
-            "scgen": law,
-            "no_change": drug.NoChange().fit(train).predict(asked(test)),
-        }.items()
-    }
-    assert crps["scgen"][:2].sum() < 0.5 * crps["no_change"][:2].sum()
+    no_change = drug.NoChange().fit(train).predict(asked(test))
+    crps, of_no_change = (distances.between(true, q)["excess_crps"] for q in (law, no_change))
+    assert crps[:2].sum() < 0.5 * of_no_change[:2].sum()
     assert law.mean[:2] == pytest.approx(true.mean[:2], rel=0.4)
     assert law.counts.shape == (200, 6)
     assert (law.counts == np.floor(law.counts)).all() and (law.counts >= 0).all()
@@ -218,35 +213,28 @@ def test_scgen_predicts_what_pertpy_predicts(scgen, trial):
         adata_to_predict=cells,
         restrict_arithmetic_to={"cell_type": ["A", "B"]},
     )
-    assert (
-        np.corrcoef(delta, scgen.effect)[0, 1] > 0.99
-    )  # they differ by the cells that pertpy draws at random
+    # they differ by the cells that pertpy draws at random
+    assert np.corrcoef(delta, scgen.effect)[0, 1] > 0.99
     assert scgen.predict(asked(test)).mean == pytest.approx(np.expm1(theirs.X).mean(0), rel=0.1)
 
 
 def test_scgen_is_the_same_twice(scgen, trial):
     np.random.seed(99)
     again = ScGen(max_epochs=40, seed=1, **SMALL).fit(trial[0])
-    np.testing.assert_array_equal(
-        scgen.predict(asked(trial[1])).counts, again.predict(asked(trial[1])).counts
-    )
+    first, second = (model.predict(asked(trial[1])).counts for model in (scgen, again))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_scgen_in_shares_of_a_cells_sum_is_blind_to_a_change_of_the_sum(trial):
     train, _, _ = trial
     twice = ad.AnnData(train.X * 2, obs=train.obs, var=train.var)
     model = ScGen(normalise=True)
-    model.genes, model.median_sum = (
-        list(train.var_names),
-        float(np.median(dataset.dense(train.X).sum(1))),
-    )
-    np.testing.assert_allclose(model._expression(train).X, model._expression(twice).X, rtol=1e-6)
-    np.testing.assert_allclose(
-        np.expm1(model._expression(train).X) * model._scale(train),
-        dataset.dense(train.X),
-        rtol=1e-5,
-        atol=1e-4,
-    )
+    counts = dataset.dense(train.X)
+    model.genes = list(train.var_names)
+    model.median_sum = float(np.median(counts.sum(1)))
+    x = model._expression(train).X
+    np.testing.assert_allclose(x, model._expression(twice).X, rtol=1e-6)
+    np.testing.assert_allclose(np.expm1(x) * model._scale(train), counts, rtol=1e-5, atol=1e-4)
 
 
 def test_scgen_needs_a_type_seen_both_ways(trial):

@@ -16,7 +16,14 @@ from tests.agreement import one_line
 torch.set_num_threads(1)
 
 # mean counts of three genes in (cell type, drug); C is never seen treated, D never as control
-MEANS = {("A", "control"): (4, 9, 2), ("A", "x"): (12, 9, 1), ("B", "control"): (6, 3, 5), ("B", "x"): (9, 12, 6), ("C", "control"): (80, 60, 70), ("D", "x"): (500, 400, 300)}  # fmt: skip
+MEANS = {
+    ("A", "control"): (4, 9, 2),
+    ("A", "x"): (12, 9, 1),
+    ("B", "control"): (6, 3, 5),
+    ("B", "x"): (9, 12, 6),
+    ("C", "control"): (80, 60, 70),
+    ("D", "x"): (500, 400, 300),
+}
 SIZES = {
     ("A", "control"): 10,
     ("A", "x"): 200,
@@ -32,22 +39,15 @@ def cells(groups, seed=0):
     rng = np.random.default_rng(seed)
     rows = rng.permutation([i for i, g in enumerate(groups) for _ in range(SIZES[g])])
     counts = rng.poisson(np.array([MEANS[g] for g in groups])[rows]).astype(np.float32)
-    obs = pd.DataFrame(
-        [groups[i] for i in rows],
-        columns=["cell_type", "drug"],
-        index=[f"cell_{i}" for i in range(len(rows))],
-    )
-    return ad.AnnData(
-        sparse.csr_matrix(counts),
-        obs=obs.astype("category"),
-        var=pd.DataFrame(index=["g0", "g1", "g2"]),
-    )
+    obs = pd.DataFrame([groups[i] for i in rows], columns=["cell_type", "drug"], dtype="category")
+    obs.index = [f"cell_{i}" for i in range(len(rows))]
+    var = pd.DataFrame(index=["g0", "g1", "g2"])
+    return ad.AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
 
 
 def counts_of(adata, cell_type, drug):
-    return adata.X.toarray()[
-        ((adata.obs["cell_type"] == cell_type) & (adata.obs["drug"] == drug)).to_numpy()
-    ]
+    rows = (adata.obs["cell_type"] == cell_type) & (adata.obs["drug"] == drug)
+    return adata.X.toarray()[rows.to_numpy()]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def latent(unbalanced):
 
 
 def trial(kind, effect, n_cells=10_000, n_genes=5, **options):
-    """Training cells, in which type C was never treated; control cells of C; true laws of the treated C."""
+    """Training cells, with type C never treated; control cells of C; true laws of C, treated."""
     control = dataset.base_genes(n_cells, n_genes, n_cell_types=3, **options)
     seen = dataset.fresh_cells(control[control.obs["cell_type"] != "C"], n_cells, seed=2)
     test = dataset.fresh_cells(control[control.obs["cell_type"] == "C"], 500, seed=3)
@@ -111,19 +111,19 @@ def test_arithmetic_on_means_is_exact_for_the_drug_of_its_own_form(
     right, wrong, kind, effect, options
 ):
     train, test, true = trial(kind, effect, seed=1, **options)
-    kl = {
-        k: distances.between(true, law_of(k().fit(train), test))["kl_nats"] for k in (right, wrong)
-    }
-    assert (kl[right] < 2e-3).all()
-    assert kl[wrong].max() > 0.1  # in some gene, and so the drug and the threshold mean something
+    kl, of_wrong = (
+        distances.between(true, law_of(model().fit(train), test))["kl_nats"]
+        for model in (right, wrong)
+    )
+    assert (kl < 2e-3).all()
+    assert of_wrong.max() > 0.1  # in some gene, and so the drug and the threshold mean something
 
 
 def test_oracle_is_the_true_law():
     train, test, true = trial("additive", 5.0, n_cells=50, seed=1)
     oracle = references.Oracle().fit(train)
-    assert (distances.between(true, law_of(oracle, test, Perturbation("additive"))) == 0).all(
-        axis=None
-    )
+    law = law_of(oracle, test, Perturbation("additive"))
+    assert (distances.between(true, law) == 0).all(axis=None)
     some = oracle.predict(Query(test, ["gene_3", "gene_1"], Perturbation("additive")))
     np.testing.assert_array_equal(some.mu, true.mu[[3, 1]])
     stronger = law_of(oracle, test, Perturbation("additive", 2.0))
@@ -181,26 +181,16 @@ def test_a_shift_below_0_ends_in_a_law_near_0(unbalanced):
 def latents_by_hand(vae, adata):
     x = torch.log1p(torch.as_tensor(adata.X.toarray()))
     with torch.no_grad():
-        return (
-            vae.module.encoder(torch.cat([x, torch.ones_like(x)], dim=1))[:, : vae.module.n_latent]
-            .double()
-            .numpy()
-        )
+        both = vae.module.encoder(torch.cat([x, torch.ones_like(x)], dim=1))
+    return both[:, : vae.module.n_latent].double().numpy()
 
 
 def test_latent_effect_is_the_difference_of_mean_latents_types_weighed_equally(unbalanced, latent):
     z = latents_by_hand(latent.vae, unbalanced)
-    mean = (
-        pd.DataFrame(z)
-        .groupby([unbalanced.obs["cell_type"].to_numpy(), unbalanced.obs["drug"].to_numpy()])
-        .mean()
-    )
-    by_hand = (
-        mean.loc[("A", "x")]
-        - mean.loc[("A", "control")]
-        + mean.loc[("B", "x")]
-        - mean.loc[("B", "control")]
-    ) / 2
+    keys = [unbalanced.obs[column].to_numpy() for column in ("cell_type", "drug")]
+    mean = pd.DataFrame(z).groupby(keys).mean()
+    of_a, of_b = (mean.loc[(t, "x")] - mean.loc[(t, "control")] for t in "AB")
+    by_hand = (of_a + of_b) / 2
     np.testing.assert_allclose(latent.effect, by_hand, rtol=1e-4, atol=1e-6)
     assert np.abs(latent.effect).max() > 0.01
 
@@ -211,9 +201,8 @@ def test_latent_prediction_is_the_mixture_over_the_cells_moved_by_the_effect(lat
     with torch.no_grad():
         mu, theta, logit = (p.double().numpy() for p in latent.vae.module.generative(z))
     law, pi, k = law_of(latent, given), 1 / (1 + np.exp(-logit)), np.arange(200)[:, None, None]
-    pmf = np.mean(
-        (1 - pi) * scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu)) + pi * (k == 0), axis=1
-    )
+    nb = scipy.stats.nbinom.pmf(k, theta, theta / (theta + mu))
+    pmf = np.mean((1 - pi) * nb + pi * (k == 0), axis=1)
     assert law.shape == (3,) and law.components.shape == (100, 3)
     np.testing.assert_allclose(law.pmf_table(200).T, pmf, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(law.mean, ((1 - pi) * mu).mean(0), rtol=1e-5)
@@ -223,10 +212,8 @@ def test_latent_arithmetic_learns_a_drug_that_acts_on_all_genes():
     train, test, true = trial(
         "additive", 10.0, n_cells=400, n_genes=20, seed=1, target_zero_prob=None
     )
-    model, no_change = (
-        tiny(max_epochs=8, warmup=4).fit(train),
-        law_of(drug.NoChange().fit(train), test),
-    )
+    model = tiny(max_epochs=8, warmup=4).fit(train)
+    no_change = law_of(drug.NoChange().fit(train), test)
     moved, unmoved = law_of(model, test), Mixture(model.vae.reconstruct(test))
     kl, kl_unmoved, kl_no_change = (
         distances.between(true, law)["kl_nats"].mean() for law in (moved, unmoved, no_change)
@@ -304,9 +291,8 @@ def test_cells_and_laws_are_answers_about_a_drug(unbalanced):
     np.testing.assert_allclose(answer.mean, mine.model.predict(unbalanced).mean(0))
     one_type = unbalanced[unbalanced.obs["cell_type"] == "A"].copy()
     model = drug.NoChange().fit(unbalanced)
-    np.testing.assert_array_equal(
-        guard.answer(model, asked(one_type)).mu, law_of(model, one_type).mu
-    )
+    found, expected = guard.answer(model, asked(one_type)), law_of(model, one_type)
+    np.testing.assert_array_equal(found.mu, expected.mu)
 
 
 def test_a_simple_model_may_ask_what_was_done(unbalanced):

@@ -49,9 +49,8 @@ def test_draws_are_scored_by_the_crps_of_their_own_law(test, kind):
 
 @pytest.mark.parametrize("kind", [list, np.asarray, pd.Series])
 def test_a_mean_is_scored_as_the_narrowest_law_that_has_it(test, kind):
-    means = np.concatenate(
-        [[0, 1, 2.5, 0.01, 0.999, 1e5 + 0.5], np.random.default_rng(0).uniform(0, 30, 114)]
-    )
+    some = [0, 1, 2.5, 0.01, 0.999, 1e5 + 0.5]
+    means = np.concatenate([some, np.random.default_rng(0).uniform(0, 30, 114)])
     law = ask(own_models.TakesAnything(kind(means)), test, "mech_linear")
     np.testing.assert_allclose(law.mean, means, atol=1 / 40 + 1e-9)
     assert law.mean[0] == 0 and law.mean[2] == 2.5
@@ -107,28 +106,18 @@ def entry(name, base, seed=0):
 def test_a_model_of_ones_own_is_given_the_inputs_and_a_whole_number_if_it_takes_them(
     train, test, base
 ):
-    assert (
-        entry("MyModel", base).model.inputs == base
-        and entry("MyModel", base[:2]).model.inputs == base[:2]
-    )
+    few = entry("MyModel", base[:2])
+    assert entry("MyModel", base).model.inputs == base and few.model.inputs == base[:2]
     assert isinstance(entry("Means", base).model, own_models.Means)
-    seeds = [
-        entry("TellsItsSeed", base, seed).model.seed
-        for seed in (0, (2026, 0), (2026, 1), (2026, 0))
-    ]
-    assert (
-        {type(seed) for seed in seeds} == {int}
-        and seeds[1] == seeds[3]
-        and len(set(seeds)) == 3
-        and max(seeds) < 2**32
-    )
-    few = entry("MyModel", base[:2]).fit(train)
-    other = dataset.with_counts(
-        test, {g: counts_of(test, g)[::-1] for g in (*base[2:], "mech_threshold")}
-    )
-    np.testing.assert_array_equal(
-        few.law(test, "mech_linear").draws, few.law(other, "mech_linear").draws
-    )
+    given = (0, (2026, 0), (2026, 1), (2026, 0))
+    seeds = [entry("TellsItsSeed", base, seed).model.seed for seed in given]
+    assert {type(seed) for seed in seeds} == {int} and max(seeds) < 2**32
+    assert seeds[1] == seeds[3] and len(set(seeds)) == 3
+    few.fit(train)
+    changed = {g: counts_of(test, g)[::-1] for g in (*base[2:], "mech_threshold")}
+    other = dataset.with_counts(test, changed)
+    before, after = (few.law(cells, "mech_linear").draws for cells in (test, other))
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(
@@ -187,19 +176,18 @@ def recorded(told):
 def test_a_model_of_ones_own_is_shown_cells_and_nothing_of_the_truth(train, test, base, asked):
     with pytest.raises((ValueError, KeyError)):
         entry("ReadsTheTruth", base).fit(train).law(test, "mech_linear")
-    assert own_models.ReadsTheTruth().fit(train).predict(test, "mech_linear").shape == (
-        120,
-    )  # so that the first could fail
+    truth = own_models.ReadsTheTruth().fit(train).predict(test, "mech_linear")
+    assert truth.shape == (120,)  # so that the first could fail
     notes, model = recorded(told=False)
-    model.fit(train).predict(one(asked, "do_inside").query)
-    for cells, whole in zip(notes, (train, one(asked, "do_inside").cells)):
+    question = one(asked, "do_inside")
+    model.fit(train).predict(question.query)
+    for cells, whole in zip(notes, (train, question.cells)):
         np.testing.assert_array_equal(cells.X.toarray(), whole.X.toarray())
         assert list(cells.var_names) == list(whole.var_names) and cells.var.empty
         assert not cells.uns and not cells.layers and not cells.varm and not cells.obsm
     assert set(notes[1].obs) == {"cell_type", "drug", "dose", "perturbed"}
-    assert not set(notes[1].obs_names) & set(
-        one(asked, "do_inside").cells.obs_names
-    )  # which would tell reference and dose
+    # names would tell reference and dose
+    assert not set(notes[1].obs_names) & set(question.cells.obs_names)
 
 
 def test_a_model_is_shown_whole_counts_wherever_they_are(train):
@@ -237,24 +225,15 @@ def test_a_model_that_sees_every_gene_is_not_asked_for_one_given_its_children(
 
 # leakage
 
+SHORT = {"training_options": {"max_epochs": 2}, "device": "cpu"}
+SMALL_VAE = {"vae_options": {"n_latent": 2, "n_hidden": 16}, **SHORT}
 HONEST = {
     "marginal": lambda base: references.Marginal(),
     "ridge": regressions.ridge,
     "boosting": regressions.boosting,
-    "vae": lambda base: neural.VAE(
-        base,
-        vae_options={"n_latent": 2, "n_hidden": 16},
-        training_options={"max_epochs": 2},
-        device="cpu",
-    ),
-    "vae_of_all_genes": lambda base: neural.VAE(
-        vae_options={"n_latent": 2, "n_hidden": 16},
-        training_options={"max_epochs": 2},
-        device="cpu",
-    ),
-    "mlp": lambda base: neural.MLP(
-        base, module_options={"n_hidden": 16}, training_options={"max_epochs": 2}, device="cpu"
-    ),
+    "vae": lambda base: neural.VAE(base, **SMALL_VAE),
+    "vae_of_all_genes": lambda base: neural.VAE(**SMALL_VAE),
+    "mlp": lambda base: neural.MLP(base, module_options={"n_hidden": 16}, **SHORT),
     "dependency_network": lambda base: neural.DependencyNetworks(n_steps=5, device="cpu"),
     "bilinear": lambda base: arms_models.Bilinear(),
     "MyModel": own_models.MyModel,
@@ -281,11 +260,8 @@ def screen(train, asked):
 def test_a_model_that_does_not_use_the_count_is_accepted(train, screen, test, asked, base, name):
     model = guard.Guarded(HONEST[name](base), name)
     model.fit(screen if name in registry.keys(trains_on="arms") else train)
-    for query in (
-        Query(test, ["mech_linear"]),
-        Query(test, ["gene_1"]),
-        one(asked, "do_inside").query,
-    ):
+    held_out = [Query(test, [gene]) for gene in ("mech_linear", "gene_1")]
+    for query in (*held_out, one(asked, "do_inside").query):
         for seed in range(10 if name in ("Sampler", "OneSampleForAll") else 1):
             guard.check_leaks(model, query, name, seed=seed)
 
@@ -305,9 +281,8 @@ def test_a_model_that_uses_the_count_is_refused_in_one_line(train, test, base, n
 
 def test_the_leaky_vae_is_refused(train, test):
     options = {"vae_options": {"n_hidden": 16}, "training_options": {"max_epochs": 4}}
-    leaky = guard.Guarded(
-        neural.VAE(leaky=True, n_latent=2, beta=0.02, device="cpu", **options)
-    ).fit(train)
+    vae = neural.VAE(leaky=True, n_latent=2, beta=0.02, device="cpu", **options)
+    leaky = guard.Guarded(vae).fit(train)
     with pytest.raises(ValueError, match="vae_leaky: leakage"):
         guard.check_leaks(leaky, Query(test, ["mech_linear"]), "vae_leaky")
 
@@ -419,9 +394,8 @@ def test_a_leak_in_any_question_is_refused_where_a_model_enters(train, test, ask
         with pytest.raises(ValueError) as error:
             guard.enter(model, train, queries(asked), "mine", more=more)
         one_line(error, f"mine: leakage: what it predicts of {gene}")
-    guard.enter(
-        guard.Guarded(LeaksThere(base), told=True), train, queries(asked), "mine", more=more
-    )  # a reference
+    reference = guard.Guarded(LeaksThere(base), told=True)
+    guard.enter(reference, train, queries(asked), "mine", more=more)
 
 
 def test_a_model_that_declines_some_questions_enters_and_one_that_declines_all_is_refused(
@@ -457,9 +431,8 @@ def test_a_model_of_an_arm_may_be_written_in_any_of_these_forms(form):
     control = dataset.base_genes(6, 3, seed=1)
     model = own_models.TakesAnything()
     model.predict = FORMS[form]
-    law = guard.answer(
-        model, Query(control, list(control.var_names), Perturbation("x", 1.0)), "mine"
-    )
+    query = Query(control, list(control.var_names), Perturbation("x", 1.0))
+    law = guard.answer(model, query, "mine")
     assert law.shape == (3,) and (law.mean == 1).all()
 
 
@@ -474,19 +447,14 @@ def test_a_model_of_an_arm_may_be_written_in_any_of_these_forms(form):
     ids=repr,
 )
 def test_means_in_a_column_and_sparse_draws_are_answers(test, prediction):
-    assert ask(own_models.TakesAnything(prediction), test, "mech_linear").mean == pytest.approx(
-        np.full(120, np.asarray(prediction.max(), dtype=float)), abs=0.03
-    )
+    mean = ask(own_models.TakesAnything(prediction), test, "mech_linear").mean
+    assert mean == pytest.approx(np.full(120, float(prediction.max())), abs=0.03)
 
 
 def test_a_tensor_that_wants_its_gradient_is_refused_in_one_line(test):
+    model = own_models.TakesAnything(torch.ones(120, requires_grad=True))
     with pytest.raises(ValueError) as error:
-        ask(
-            own_models.TakesAnything(torch.ones(120, requires_grad=True)),
-            test,
-            "mech_linear",
-            "mine",
-        )
+        ask(model, test, "mech_linear", "mine")
     one_line(error, "mine: predicts a Tensor", "must be")
 
 
@@ -494,10 +462,9 @@ def test_a_model_of_drugs_is_asked_about_the_genes_that_it_sees():
     """As notebook 04 enters it."""
     control = dataset.base_genes(60, 4, 0.5, seed=1)
     train = dataset.concat([control, perturb.additive(control, 5.0, seed=2)])
-    mine = guard.own(own_models.DrugCells, list(control.var_names), 3)
-    guard.enter(
-        mine, train, [Query(control, list(control.var_names), Perturbation("additive"))], "mine"
-    )
+    genes = list(control.var_names)
+    mine = guard.own(own_models.DrugCells, genes, 3)
+    guard.enter(mine, train, [Query(control, genes, Perturbation("additive"))], "mine")
 
 
 def test_a_model_that_has_no_answer_where_hidden_things_are_other_is_refused(train, test):

@@ -34,13 +34,10 @@ def test_every_list_is_explained_and_none_is_empty():
 
 
 def test_rows_are_filtered_by_all_that_is_asked_for_in_the_order_of_the_tables():
-    picked = registry.keys("basic", "compared")
-    assert picked == [
-        row.key for row in registry.ROWS if {"basic", "compared"} <= set(row.sets.split())
-    ]
-    assert "scgen" not in registry.keys(task="conditional") and "vae" in registry.keys(
-        "drug", task="drug"
-    )
+    both = [row.key for row in registry.ROWS if {"basic", "compared"} <= set(row.sets.split())]
+    assert registry.keys("basic", "compared") == both
+    assert "scgen" not in registry.keys(task="conditional")
+    assert "vae" in registry.keys("drug", task="drug")
     assert registry.keys(trains_on="arms") == ["mean_of_perturbed", "bilinear"]
     assert registry.order({"your", "mine", "vae", "oracle"}) == ["oracle", "vae", "mine", "your"]
 
@@ -63,14 +60,8 @@ def test_options_of_a_row_stand_before_those_of_the_setting(base):
         registry.BY_KEY["vae_copying"].made["conditional"], inputs=base, beta=0.7, n_latent=3
     )
     assert made.module_options["beta"] == 0.02 and made.module_options["n_latent"] == 3
-    assert (
-        len(
-            registry.make(
-                registry.BY_KEY["dependency_network_ensemble"].made["conditional"], n_members=2
-            ).members
-        )
-        == 2
-    )
+    ensemble = registry.BY_KEY["dependency_network_ensemble"].made["conditional"]
+    assert len(registry.make(ensemble, n_members=2).members) == 2
 
 
 def test_the_reference_cells_and_their_truth_go_to_those_alone_that_are_told(reference):
@@ -96,7 +87,8 @@ def test_only_what_is_told_the_truth_is_made_by_the_room_of_references():
 
 
 def test_the_rows_are_read_without_torch():
-    code = "import sys; import lib.predict.registry; assert not {'torch', 'scanpy', 'sklearn'} & set(sys.modules)"
+    code = "import sys, lib.predict.registry\n"
+    code += "assert not {'torch', 'scanpy', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -104,13 +96,12 @@ def test_the_rows_are_read_without_torch():
     "source", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
 )
 def test_no_notebook_lists_models_of_its_own(source):
-    """A list or dict with three keys of the registry or more is one that the registry should have."""
+    """A list or dict with three keys of the registry or more belongs into the registry."""
     for cell in jupytext.read(source).cells:
         if cell.cell_type != "code":
             continue
         for node in ast.walk(ast.parse(cell.source)):
             items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
-            named = {item.value for item in items if isinstance(item, ast.Constant)} & set(
-                registry.BY_KEY
-            )
+            constants = {item.value for item in items if isinstance(item, ast.Constant)}
+            named = constants & set(registry.BY_KEY)
             assert len(named) < 3, (source.name, named)

@@ -6,6 +6,7 @@ from lib import dataset, perturb
 from lib.laws import maximum_likelihood
 from lib.predict import screen as models
 from lib.tasks import conditional
+from tests.predict.cells import counts_of
 
 GENES = [f"gene_{i}" for i in range(6)]
 
@@ -31,10 +32,6 @@ def screen(base):
     return conditional.arms(base, GENES[:5], n_cells=300, seed=2)
 
 
-def counts_of(adata, gene):
-    return dataset.dense(adata[:, gene].X).ravel()
-
-
 def arm(screen, name):
     return screen[(screen.obs["perturbed"] == name).to_numpy()]
 
@@ -46,18 +43,16 @@ def with_labels(adata, labels):
 
 
 def test_arms_have_their_gene_set_to_a_dose_inside_its_range_and_nothing_else_set(base, screen):
-    assert screen.obs["perturbed"].value_counts(sort=False).to_dict() == {"control": 300} | {
-        g: 300 for g in GENES[:5]
-    }
+    sizes = screen.obs["perturbed"].value_counts(sort=False).to_dict()
+    assert sizes == dict.fromkeys(["control", *GENES[:5]], 300)
     for gene in GENES[:5]:
         cells, trained = arm(screen, gene), counts_of(base, gene)
         dose = cells.obs["dose_set"].unique()
         assert (counts_of(cells, gene) == dose).all()
         assert np.median(trained[trained > 0]) < dose < trained.max()
         assert (trained[trained > 0] <= dose).mean() == pytest.approx(0.9, abs=0.05)
-        assert dataset.dense(cells.layers["do"]).sum(0).tolist() == [
-            300 * (g == gene) for g in screen.var_names
-        ]
+        was_set = dataset.dense(cells.layers["do"]).sum(0)
+        assert was_set.tolist() == [300 * (g == gene) for g in screen.var_names]
     assert not dataset.dense(arm(screen, "control").layers["do"]).any()
 
 
@@ -87,16 +82,13 @@ def test_mean_of_perturbed_is_the_law_of_the_drawn_counts_of_all_perturbed_cells
     cells = arm(screen, "control")
     for gene in ("child_a", "gene_1"):
         rows = ~screen.obs["perturbed"].isin(["control", gene]).to_numpy()
-        expected, law = (
-            maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None]),
-            mean.law_of(cells, gene),
-        )
+        expected = maximum_likelihood.fit(counts_of(screen, gene)[rows][:, None])
+        law = mean.law_of(cells, gene)
         assert law.shape == (cells.n_obs,)
         for name in ("mu", "theta", "pi"):
             np.testing.assert_allclose(getattr(law, name), getattr(expected, name)[0], rtol=1e-6)
-    assert (
-        mean.law_of(cells, "gene_1").mean[0] < counts_of(arm(screen, "gene_1"), "gene_1").mean() / 2
-    )
+    set_to = counts_of(arm(screen, "gene_1"), "gene_1").mean()
+    assert mean.law_of(cells, "gene_1").mean[0] < set_to / 2
 
 
 def test_mean_of_perturbed_needs_perturbed_cells(base):
@@ -106,9 +98,8 @@ def test_mean_of_perturbed_needs_perturbed_cells(base):
 
 
 def pseudobulk(screen, names):
-    return np.column_stack(
-        [np.log1p(dataset.dense(arm(screen, n).X).astype(float)).mean(0) for n in names]
-    )
+    counts = [dataset.dense(arm(screen, name).X).astype(float) for name in names]
+    return np.column_stack([np.log1p(c).mean(0) for c in counts])
 
 
 def test_bilinear_weights_are_the_stationary_point_of_the_two_ridges(screen):
@@ -117,10 +108,8 @@ def test_bilinear_weights_are_the_stationary_point_of_the_two_ridges(screen):
     y = pseudobulk(screen, names)
     change = y - y[:, :1]
     g = model.embedding
-    p = np.array(
-        [g[list(screen.var_names).index(n)] if n != "control" else np.zeros(3) for n in names]
-    )
-    # of |Y - GWP'|^2 + l |WP'|^2 + l |GW|^2 + l^2 |W|^2, the loss that a ridge on each side minimises
+    p = np.vstack([np.zeros(3), g[[list(screen.var_names).index(n) for n in names[1:]]]])
+    # of |Y - GWP'|^2 + l |WP'|^2 + l |GW|^2 + l^2 |W|^2, which a ridge on each side minimises
     residual = change - change.mean(1, keepdims=True) - g @ model.weights @ p.T
     w = model.weights
     gradient = -g.T @ residual @ p + penalty * (w @ p.T @ p + g.T @ g @ w) + penalty**2 * w
@@ -133,9 +122,8 @@ def test_bilinear_embedding_has_the_principal_components_of_the_pseudobulk(scree
 
     y = pseudobulk(screen, ["control", *GENES[:5]])
     expected = PCA(3).fit_transform(y)
-    np.testing.assert_allclose(
-        np.abs(models.Bilinear(3).fit(screen).embedding), np.abs(expected), rtol=1e-3, atol=1e-5
-    )
+    found = models.Bilinear(3).fit(screen).embedding
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-5)
 
 
 def test_bilinear_without_penalty_is_the_projection_onto_both_embeddings(screen):
@@ -144,13 +132,8 @@ def test_bilinear_without_penalty_is_the_projection_onto_both_embeddings(screen)
     y = pseudobulk(screen, ["control", *GENES[:5]])
     g, offset = model.embedding, (y - y[:, :1]).mean(1)
     design = np.vstack([np.zeros(5), g[:5]])
-    projected = (
-        g
-        @ np.linalg.pinv(g)
-        @ (y - y[:, :1] - offset[:, None])
-        @ np.linalg.pinv(design.T)
-        @ design.T
-    )
+    change = y - y[:, :1] - offset[:, None]
+    projected = g @ np.linalg.pinv(g) @ change @ np.linalg.pinv(design.T) @ design.T
     for column, name in enumerate(GENES[:5], start=1):
         np.testing.assert_allclose(model.effect(name), projected[:, column] + offset, atol=1e-6)
 
@@ -171,18 +154,15 @@ def test_bilinear_with_smearing_is_right_about_means_where_the_spread_is_the_sam
     base,
 ):
     screen = conditional.arms(base, GENES[:5], n_cells=2000, seed=3)
-    control, factor = arm(screen, "control").copy(), {}
+    control = arm(screen, "control").copy()
+    factor = {}
+    counts = counts_of(control, "gene_5")  # which is in no arm, and nobody's child
     for smearing in (True, False):
         model = models.Bilinear(smearing=smearing).fit(screen)
-        factor[smearing] = model.means(control, "gene_5")[0] / counts_of(control, "gene_5").mean()
-        np.testing.assert_allclose(
-            model.log1p_means(control, "gene_5")[0],
-            np.log1p(counts_of(control, "gene_5")).mean(),
-            rtol=1e-5,
-        )
-    assert (
-        factor[True] == pytest.approx(1, abs=0.06) and factor[False] < 0.8
-    )  # gene_5 is in no arm and nobody's child
+        factor[smearing] = model.means(control, "gene_5")[0] / counts.mean()
+        logs = model.log1p_means(control, "gene_5")[0]
+        np.testing.assert_allclose(logs, np.log1p(counts).mean(), rtol=1e-5)
+    assert factor[True] == pytest.approx(1, abs=0.06) and factor[False] < 0.8
 
 
 def test_bilinear_knows_no_dose(screen, base):
@@ -192,7 +172,7 @@ def test_bilinear_knows_no_dose(screen, base):
 
 
 def test_bilinear_finds_a_direction_shared_by_arms_it_has_not_seen():
-    """Genes in two modules: an arm raises its own module, so that an arm left out is foretold by its module."""
+    """Genes are in two modules, and an arm raises its own: which foretells an arm left out."""
     rng, n = np.random.default_rng(0), 12
     module = np.arange(n) % 2
     labels = np.repeat(["control", *(f"gene_{i:02d}" for i in range(n - 1))], 200)
@@ -208,16 +188,11 @@ def test_bilinear_finds_a_direction_shared_by_arms_it_has_not_seen():
 
 
 def test_bilinear_needs_controls_and_two_arms_and_known_genes(screen):
+    labels = screen.obs["perturbed"].astype(str)
     for wrong, named in (
         (arm(screen, "control").copy(), "two arms"),
-        (screen[(screen.obs["perturbed"] != "control").to_numpy()].copy(), "control cells"),
-        (
-            with_labels(
-                screen,
-                np.where(screen.obs["perturbed"] == "gene_0", "nonsense", screen.obs["perturbed"]),
-            ),
-            "'nonsense'",
-        ),
+        (screen[(labels != "control").to_numpy()].copy(), "control cells"),
+        (with_labels(screen, labels.replace("gene_0", "nonsense").to_numpy()), "'nonsense'"),
     ):
         with pytest.raises(ValueError, match=named) as error:
             models.Bilinear().fit(wrong)

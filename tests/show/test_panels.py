@@ -1,3 +1,4 @@
+import io
 import itertools
 import re
 
@@ -96,7 +97,8 @@ def saved(tmp_path_factory):
     for folder in folders:
         fig = a_figure()
         shown = style.save(fig, folder, "fig")
-        (folder.parent / "shown.png").write_bytes(shown.data)
+        assert repr(shown) == f"{folder}/fig.png"
+        assert shown._repr_png_() == (folder / "fig.png").read_bytes()
     return folders
 
 
@@ -114,18 +116,16 @@ def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
     assert b"CreationDate" not in first and b"Matplotlib" not in first and b"<metadata" not in first
 
 
-def test_a_notebook_shows_the_figure_that_is_saved_and_once(saved):
-    """Half as many dots as in the file, and the same picture: its mean grey by tenths."""
-    shown, filed = (
-        Image.open(path).convert("L")
-        for path in (saved[0].parent / "shown.png", saved[0] / "fig.png")
-    )
-    assert abs(shown.width - filed.width / 2) <= 1 and abs(shown.height - filed.height / 2) <= 1
-    small = [
-        np.asarray(picture.resize((10, 10), Image.Resampling.BOX), float)
-        for picture in (shown, filed)
-    ]
-    assert np.abs(small[0] - small[1]).max() < 3 and np.ptp(small[0]) > 20
+def test_few_colours_are_enough_for_a_picture(saved):
+    """Against all colours: no place is off by more than the eye sees, and the file is smaller."""
+    fig, whole = a_figure(), io.BytesIO()
+    fig.savefig(whole, format="png")
+    plt.close(fig)
+    path = saved[0] / "fig.png"
+    few, all_of_them = (np.asarray(Image.open(f).convert("RGB"), float) for f in (path, whole))
+    assert few.shape == all_of_them.shape and np.ptp(few) > 200
+    assert np.abs(few - all_of_them).mean() < 0.5 and np.abs(few - all_of_them).max() < 60
+    assert path.stat().st_size < 0.7 * len(whole.getvalue())
     assert not plt.get_fignums()
 
 
@@ -149,7 +149,9 @@ def test_files_have_the_printed_size(saved):
         [float(v) for v in box.split()], [0, 0, 89 / 25.4 * 72, 60 / 25.4 * 72], atol=0.01
     )
     height, width = plt.imread(saved[0] / "fig.png").shape[:2]
-    np.testing.assert_allclose([width, height], [89 / 25.4 * 300, 60 / 25.4 * 300], atol=1)
+    dots = mpl.rcParams["savefig.dpi"] / 25.4  # a mm
+    np.testing.assert_allclose([width, height], [89 * dots, 60 * dots], atol=1)
+    assert 149 < dots * 25.4 <= 200
     sides = re.search(
         rb'width="([\d.]+)pt" height="([\d.]+)pt"', (saved[0] / "fig.svg").read_bytes()
     ).groups()
@@ -370,3 +372,22 @@ def test_a_board_writes_each_score_leaves_missing_ones_empty_and_says_why():
     assert at[0, 1] == "asked about drugs" and (1, 1) not in at
     assert [t.get_text() for t in axes["a"].get_yticklabels()] == ["ridge", "scGen"]
     assert {"held-out cells", "pairs of genes"} & {t.get_text() for t in axes["a"].texts}
+
+
+@pytest.mark.parametrize(
+    "values, numeric, log",
+    [
+        ([1, 10, 100], True, True),
+        ([1, 2, 3], True, False),
+        ([0, 10, 100], True, False),
+        (["x", "y"], False, False),
+        ([True, False], False, False),
+    ],
+)
+def test_numbers_have_a_place_on_an_axis_and_words_come_in_a_row(values, numeric, log):
+    found = panels._places(pd.DataFrame({"a": values}), "a")
+    assert (found.numeric, found.log) == (numeric, log)
+    at = found.at(pd.Series(values), 0.0)
+    np.testing.assert_array_equal(at, values if numeric else range(len(values)))
+    moved = [found.at(pd.Series(values), shift) for shift in (-0.5, 0.5)]
+    assert (moved[0] <= at).all() and (moved[1] >= at).all() and (moved[1] > moved[0])[-1]

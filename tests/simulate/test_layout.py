@@ -20,26 +20,21 @@ def assert_same_law(law, other):
         np.testing.assert_array_equal(getattr(law, name), getattr(other, name))
 
 
+@pytest.fixture(scope="module")
 def many_names():
     """Cell types, genes and drugs with slashes, one the beginning of another."""
-    cells = dataset.concat(
-        [dataset.base_genes(20, 5, cell_type=name, seed=i) for i, name in enumerate(TYPES)]
-    )
+    types = [dataset.base_genes(20, 5, cell_type=name, seed=i) for i, name in enumerate(TYPES)]
+    cells = dataset.concat(types)
     cells.var_names = ["HLA-A/B", "HLA-A", "b/", "/c", "a.b"]
-    cells = dataset.get_mech_dataset(
-        cells, "interaction", gene="m/1", theta_mechanism="hill", target_zero_prob=None, seed=1
-    )
-    cells = dataset.get_mech_dataset(
-        cells, parents=["m/1", "b/"], gene="m", target_zero_prob=None, seed=1
-    )
-    factors = {"A/B": 0.25, "A": 3.0}
-    drug = perturb.fold_change(
-        cells, 3.0, genes=["HLA-A/B", "m"], name="TGF-b/IL-2", cell_type_factors=factors, seed=1
-    )
+    options = {"target_zero_prob": None, "seed": 1}
+    first = {"gene": "m/1", "theta_mechanism": "hill"}
+    cells = dataset.get_mech_dataset(cells, "interaction", **first, **options)
+    cells = dataset.get_mech_dataset(cells, gene="m", parents=["m/1", "b/"], **options)
+    one = {"genes": ["HLA-A/B", "m"], "cell_type_factors": {"A/B": 0.25, "A": 3.0}}
+    drug = perturb.fold_change(cells, 3.0, name="TGF-b/IL-2", **one, seed=1)
     other = perturb.additive(cells, 3.0, genes=["/c", "m/1"], name="TGF-b", dose=0.5, seed=2)
-    return dataset.concat(
-        [cells, drug, other, perturb.do(drug, {"HLA-A/B": 7, "m/1": np.arange(80)})]
-    )
+    both = perturb.do(drug, {"HLA-A/B": 7, "m/1": np.arange(80)})
+    return dataset.concat([cells, drug, other, both])
 
 
 def h5ad(cells, path):
@@ -63,8 +58,8 @@ def chunks_in_zarr(cells, path):
 
 
 @pytest.mark.parametrize("through", [h5ad, zarr, chunks, chunks_in_zarr])
-def test_truth_survives_files_whatever_the_names(tmp_path, through):
-    before = many_names()
+def test_truth_survives_files_whatever_the_names(tmp_path, many_names, through):
+    before = many_names.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "Writing zarr v2")
@@ -73,9 +68,8 @@ def test_truth_survives_files_whatever_the_names(tmp_path, through):
     assert [str(e["name"]) for e in layout.in_order(after.uns["drugs"])] == ["TGF-b/IL-2", "TGF-b"]
     assert dataset.parents(after) == dataset.parents(before)
     assert set(after.uns["drugs"]) == {"000", "001"}
-    assert not any(
-        "/" in key for part in (after.uns, after.varm, after.var, after.obs) for key in part
-    )
+    for part in (after.uns, after.varm, after.var, after.obs):
+        assert not any("/" in key for key in part)
     assert_same_law(dataset.law(after), dataset.law(before))
     arms = [
         perturb.additive(a[:80].copy(), 4.0, name="a/b", cell_type_factors={"A/B": 2.0}, seed=3)
@@ -92,7 +86,7 @@ def test_entries_beyond_a_thousand_keep_their_order():
 
 
 def earlier_version():
-    """Cells as they were laid out before: laws in columns of var, drugs under their names. Built by hand."""
+    """Cells in the earlier layout, by hand: laws in columns of var, drugs under their names."""
     rng = np.random.default_rng(0)
     var = pd.DataFrame(index=["g0", "g1", "m"])
     for name in ("A", "T cell"):
@@ -100,13 +94,8 @@ def earlier_version():
         var[f"theta_{name}"] = [*rng.uniform(1, 2, 2), 50.0]
         var[f"pi_{name}"] = [0.5, 0.25, 0.125]
     var["mechanistic"] = [False, False, True]
-    obs = pd.DataFrame(
-        {
-            "cell_type": ["A", "T cell"] * 4,
-            "drug": ["control"] * 4 + ["B", "A"] * 2,
-            "dose": [0.0] * 4 + [0.5] * 4,
-        }
-    )
+    given = {"drug": ["control"] * 4 + ["B", "A"] * 2, "dose": [0.0] * 4 + [0.5] * 4}
+    obs = pd.DataFrame({"cell_type": ["A", "T cell"] * 4} | given)
     obs.index = [f"cell_{i}" for i in range(8)]
     drugs = {
         "B": {
@@ -146,20 +135,16 @@ def test_cells_of_an_earlier_version_have_their_law(tmp_path, file):
     adata = h5ad(old, tmp_path) if file else old
     x, law = old.X.toarray(), dataset.law(adata)
     types = old.obs["cell_type"].astype(str)
-    mu = np.array(
-        [
-            [*(old.var.loc[g, f"mu_{t}"] for g in ("g0", "g1")), max(0.1, 2 * a + b)]
-            for t, (a, b) in zip(types, x[:, :2])
-        ]
-    )
+    base = old.var.loc[["g0", "g1"]]
+    rows = [[*base[f"mu_{t}"], max(0.1, 2 * a + b)] for t, (a, b) in zip(types, x[:, :2])]
+    mu = np.array(rows)
     mu[[4, 6], 0] += 4.0 * 0.5  # drug B at dose 0.5 in cells of type A: no factor
     mu[[5, 7], 1:] *= 9.0**0.5
     mu[0, 1] = np.nan
     np.testing.assert_allclose(law.mu, mu)
     np.testing.assert_array_equal(law.pi[1:], np.tile([0.5, 0.25, 0.125], (7, 1)))
-    np.testing.assert_array_equal(
-        law.theta[1:, 1], [old.var.loc["g1", f"theta_{t}"] for t in types[1:]]
-    )
+    theta = [old.var.loc["g1", f"theta_{t}"] for t in types[1:]]
+    np.testing.assert_array_equal(law.theta[1:, 1], theta)
     assert dataset.cell_types(adata) == ["A", "T cell"]
     assert "mu_A" in adata.var and "mu" not in adata.varm  # it is left as it was
 
@@ -191,28 +176,21 @@ def test_cell_types_of_one_name_and_two_laws_are_not_joined():
     with pytest.raises(ValueError) as error:
         dataset.concat([one, other])
     one_line(error, "cell type 'A'", "number 1", "cell_type=...")
-    joined = dataset.concat(
-        [one, dataset.fresh_cells(one, 5, seed=3), dataset.base_genes(10, 4, seed=2, cell_type="B")]
-    )
+    named = dataset.base_genes(10, 4, seed=2, cell_type="B")
+    joined = dataset.concat([one, dataset.fresh_cells(one, 5, seed=3), named])
     assert dataset.cell_types(joined) == ["A", "B"]
-    np.testing.assert_array_equal(
-        dataset.law(joined).mu[:15], np.tile(one.varm["mu"][:, 0], (15, 1))
-    )
-    np.testing.assert_array_equal(
-        dataset.law(joined).mu[15:], np.tile(other.varm["mu"][:, 0], (10, 1))
-    )
+    mu = dataset.law(joined).mu
+    np.testing.assert_array_equal(mu[:15], np.tile(one.varm["mu"][:, 0], (15, 1)))
+    np.testing.assert_array_equal(mu[15:], np.tile(other.varm["mu"][:, 0], (10, 1)))
 
 
 def test_cells_of_fewer_genes_are_joined_on_those_of_both():
-    one, other = (
-        dataset.base_genes(10, 6, seed=1, cell_type="x"),
-        dataset.base_genes(10, 6, seed=2, cell_type="y"),
-    )
+    one = dataset.base_genes(10, 6, seed=1, cell_type="x")
+    other = dataset.base_genes(10, 6, seed=2, cell_type="y")
     joined = dataset.concat([one[:, [4, 1, 2]].copy(), other[:, [0, 1, 4]].copy()])
     assert list(joined.var_names) == ["gene_4", "gene_1"]
-    np.testing.assert_array_equal(
-        joined.varm["mu"], np.column_stack([a.varm["mu"][[4, 1], 0] for a in (one, other)])
-    )
+    mu = np.column_stack([a.varm["mu"][[4, 1], 0] for a in (one, other)])
+    np.testing.assert_array_equal(joined.varm["mu"], mu)
 
 
 def test_a_gene_that_is_mechanistic_in_one_of_them_is_not_joined():

@@ -93,27 +93,15 @@ def test_ones_own_mechanism_is_found_by_its_import_string():
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "quadratic",
-        "",
-        ":",
-        "tests:",
-        OWN + "missing",
-        "no.such.module:f",
-        OWN + "NOT_A_FUNCTION",
-        OWN + "np.mean",
-    ],
-)
+NOT_OWN = [OWN + "missing", OWN + "NOT_A_FUNCTION", OWN + "np.mean"]
+
+
+@pytest.mark.parametrize("name", ["quadratic", "", ":", "tests:", "no.such.module:f", *NOT_OWN])
 def test_mechanism_that_cannot_be_found_is_named_with_what_is_allowed(name):
     with pytest.raises(ValueError) as error:
         mechanisms.resolve(name)
-    one_line(
-        error,
-        f"mechanism = {name!r}",
-        "linear, polynomial, interaction, hill, threshold, gate or an import string",
-    )
+    allowed = "linear, polynomial, interaction, hill, threshold, gate or an import string"
+    one_line(error, f"mechanism = {name!r}", allowed)
 
 
 @pytest.mark.parametrize(

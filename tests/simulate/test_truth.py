@@ -1,4 +1,4 @@
-"""The law of cells whose X is something else by now, and that of cells under a drug, of which nothing is drawn."""
+"""The law of cells whose X no longer holds counts, and the law under a drug without a draw."""
 
 import warnings
 
@@ -20,9 +20,8 @@ def assert_same_law(law, other):
 @pytest.fixture(scope="module")
 def cells():
     base = dataset.base_genes(150, 60, None, n_cell_types=2, seed=1)
-    return dataset.get_mech_dataset(
-        base, "hill", gene="mech", parents=["gene_03", "gene_41"], seed=1
-    )
+    parents = ["gene_03", "gene_41"]
+    return dataset.get_mech_dataset(base, "hill", gene="mech", parents=parents, seed=1)
 
 
 def changed(cells, how):
@@ -71,13 +70,9 @@ def assert_same(one, other):
 def test_cells_whose_counts_are_gone_are_refused_in_one_line(cells, use, how):
     with pytest.raises(ValueError) as error:
         use(changed(cells, how))
-    one_line(
-        error,
-        "adata: X holds",
-        "whole numbers of at least 0",
-        'layers["counts"]',
-        *(["uns['log1p']"] if "log1p" in how else []),
-    )
+    logarithm = ["uns['log1p']"] if "log1p" in how else []
+    allowed = "whole numbers of at least 0"
+    one_line(error, "adata: X holds", allowed, 'layers["counts"]', *logarithm)
 
 
 @each_use
@@ -146,10 +141,8 @@ def test_law_under_a_drug_is_that_of_the_treated_cells_without_a_draw(
     for given in (drugs, list(drugs.values())):
         assert_same_law(truth.treated_law(control, given, "a/b", dose), dataset.law(treated))
     twice = dataset.treated_law(control, drugs, "a/b", 2 * dose)
-    np.testing.assert_allclose(
-        twice.mu[:, 0],
-        dataset.law(perturb.treat(control, kind, effect, **options | {"dose": 2 * dose})).mu[:, 0],
-    )
+    drawn = perturb.treat(control, kind, effect, **options | {"dose": 2 * dose})
+    np.testing.assert_allclose(twice.mu[:, 0], dataset.law(drawn).mu[:, 0])
 
 
 def test_law_under_a_drug_is_refused_where_there_is_none(cells, control):

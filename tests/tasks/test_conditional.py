@@ -7,7 +7,7 @@ import pytest
 from lib import dataset, perturb
 from lib.counts import dense
 from lib.predict import guard
-from lib.tasks import conditional
+from lib.tasks import conditional, mechanistic
 
 SPLITS = ["held_out", "do_inside", "do_beyond", "pairs"]
 
@@ -18,6 +18,12 @@ def counts_of(adata, gene):
 
 def entry_of(adata, gene):
     return next(e for e in adata.uns["mechanisms"].values() if e["gene"] == gene)
+
+
+def weights_of(adata, gene):
+    weights = entry_of(adata, gene)["mu"]["parameters"]["weights"]
+    base = [g for g in adata.var_names if g.startswith("gene_")]
+    return pd.Series(weights, index=base)
 
 
 def params(law):
@@ -47,9 +53,8 @@ def test_every_mechanistic_gene_is_asked_about_in_four_ways_and_two_genes_off_ta
 def test_the_truth_of_a_question_is_the_law_of_its_cells(asked):
     for question in asked:
         assert question.true.shape == question.query.shape == (question.cells.n_obs, 1)
-        np.testing.assert_array_equal(
-            params(question.true), params(dataset.law(question.cells, question.gene))
-        )
+        law = dataset.law(question.cells, question.gene)
+        np.testing.assert_array_equal(params(question.true), params(law))
 
 
 def test_the_truth_follows_from_the_parents_counts(asked, train, base):
@@ -61,10 +66,8 @@ def test_the_truth_follows_from_the_parents_counts(asked, train, base):
         np.testing.assert_allclose(question.true.mu[:, 0], np.maximum(0.1, x @ weights), rtol=1e-6)
         question = one(asked, split, "mech_threshold")
         x = np.column_stack([counts_of(question.cells, g) for g in base])
-        np.testing.assert_array_equal(
-            question.true.mu[:, 0],
-            np.where(x @ step["weights"] > step["cut"], step["high"], step["low"]),
-        )
+        mu = np.where(x @ step["weights"] > step["cut"], step["high"], step["low"])
+        np.testing.assert_array_equal(question.true.mu[:, 0], mu)
 
 
 @pytest.mark.parametrize("gene", ["mech_linear", "mech_threshold"])
@@ -74,18 +77,15 @@ def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_9
     weights = entry_of(train, gene)["mu"]["parameters"]["weights"]
     parent = base[int(np.argmax(weights))]
     end, reached = np.percentile(counts_of(train, parent), [99, 99.9])
-    inside, beyond = one(asked, "do_inside", gene), one(asked, "do_beyond", gene)
+    inside, beyond = (one(asked, split, gene) for split in ("do_inside", "do_beyond"))
     for question in (inside, beyond):
-        assert set(question.cells.obs["perturbed"]) == {parent}
-        np.testing.assert_array_equal(counts_of(question.cells, parent), question.dose)
-        assert (
-            question.cells.layers["do"][:, question.cells.var_names.get_loc(parent)].sum()
-            == question.cells.n_obs
-        )
-        assert (
-            question.cells.obs["reference"].value_counts() == len(np.unique(question.dose))
-        ).all()
-        assert question.cells.obs["reference"].nunique() == reference.n_obs
+        cells = question.cells
+        assert set(cells.obs["perturbed"]) == {parent}
+        np.testing.assert_array_equal(counts_of(cells, parent), question.dose)
+        assert cells.layers["do"][:, cells.var_names.get_loc(parent)].sum() == cells.n_obs
+        times = cells.obs["reference"].value_counts()
+        assert (times == len(np.unique(question.dose))).all()
+        assert cells.obs["reference"].nunique() == reference.n_obs
     assert inside.dose.min() == 0 and inside.dose.max() <= end < beyond.dose.min()
     assert beyond.dose.max() == max(11, np.ceil(2 * reached))
     assert len(np.unique(np.concatenate([inside.dose, beyond.dose]))) == 12
@@ -94,13 +94,9 @@ def test_doses_inside_end_at_the_99th_percentile_and_those_beyond_at_twice_the_9
 def test_pairs_are_of_two_parents_inside(asked, train):
     cells = one(asked, "pairs").cells
     genes = cells.obs["perturbed"].iloc[0].split("+")
-    weights = pd.Series(
-        entry_of(train, "mech_linear")["mu"]["parameters"]["weights"],
-        index=list(train.var_names[:5]),
-    )
-    assert genes == [weights.idxmax(), weights.idxmin()] and set(cells.obs["perturbed"]) == {
-        "+".join(genes)
-    }
+    weights = weights_of(train, "mech_linear")
+    assert genes == [weights.idxmax(), weights.idxmin()]
+    assert set(cells.obs["perturbed"]) == {"+".join(genes)}
     assert cells.obs["reference"].nunique() == 2 and one(asked, "pairs").dose is None
     for gene in genes:
         doses = perturb.dose_of(cells, gene)
@@ -118,12 +114,10 @@ def test_genes_off_target_are_no_descendants_of_what_was_set_and_keep_law_and_co
         assert question.gene != parent and question.gene not in dataset.descendants(train, [parent])
         assert len(np.unique(perturb.dose_of(question.cells, parent))) > 1
         rows = reference.obs_names.get_indexer(question.cells.obs["reference"].astype(str))
-        np.testing.assert_array_equal(
-            counts_of(question.cells, question.gene), counts_of(reference, question.gene)[rows]
-        )
-        np.testing.assert_array_equal(
-            np.unique(question.true.mu), train.varm["mu"][train.var_names.get_loc(question.gene)]
-        )
+        counts = counts_of(reference, question.gene)[rows]
+        np.testing.assert_array_equal(counts_of(question.cells, question.gene), counts)
+        mu = train.varm["mu"][train.var_names.get_loc(question.gene)]
+        np.testing.assert_array_equal(np.unique(question.true.mu), mu)
 
 
 def test_questions_repeat_and_leave_the_cells_they_are_made_from_alone(
@@ -143,25 +137,19 @@ def test_a_mechanism_of_ones_own_without_weights_is_asked_about_by_its_first_par
     train = conditional.simulate(200, 3, 0.7, [kind], seed=5)
     cells = dataset.fresh_cells(train, 10, seed=6)
     asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=1, seed=7)
-    assert [q.split for q in asked] == [*SPLITS, "off_target"] and {q.mechanism for q in asked} == {
-        kind,
-        "",
-    }
-    assert set(asked[1].cells.obs["perturbed"]) == {"gene_0"} and set(
-        asked[3].cells.obs["perturbed"]
-    ) == {"gene_0+gene_1"}
+    assert [q.split for q in asked] == [*SPLITS, "off_target"]
+    assert {q.mechanism for q in asked} == {kind, ""}
+    assert set(asked[1].cells.obs["perturbed"]) == {"gene_0"}
+    assert set(asked[3].cells.obs["perturbed"]) == {"gene_0+gene_1"}
     total = sum(counts_of(asked[2].cells, g) for g in ("gene_0", "gene_1", "gene_2"))
     np.testing.assert_allclose(asked[2].true.mu[:, 0], 1 + 20 * total / (10 + total))
 
 
 def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
     train = conditional.simulate(150, 2, 0.6, ["linear"], seed=0)
-    for gene, top in (
-        ("gene_0", [20, 21]),
-        ("gene_1", [10, 11]),
-    ):  # 99th percentiles of 20.51 and 10.51
+    for gene, top in (("gene_0", 20), ("gene_1", 10)):
         counts = np.minimum(counts_of(train, gene), 9)
-        counts[:2], counts[2:3] = top[1], top[0]
+        counts[:3] = [top + 1, top + 1, top]  # the 99th percentile is top + 0.51
         train = dataset.with_counts(train, {gene: counts})
     cells = dataset.fresh_cells(train, 4, seed=1)
     asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=0, seed=2)
@@ -171,17 +159,10 @@ def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
 
 def test_a_gene_with_one_parent_has_no_pairs():
     base = dataset.base_genes(200, 3, 0.7, seed=5)
-    train = dataset.get_mech_dataset(
-        base, parents=["gene_1"], parameters={"weights": np.array([2.0])}, target_zero_prob=None
-    )
-    asked = conditional.questions(
-        train,
-        base_cells := dataset.fresh_cells(train, 5, seed=1),
-        base_cells,
-        n_doses=6,
-        n_off_target=0,
-        seed=7,
-    )
+    known = {"parents": ["gene_1"], "parameters": {"weights": np.array([2.0])}}
+    train = dataset.get_mech_dataset(base, **known, target_zero_prob=None)
+    cells = dataset.fresh_cells(train, 5, seed=1)
+    asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=0, seed=7)
     assert [q.split for q in asked] == ["held_out", "do_inside", "do_beyond"]
 
 
@@ -201,47 +182,154 @@ def test_without_a_mechanistic_gene_or_laws_there_is_nothing_to_ask(test):
 def test_a_screen_has_as_many_cells_as_the_training_set_and_needs_two_genes(train, screen, asked):
     assert train.n_obs - len(set(screen.obs["perturbed"])) < screen.n_obs <= train.n_obs
     few = conditional.simulate(200, 2, 0.5, ["linear"], seed=1)
-    assert (
-        conditional.interventional_data(
-            few, conditional.questions(few, few, few, n_doses=6, n_off_target=0, seed=2), seed=3
-        )
-        is None
-    )
+    of_few = conditional.questions(few, few, few, n_doses=6, n_off_target=0, seed=2)
+    assert conditional.interventional_data(few, of_few, seed=3) is None
 
 
 def test_perturbed_cells_hold_no_arm_of_a_gene_whose_doses_are_asked_about(
     screen, train, asked, base
 ):
     asked_about = {q.cells.obs["perturbed"].iloc[0] for q in asked if q.split.startswith("do_")}
-    assert (
-        asked_about and set(screen.obs["perturbed"].astype(str)) == {"control", *base} - asked_about
-    )
+    arms = set(screen.obs["perturbed"].astype(str))
+    assert asked_about and arms == {"control", *base} - asked_about
     assert list(screen.var_names) == list(train.var_names)
     columns = screen.var_names.get_indexer(sorted(asked_about))
     assert screen.layers["do"][:, columns].nnz == 0 and screen.layers["do"].nnz > 0
 
 
+# what notebook 03 asks
+
+
+@pytest.fixture(scope="module")
+def varied():
+    return mechanistic.simulate(600, 5, 0.7, ["linear", "hill"], dispersion=True, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cells(varied):
+    return dataset.fresh_cells(varied, 8, seed=3)
+
+
+@pytest.fixture(scope="module")
+def responses(varied, cells):
+    return conditional.responses(varied, cells, n_doses=9, n_pair_doses=3, n_off_target=2, seed=4)
+
+
+def test_every_gene_but_that_of_a_mechanistic_dispersion_has_a_series_and_pairs(responses):
+    assert [series.question.gene for series, _ in responses] == ["mech_linear", "mech_hill"]
+    assert [series.question.mechanism for series, _ in responses] == ["linear", "hill"]
+    splits = [[question.split for question in others] for _, others in responses]
+    assert splits == [["pairs", "off_target", "off_target"], ["pairs"]]
+
+
+def test_a_series_sets_the_parent_of_largest_weight_in_every_reference_cell(
+    responses, varied, cells
+):
+    for series, _ in responses:
+        question = series.question
+        assert series.parent == weights_of(varied, question.gene).idxmax()
+        assert set(question.cells.obs["perturbed"]) == {series.parent}
+        np.testing.assert_array_equal(counts_of(question.cells, series.parent), question.dose)
+        top = np.percentile(counts_of(varied, series.parent), 99)
+        assert series.end == top and question.dose.max() == max(8, np.ceil(2 * top))
+        assert question.cells.n_obs == cells.n_obs * len(np.unique(question.dose))
+        law = dataset.law(question.cells, question.gene)
+        np.testing.assert_array_equal(params(question.true), params(law))
+
+
+def test_the_splits_of_a_series_part_its_cells_at_the_99th_percentile(responses):
+    for series, _ in responses:
+        (inside, inside_rows), (beyond, beyond_rows) = series.splits()
+        assert (inside, beyond) == ("do_inside", "do_beyond")
+        np.testing.assert_array_equal(inside_rows, ~beyond_rows)
+        dose = series.question.dose
+        assert dose[inside_rows].max() <= series.end < dose[beyond_rows].min()
+
+
+def test_pairs_of_a_response_are_its_parent_and_that_of_smallest_weight(responses, varied):
+    for series, (pairs, *_) in responses:
+        weights = weights_of(varied, series.question.gene).drop(series.parent)
+        genes = [series.parent, weights.idxmin()]
+        assert set(pairs.cells.obs["perturbed"]) == {"+".join(genes)}
+        assert pairs.cells.obs["reference"].nunique() == 2  # every fourth of eight
+        for gene in genes:
+            tops = np.percentile(counts_of(varied, gene), 99)
+            doses = np.unique(perturb.dose_of(pairs.cells, gene))
+            assert doses.min() == 0 and abs(doses.max() - tops) <= 0.5 and len(doses) <= 3
+
+
+def test_off_target_are_base_genes_at_every_fourth_dose_inside(responses, varied):
+    series, (_, *off_target) = responses[0]
+    base = mechanistic.base_genes(varied)
+    assert [q.gene for q in off_target] == [g for g in base if g != series.parent][:2]
+    inside = np.unique(series.question.dose[series.question.dose <= series.end])
+    for question in off_target:
+        doses = np.unique(perturb.dose_of(question.cells, series.parent))
+        np.testing.assert_array_equal(doses, inside[::4])
+        place = varied.var_names.get_loc(question.gene)
+        assert set(question.true.mu.ravel()) == {varied.varm["mu"][place, 0]}
+
+
+@pytest.mark.parametrize("perturbed", ["smallest", "gene_2"])
+def test_another_gene_may_be_perturbed(varied, cells, perturbed):
+    asked = conditional.responses(varied, cells, perturbed, n_doses=4, n_pair_doses=1, seed=4)
+    for series, _ in asked:
+        smallest = weights_of(varied, series.question.gene).idxmin()
+        assert series.parent == (smallest if perturbed == "smallest" else perturbed)
+
+
+def test_responses_repeat(responses, varied, cells):
+    again = conditional.responses(varied, cells, n_doses=9, n_pair_doses=3, n_off_target=2, seed=4)
+    for (series, others), (same, same_others) in zip(responses, again, strict=True):
+        pairs = zip([series.question, *others], [same.question, *same_others], strict=True)
+        for first, second in pairs:
+            np.testing.assert_array_equal(dense(first.cells.X), dense(second.cells.X))
+            np.testing.assert_array_equal(params(first.true), params(second.true))
+
+
+# a replicate of notebook 05
+
+
+def test_a_task_holds_what_its_parts_give(train, base):
+    sizes = {"n_test": 20, "n_reference": 4, "n_doses": 6}
+    task = conditional.task(600, 5, 0.7, ["linear", "threshold"], **sizes, seed=1)
+    np.testing.assert_array_equal(dense(task.train.X), dense(train.X))
+    assert task.inputs == base and task.reference.n_obs == 4
+    test, reference = (dataset.fresh_cells(train, n, seed=(1, i)) for i, n in ((1, 20), (2, 4)))
+    asked = conditional.questions(train, test, reference, n_doses=6, seed=1)
+    screen = conditional.interventional_data(train, asked, seed=(1, 4))
+    np.testing.assert_array_equal(dense(task.reference.X), dense(reference.X))
+    np.testing.assert_array_equal(dense(task.screen.X), dense(screen.X))
+    for first, second in zip(task.asked, asked, strict=True):
+        np.testing.assert_array_equal(dense(first.cells.X), dense(second.cells.X))
+    assert [(q.gene, q.split) for q in task.of_base] == [(g, "base_genes") for g in base]
+    for question in task.of_base:
+        np.testing.assert_array_equal(dense(question.cells.X), dense(test.X))
+        place = train.var_names.get_loc(question.gene)
+        assert set(question.true.mu.ravel()) == {train.varm["mu"][place, 0]}
+
+
 # what questions are known by
 
 PARAMETERS = {
-    "seed": 2026, "n_cells": 10_000, "n_test": 1000, "n_reference": 50, "n_doses": 30, "n_genes": 20, "n_parents": 0,
-    "zero_rate": 0.8, "mechanisms": ["linear", "gate"],
+    "seed": 2026, "n_cells": 10_000, "n_test": 1000, "n_reference": 50, "n_doses": 30,
+    "n_genes": 20, "n_parents": 0, "zero_rate": 0.8, "mechanisms": ["linear", "gate"],
 }  # fmt: skip
 
 
 def test_questions_are_known_by_their_parameters_and_by_no_other():
     known = conditional.identity(**PARAMETERS)
-    assert known == conditional.identity(
-        **dict(reversed(PARAMETERS.items())), replicates=3, beta=0.5, mechanism=""
-    )
+    turned = dict(reversed(PARAMETERS.items()))
+    assert known == conditional.identity(**turned, replicates=3, beta=0.5, mechanism="")
     assert known == conditional.identity(**PARAMETERS | {"n_cells": 1e4, "n_parents": 0.0})
-    assert conditional.identity(**PARAMETERS, mechanism="gate") == conditional.identity(
-        **PARAMETERS | {"mechanisms": ["gate"]}
-    )
-    others = [conditional.identity(**PARAMETERS | {name: value}) for name, value in {
-        "seed": 2027, "n_cells": 9999, "n_test": 1, "n_reference": 2, "n_doses": 3, "n_genes": 4, "n_parents": 2, "zero_rate": 0.79,
-        "mechanisms": ["gate", "linear"], "mechanism": "my_module:mine",
-    }.items()]  # fmt: skip
+    gate = conditional.identity(**PARAMETERS | {"mechanisms": ["gate"]})
+    assert gate == conditional.identity(**PARAMETERS, mechanism="gate")
+    changes = {
+        "seed": 2027, "n_cells": 9999, "n_test": 1, "n_reference": 2, "n_doses": 3, "n_genes": 4,
+        "n_parents": 2, "zero_rate": 0.79, "mechanisms": ["gate", "linear"],
+        "mechanism": "my_module:mine",
+    }  # fmt: skip
+    others = [conditional.identity(**PARAMETERS | {name: value}) for name, value in changes.items()]
     assert len({known, *others}) == 1 + len(others)
     assert set(conditional.QUESTIONS) == set(PARAMETERS)
 
@@ -262,7 +350,7 @@ def test_another_version_has_other_questions(monkeypatch):
 
 
 def test_this_version_asks_what_it_asked(asked):
-    """Where this fails, the same parameters give other cells or laws: then `VERSIONS` needs a new entry."""
+    """Where this fails, the same parameters give other cells or laws: `VERSIONS` needs an entry."""
     digest = hashlib.sha256()
     for question in asked:
         digest.update(dense(question.cells.X).astype("<f4").tobytes())

@@ -1,0 +1,60 @@
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from lib.score import tables
+
+
+def replicates(values, **keys):
+    return pd.DataFrame({"value": values, "replicate": range(len(values)), **keys})
+
+
+def test_table_has_all_keys_and_empty_cells_where_one_does_not_apply():
+    with_gene = replicates([1.0, 2.0], model="vae", metric="kl_nats", gene="gene_0")
+    without = replicates([3.0], model="oracle", metric="kl_nats")
+    tidy = tables.tidy([with_gene, without])
+    keys = "scenario mechanism model gene split metric replicate"
+    assert list(tidy.columns) == [*keys.split(), "value"]
+    assert tidy["gene"].tolist() == ["gene_0", "gene_0", ""] and (tidy["split"] == "").all()
+    assert tidy["value"].tolist() == [1, 2, 3] and tidy["replicate"].tolist() == [0, 1, 0]
+
+
+def test_summary_has_students_t_interval_over_replicates():
+    values = [0.2, 0.5, 0.1, 0.9, 0.4]
+    tidy = tables.tidy(
+        [
+            replicates(values, model="vae", metric="kl_nats"),
+            replicates([2.0, 4.0], model="vae", metric="mse_mu"),
+            replicates([7.0], model="mlp", metric="mse_mu"),
+        ]
+    )
+    result = tables.summary(tidy)
+    keys = "scenario mechanism model gene split metric"
+    assert list(result.columns) == [*keys.split(), "mean", "ci_low", "ci_high", "n"]
+    assert result["n"].tolist() == [5, 2, 1]
+    interval = scipy.stats.t.interval(0.95, 4, loc=np.mean(values), scale=scipy.stats.sem(values))
+    found = result.loc[0, ["mean", "ci_low", "ci_high"]].astype(float)
+    np.testing.assert_allclose(found, [np.mean(values), *interval])
+    # half-width by hand: t(0.975; 1) = tan(0.475 pi), standard error 1
+    np.testing.assert_allclose(result.loc[1, "ci_high"] - 3, np.tan(0.475 * np.pi))
+    assert result.loc[2, "mean"] == 7
+    assert np.isnan(result.loc[2, ["ci_low", "ci_high"]].astype(float)).all()
+
+
+def test_summary_leaves_out_replicates_without_a_value():
+    rows = replicates([1.0, np.nan, 3.0], model="vae", metric="skill_kl")
+    result = tables.summary(tables.tidy([rows]))
+    assert result["n"].tolist() == [2] and result["mean"].tolist() == [2]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    tidy = tables.tidy(
+        [
+            replicates([1.0, np.nan, 0.25], model="vae", metric="skill_kl"),
+            replicates([3.0], model="None", metric="nan"),
+        ]
+    )
+    tables.write(tidy, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(tables.read(tmp_path / "t.csv"), tidy, check_dtype=False)
+    tables.write(tables.summary(tidy), tmp_path / "s.csv")
+    assert np.isnan(tables.read(tmp_path / "s.csv").query("model == 'None'")["ci_low"].item())
