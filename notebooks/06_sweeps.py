@@ -157,5 +157,5 @@ sweeps.readable(genes, ["n_parents", "n_genes"], "n_genes")
 #   learn nothing. The dependency network keeps the linear mechanism (0.97 and 0.98), but with more
 #   than 400 genes its index has no squares and products, and with two parents on hill all three
 #   fits do harm (−1.0 to −3.3).
-# - **Where two of 20 genes matter, the dependency network has no lead**: the networks that assume no
-#   form are as good.
+# - **Where two of 20 genes matter, the dependency network has no lead**: the networks that assume
+#   no form are as good.
