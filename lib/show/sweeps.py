@@ -189,10 +189,8 @@ def _draw_row(row, shown, values, layout):
 
 
 def _legend(fig, axes, hue, n_columns):
-    handles = {}
-    for ax in axes:
-        for handle, text in zip(*ax.get_legend_handles_labels()):
-            handles[text] = handle
+    named = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels())]
+    handles = {text: handle for handle, text in named}
     if len(handles) < 2:
         return
     title = {} if hue == "model" else {"title": style.label(hue), "title_fontsize": style.SMALL}
