@@ -21,6 +21,19 @@
 # **maximum-likelihood** law of each gene, about as good as these cells allow, and one **constant**
 # law for all genes.
 
+# %% [markdown]
+# ![Figure 1](../figures/fig1_parameter_recovery.png)
+#
+# **Figure 1.** **a**, True and estimated $\mu$, $\theta$, $\pi$ of each gene (first replicate).
+# **b**, Error of the decoded $\mu$ over $\beta$; mean and 95 % interval over replicates. **c**,
+# Decoded $\mu$ of one gene in each cell against the count that the encoder saw there: with a small
+# $\beta$ the VAE copies. **d**, Simulated cells of several types and cells generated from the prior
+# (UMAP); **e**, their counts. **f**, Misfit of three families of laws on real counts, a box over
+# genes; **g**, mean, variance and zeros of real and simulated genes; **h**, real and simulated
+# cells (PCA).
+#
+# *As committed, from the default run. A run of your own draws its figure further down.*
+
 # %% tags=["parameters"]
 seed: int = 2026  # everything random comes from it
 replicates: int = 10  # new genes, cells and initial weights each
@@ -146,7 +159,7 @@ summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/01_parameter_recovery.csv")
 
 # %% [markdown]
-# ## Figure 1
+# ## The figure
 
 # %%
 from lib.show import style
@@ -156,15 +169,6 @@ print("stage figure", flush=True)
 seen, laws = first
 figure = parameter_recovery.figure(summary, laws, seen, misfits, cells, beside)
 style.save(figure, figures_dir, "fig1_parameter_recovery")
-
-# %% [markdown]
-# **Figure 1.** **a**, True and estimated $\mu$, $\theta$, $\pi$ of each gene (first replicate).
-# **b**, Error of the decoded $\mu$ over $\beta$; mean and 95 % interval over replicates. **c**,
-# Decoded $\mu$ of one gene in each cell against the count that the encoder saw there: with a small
-# $\beta$ the VAE copies. **d**, Simulated cells of several types and cells generated from the prior
-# (UMAP); **e**, their counts. **f**, Misfit of three families of laws on real counts, a box over
-# genes; **g**, mean, variance and zeros of real and simulated genes; **h**, real and simulated
-# cells (PCA).
 
 # %% [markdown]
 # ## The numbers

@@ -31,6 +31,19 @@
 # reach them, and about 95 % of samples of 1000. *Skill* is 1 − KL(model) / KL(marginal): the
 # truth has 1, and one law for all cells has 0.
 
+# %% [markdown]
+# ![Figure 2](../figures/fig2_mechanism.png)
+#
+# **Figure 2.** **a**, Predicted against true $\mu$ of the first mechanistic gene in held-out
+# cells of the first replicate; dashed, perfect. **b**, Skill by KL, the share of the marginal's
+# distance to the true law that a model removes; mean and 95 % interval over replicates. **c**,
+# Predicted against true $\theta$ where the dispersion is mechanistic. **d**, Predicted $\pi$ over
+# cells; dashed, the truth. **e**, What one can measure without the truth (horizontal: how well
+# observed held-out counts are predicted, against the oracle) and what is true (vertical: exact
+# KL), a point for each mechanism.
+#
+# *As committed, from the default run. A run of your own draws its figure further down.*
+
 # %% tags=["parameters"]
 seed: int = 2026  # everything random comes from it
 replicates: int = 10  # new genes, weights, cells and initial weights each
@@ -120,7 +133,7 @@ summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/02_mechanism.csv")
 
 # %% [markdown]
-# ## Figure 2
+# ## The figure
 
 # %%
 from lib.show import style
@@ -128,15 +141,6 @@ from lib.show.figures import mechanism
 
 figure = mechanism.figure(summary, laws, mechanistic.DISPERSION)
 style.save(figure, figures_dir, "fig2_mechanism")
-
-# %% [markdown]
-# **Figure 2.** **a**, Predicted against true $\mu$ of the first mechanistic gene in held-out
-# cells of the first replicate; dashed, perfect. **b**, Skill by KL, the share of the marginal's
-# distance to the true law that a model removes; mean and 95 % interval over replicates. **c**,
-# Predicted against true $\theta$ where the dispersion is mechanistic. **d**, Predicted $\pi$ over
-# cells; dashed, the truth. **e**, What one can measure without the truth (horizontal: how well
-# observed held-out counts are predicted, against the oracle) and what is true (vertical: exact
-# KL), a point for each mechanism.
 
 # %% [markdown]
 # ## The numbers

@@ -24,6 +24,18 @@
 # Scores are the KL and the skill of notebook 02: the truth has skill 1, one law for all cells 0,
 # and harm is below 0.
 
+# %% [markdown]
+# ![Figure 3](../figures/fig3_dose_response.png)
+#
+# **Figure 3.** **a**, Dose-response in the first replicate, one mechanism a column: true (black,
+# dashed) and predicted $\mu$, $\theta$ and $\pi$ of the mechanistic gene when one parent is set
+# to the dose; median over reference cells, bands from the 10th to the 90th percentile over cells.
+# Right of the grey line, with hollow markers, are doses beyond the 99th percentile of training.
+# **b**, Skill inside and **c**, beyond the doses of training; mean and 95 % interval over
+# replicates, triangles for what lies below the axis.
+#
+# *As committed, from the default run. A run of your own draws its figure further down.*
+
 # %% tags=["parameters"]
 seed: int = 2026  # that of notebook 02
 replicates: int = 10  # at most those of notebook 02
@@ -106,7 +118,7 @@ summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/03_perturbation.csv")
 
 # %% [markdown]
-# ## Figure 3
+# ## The figure
 
 # %%
 from lib.show import style
@@ -114,14 +126,6 @@ from lib.show.figures import dose_response
 
 figure = dose_response.figure(summary, answers.parameters(drawn), perturbed)
 style.save(figure, figures_dir, "fig3_dose_response")
-
-# %% [markdown]
-# **Figure 3.** **a**, Dose-response in the first replicate, one mechanism a column: true (black,
-# dashed) and predicted $\mu$, $\theta$ and $\pi$ of the mechanistic gene when one parent is set
-# to the dose; median over reference cells, bands from the 10th to the 90th percentile over cells.
-# Right of the grey line, with hollow markers, are doses beyond the 99th percentile of training.
-# **b**, Skill inside and **c**, beyond the doses of training; mean and 95 % interval over
-# replicates, triangles for what lies below the axis.
 
 # %% [markdown]
 # ## The numbers

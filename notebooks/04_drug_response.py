@@ -36,6 +36,19 @@
 # Distances are the KL (notebook 2 says what a nat is worth), the excess CRPS and the squared error
 # of the mean count.
 
+# %% [markdown]
+# ![Figure 4](../figures/fig4_drug_response.png)
+#
+# **Figure 4.** Four drugs. **a**, Cells of the held-out type (first replicate) in the latent space:
+# control, truly treated, and control moved by the effect $\delta$ (UMAP). **b**, Predicted against
+# true mean of each gene in the treated held-out type. **c**, Exact distance to the true treated law
+# in held-out cells of seen types, and **d**, in the held-out type; mean and 95 % interval over
+# replicates. **e**, **f**, Genes called differential in the held-out type from cells drawn from
+# each prediction, against those that the drug truly changes; the oracle's are called from truly
+# treated cells.
+#
+# *As committed, from the default run. A run of your own draws its figure further down.*
+
 # %% tags=["parameters"]
 seed: int = 2026  # everything random comes from it
 replicates: int = 10  # new genes, cells and initial weights each
@@ -114,7 +127,7 @@ summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/04_drug.csv")
 
 # %% [markdown]
-# ## Figure 4
+# ## The figure
 
 # %%
 from lib.show import embedding, style
@@ -125,15 +138,6 @@ positions = {name: embedding.umap(held.latent) for name, held in shown.items()}
 means = {name: held.means for name, held in shown.items()}
 figure = drug_response.figure(summary, positions, means)
 style.save(figure, figures_dir, "fig4_drug_response")
-
-# %% [markdown]
-# **Figure 4.** Four drugs. **a**, Cells of the held-out type (first replicate) in the latent space:
-# control, truly treated, and control moved by the effect $\delta$ (UMAP). **b**, Predicted against
-# true mean of each gene in the treated held-out type. **c**, Exact distance to the true treated law
-# in held-out cells of seen types, and **d**, in the held-out type; mean and 95 % interval over
-# replicates. **e**, **f**, Genes called differential in the held-out type from cells drawn from
-# each prediction, against those that the drug truly changes; the oracle's are called from truly
-# treated cells.
 
 # %% [markdown]
 # ## The numbers

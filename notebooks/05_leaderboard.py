@@ -27,6 +27,21 @@
 # with `-p mechanism my_module:function`; the README says how. Such runs write to
 # `build/own/figures` unless `figures_dir` is given.
 
+# %% [markdown]
+# ![Figure 5](../figures/fig5_leaderboard.png)
+#
+# **Figure 5.** **a**, Skill of every model (rows) for every mechanism, by what was asked: by KL,
+# and in the last block by CRPS, a mean over the mechanisms, which models of draws or means have
+# too; mean over replicates. **b**, Skill on $do(x_i = v)$ inside the doses of training, with 95 %
+# intervals over replicates; dashed, the oracle; dotted, 0.95; grey, the marginal. **c**, The two
+# harms of a generative model: what it gets wrong of the base genes' own laws in held-out cells
+# (horizontal), and of the law of genes that an intervention doesn't touch (vertical). The
+# marginal, the dependency network and its ensemble lie on one another. **d**, What cell-eval,
+# which knows no law, says of cells sampled from six models' predictions under do() of six genes
+# (means of three replicates), against the exact skill in the same cells.
+#
+# *As committed, from the default run. A run of your own draws its figure further down.*
+
 # %% tags=["parameters"]
 seed: int = 2026  # everything random comes from it
 replicates: int = 10  # new genes, weights, cells and initial weights each
@@ -173,7 +188,7 @@ if model or mechanism or models:
     tables.write(summary, f"{figures_dir}/tables/summary.csv")
 
 # %% [markdown]
-# ## Figure 5
+# ## The figure
 
 # %%
 from lib.show import style
@@ -185,17 +200,6 @@ if "scvi" in scored["model"].values:  # only where the questions are those of ce
     judged = board.cell_eval(f"{known_dir}/05_cell_eval.csv")
 figure = leaderboard.figure(scored, judged, own)
 style.save(figure, figures_dir, "fig5_leaderboard")
-
-# %% [markdown]
-# **Figure 5.** **a**, Skill of every model (rows) for every mechanism, by what was asked: by KL,
-# and in the last block by CRPS, a mean over the mechanisms, which models of draws or means have
-# too; mean over replicates. **b**, Skill on $do(x_i = v)$ inside the doses of training, with 95 %
-# intervals over replicates; dashed, the oracle; dotted, 0.95; grey, the marginal. **c**, The two
-# harms of a generative model: what it gets wrong of the base genes' own laws in held-out cells
-# (horizontal), and of the law of genes that an intervention doesn't touch (vertical). The
-# marginal, the dependency network and its ensemble lie on one another. **d**, What cell-eval,
-# which knows no law, says of cells sampled from six models' predictions under do() of six genes
-# (means of three replicates), against the exact skill in the same cells.
 
 # %% [markdown]
 # ## The numbers

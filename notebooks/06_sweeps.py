@@ -37,6 +37,12 @@ parameters.check("06_sweeps", globals())
 # **gate** isn't. The share of zeros is the same for every gene, in training and in the cells that
 # are asked about. It can't be below 0.6 with these genes, since some of them have up to 53 % zeros
 # without any dropout.
+#
+# ![Figure 6](../figures/fig6_cells_and_zeros.png)
+#
+# **Figure 6.** Skill on $do(x_i = v)$, doses inside, against the number of training cells, by the
+# share of zeros (columns). Top, mean of three mechanisms; bottom, the gate. Dashed, the oracle;
+# grey, the marginal; a triangle lies below the axis.
 
 # %%
 cells = tables.read(f"{tables_dir}/06_cells.csv")
@@ -46,10 +52,6 @@ figure = sweeps.figure(cells, ["zero_rate", "n_cells", "seed"], rows)
 style.save(figure, figures_dir, "fig6_cells_and_zeros")
 
 # %% [markdown]
-# **Figure 6.** Skill on $do(x_i = v)$, doses inside, against the number of training cells, by the
-# share of zeros (columns). Top, mean of three mechanisms; bottom, the gate. Dashed, the oracle;
-# grey, the marginal; a triangle lies below the axis.
-#
 # The three mechanisms in numbers:
 
 # %%
@@ -76,6 +78,12 @@ tables.readable(tables.summary(steps, ["n_steps"]), "skill_kl", rows="n_steps")
 # The plain VAE isn't told what to predict from what. It is trained at seven weights $\beta$ of the
 # KL term ($\beta = 1$ is the ELBO) and four sizes of its latent space. We look at its skill, and at
 # the squared error of the base genes' $\mu$, which it has to get right as well.
+#
+# ![Figure 7](../figures/fig7_vae.png)
+#
+# **Figure 7.** Top, skill of the VAE on $do(x_i = v)$, doses inside, mean of three mechanisms,
+# against $\beta$, by the number of latent variables. Bottom, squared error of $\mu$ of the base
+# genes in held-out cells.
 
 # %%
 vae = tables.read(f"{tables_dir}/06_vae.csv")
@@ -84,10 +92,6 @@ figure = sweeps.figure(vae, ["beta", "n_latent", "seed"], rows)
 style.save(figure, figures_dir, "fig7_vae")
 
 # %% [markdown]
-# **Figure 7.** Top, skill of the VAE on $do(x_i = v)$, doses inside, mean of three mechanisms,
-# against $\beta$, by the number of latent variables. Bottom, squared error of $\mu$ of the base
-# genes in held-out cells.
-#
 # The skill in numbers:
 
 # %%
@@ -104,6 +108,11 @@ sweeps.readable(vae[vae["metric"] == "mse_mu"], ["n_latent", "beta"], "beta")
 # The mechanistic genes depend on 2 or 10 of the base genes, drawn at random, and the models aren't
 # told on which. There are 3,000 cells, fewer than elsewhere. The dependency network is trained for
 # 500 steps instead of 1,500, since it takes long where there are many genes.
+#
+# ![Figure 8](../figures/fig8_genes_and_parents.png)
+#
+# **Figure 8.** Skill on $do(x_i = v)$, doses inside, mean of three mechanisms, against the number
+# of base genes, by the number of parents of each mechanistic gene (columns).
 
 # %%
 genes = tables.read(f"{tables_dir}/06_genes.csv")
@@ -111,9 +120,6 @@ figure = sweeps.figure(genes, ["n_genes", "n_parents", "seed"])
 style.save(figure, figures_dir, "fig8_genes_and_parents")
 
 # %% [markdown]
-# **Figure 8.** Skill on $do(x_i = v)$, doses inside, mean of three mechanisms, against the number
-# of base genes, by the number of parents of each mechanistic gene (columns).
-#
 # In numbers:
 
 # %%

@@ -144,8 +144,8 @@ def test_every_notebook_is_there_and_its_formulas_are_drawn(page, path):
     markdown = "".join(cell.source for cell in cells if cell.cell_type == "markdown")
     n_formulas = len(re.findall(r"\$\$[^$]+\$\$|\$[^$]+\$", markdown))
     assert len(part("math")) == n_formulas and "$" not in "".join(p.text for p in part("p"))
-    n_pictures = sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", []))
-    assert len(part("img")) == n_pictures
+    linked = {tag["href"][1:] for tag in part(href=re.compile("^#fig"))}
+    assert linked == set(re.findall(r"figures/(fig\w+)\.png", markdown)) and linked
 
 
 def test_sweeps_are_there_with_their_first_rows(page):

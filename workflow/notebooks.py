@@ -21,33 +21,36 @@ CLEAN = Config(
     NotebookExporter={
         "preprocessors": [
             "nbconvert.preprocessors.TagRemovePreprocessor",
-            "nbconvert.preprocessors.ClearMetadataPreprocessor",
             "nbconvert.preprocessors.CoalesceStreamsPreprocessor",
         ]
     },
     TagRemovePreprocessor={"remove_cell_tags": ["injected-parameters"]},
-    ClearMetadataPreprocessor={"preserve_cell_metadata_mask": ["tags"]},
 )
 
 
 def publish(executed: str | Path, target: str | Path) -> None:
-    """Keep cells and outputs; drop injected parameters, times and papermill's notes.
+    """Keep cells and outputs; drop pictures, injected parameters, times and papermill's notes.
 
-    So a second run with the same outputs changes no byte. A whole file or none.
+    So a second run with the same outputs changes no byte, and git keeps each picture once: the
+    notebook shows it by a link into figures/. A whole file or none.
     """
     text, _ = NotebookExporter(config=CLEAN).from_filename(str(executed))
     notebook = nbformat.reads(text, as_version=4)
     notebook.metadata = METADATA
     notebook.nbformat_minor = 5
-    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(codes, 1):
-        cell.execution_count = count
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
-            output.get("metadata", {}).clear()
+    count = 0
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+        for output in cell.get("outputs", []):
+            output.get("metadata", {}).clear()
+            output.get("data", {}).pop("image/png", None)
+            if output.output_type == "execute_result":
+                output.execution_count = count
     scratch = Path(target).with_name(f".{Path(target).name}")
     nbformat.write(notebook, scratch)
     os.replace(scratch, target)

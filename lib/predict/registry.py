@@ -64,7 +64,9 @@ SETS = {
 }
 NO_LAW = "predicts means or draws, no law: no KL"
 NOT_RUN = "not run with these questions: ./run_all.sh peers"
-_ALONE = "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
+DRUGS_ALONE = (
+    "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
+)
 
 
 def _cells(name, told=False, trains_on="cells", **options):
@@ -130,7 +132,7 @@ ROWS = [
     Row("scvi", "scVI", "#17A2B8", _SCVI,
         "peers picked readme", NOT_RUN),
     Row("scgen", "scGen", "#1B7837", _SCGEN,
-        "peers", _ALONE),
+        "peers", DRUGS_ALONE),
     Row("dependency_network", "dependency network", "#D0006F",
         _cells("neural:DependencyNetworks", **_NO_OPTIONS),
         "leaderboard generative picked judged readme"),

@@ -1,4 +1,4 @@
-"""One style for all figures: sizes in mm as printed, text of 5 to 7 pt, the truth black, a colour a model."""
+"""One style for all figures: sizes as printed, text of 5 to 7 pt, one colour a model."""
 
 import os
 from pathlib import Path
@@ -89,9 +89,10 @@ class Picture(NamedTuple):
 
 
 def save(fig: plt.Figure, folder: str | Path, name: str) -> Picture:
-    """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure; whole files or none.
+    """Write <folder>/<name>.pdf, .svg and .png, the same bytes for the same figure.
 
-    The figure is closed, and comes back as a picture, which a notebook shows below a cell that ends
+    Whole files or none. The figure is closed, and comes back as a picture, which a notebook shows
+    below a cell that ends with this call. The .png has few colours, so that it is small.
     with this call. The .png has few colours, so that it is small.
     """
     folder = Path(folder)
