@@ -67,8 +67,8 @@ def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert first != second
     exec(large.replace("1_000_000", "2_000"), names)
     assert names["some"].n_obs == 1000 and len(names["vae"].history) == 2
-    exec(several, names)
-    assert [len(history) for history in names["histories"]] == [20] * 8
+    exec(several.replace("max_epochs=20", "max_epochs=2"), names)
+    assert [len(history) for history in names["histories"]] == [2] * 8
     model, score = blocks("lib/predict", "python")
     (tmp_path / "my_model.py").write_text(model)
     exec(score, {})

@@ -115,9 +115,10 @@ def made_with(about: dict) -> str:
         for name, run in about["notebooks"].items()
     ]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    fold = f"<details><summary>Versions</summary>{html.escape(versions)}</details>"
     with pd.option_context("display.max_colwidth", None):
         table = pd.DataFrame(rows).to_html(index=False, border=0)
-    return f"{table}\n\n{about['device']}, Python {about['python']}. {html.escape(versions)}."
+    return f"{table}\n\n{about['device']}, Python {about['python']}.\n\n{fold}"
 
 
 def notebook(path: Path) -> str:
