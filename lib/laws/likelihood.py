@@ -36,35 +36,16 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
         shape = torch.broadcast_shapes(counts.shape, mu.shape, theta.shape, logit_pi.shape)
-        # every entry as if it were a zero
-        pi, pi_not = torch.sigmoid(logit_pi), torch.sigmoid(-logit_pi)
-        odds = mu / theta
-        ratio = torch.log1p(odds)
-        of_nb = pi_not * (ratio * -theta).exp_()  # probability of a zero by the negative binomial
-        zero = (pi + of_nb).clamp_(min=torch.finfo(pi.dtype).tiny)
-        value = torch.log(zero).expand(shape).contiguous()
-        gradient = ()
-        if with_gradient:
-            inverse = zero.reciprocal_()
-            minus_share = (of_nb * inverse).neg_()  # of zeros that the negative binomial brings
-            part = (odds + 1).reciprocal_()  # theta / (theta + mu)
-            g_mu, g_theta = (
-                part * minus_share,
-                torch.addcmul(ratio, odds, part, value=-1) * minus_share,
-            )
-            gradient = tuple(
-                g.expand(shape).contiguous()
-                for g in (g_mu, g_theta, (pi_not - of_nb) * pi * inverse)
-            )
-
+        value, *gradient = (
+            part.expand(shape).contiguous()
+            for part in _of_zeros(mu, theta, logit_pi, with_gradient)  # as if all were zeros
+        )
         chosen = _where_counts(counts.expand(shape))  # and then the counts
 
         def at(tensor):
-            return (
-                tensor
-                if chosen is None
-                else tensor.expand(shape).reshape(-1).index_select(0, chosen)
-            )
+            if chosen is None:
+                return tensor
+            return tensor.expand(shape).reshape(-1).index_select(0, chosen)
 
         def put(whole, of_counts):
             if chosen is None:
@@ -72,14 +53,18 @@ class _LogLikelihood(torch.autograd.Function):
             whole.view(-1).scatter_(0, chosen, of_counts)
             return whole
 
-        once = theta.numel() < counts.numel()  # a gene, not an entry
-        rests = tuple(at(r) for r in _rests(theta)) if once else _rests(at(theta))
-        log_nb, g_mu, g_theta = _of_counts(at(counts), at(mu), at(theta), rests)
+        own_counts = at(counts)
+        own_theta = at(theta)
+        both = own_theta + own_counts
+        of_gene = theta.numel() < counts.numel()  # else theta is of an entry
+        rests = _rests_of_both(theta if of_gene else own_theta, both)
+        rest_differences = [of_both - (at(r) if of_gene else r) for r, of_both in rests]
+        log_nb, g_mu, g_theta = _of_counts(own_counts, at(mu), own_theta, both, rest_differences)
         logit_pi = at(logit_pi)
         value = put(value, log_nb - F.softplus(logit_pi, threshold=40))
         if with_gradient:
             of_counts = g_mu, g_theta, -torch.sigmoid(logit_pi)
-            gradient = tuple(put(*both) for both in zip(gradient, of_counts))
+            gradient = [put(*pair) for pair in zip(gradient, of_counts)]
         return value, *gradient
 
     @staticmethod
@@ -123,14 +108,37 @@ def _where_counts(counts):
     )  # numpy's is the faster one
 
 
-def _of_counts(counts, mu, theta, rests_of_theta):
-    """Log of the negative binomial pmf, and its derivatives in mu and theta, from `_rests(theta)`."""
-    k1, above, both = counts + 1, counts - mu, theta + counts
-    near = torch.log1p(above.abs() / torch.minimum(both, theta + mu)).copysign_(
-        above
-    )  # log((theta + k) / (theta + mu))
-    above = above / (theta + mu)
-    rests, of_factorial = _rests(both), _factorial_rest(k1)
+def _of_zeros(mu, theta, logit_pi, with_gradient):
+    """Log-probability of a zero and, if asked for, its derivatives in mu, theta and the logit of pi."""
+    pi = torch.sigmoid(logit_pi)
+    pi_not = torch.sigmoid(-logit_pi)
+    odds = mu / theta
+    ratio = torch.log1p(odds)
+    of_nb = pi_not * (ratio * -theta).exp_()  # probability of a zero by the negative binomial
+    zero = (pi + of_nb).clamp_(min=torch.finfo(pi.dtype).tiny)
+    value = torch.log(zero)
+    if not with_gradient:
+        return (value,)
+    inverse = zero.reciprocal_()
+    g_logit_pi = (pi_not - of_nb) * pi * inverse
+    minus_share = of_nb.mul_(inverse).neg_()  # of zeros that the negative binomial brings
+    part = (odds + 1).reciprocal_()  # theta / (theta + mu)
+    g_theta = torch.addcmul(ratio, odds, part, value=-1) * minus_share
+    return value, part * minus_share, g_theta, g_logit_pi
+
+
+def _of_counts(counts, mu, theta, both, rest_differences):
+    """Log of the negative binomial pmf, and its derivatives in mu and theta.
+
+    both: theta + counts
+    rest_differences: `_rests(both)` less `_rests(theta)`
+    """
+    k1 = counts + 1
+    above = counts - mu
+    mean_plus_theta = theta + mu
+    # log((theta + k) / (theta + mu))
+    near = torch.log1p(above.abs() / torch.minimum(both, mean_plus_theta)).copysign_(above)
+    above = above / mean_plus_theta
     halves = (both / theta * k1).log_()
     stirling = (
         (both * near)
@@ -138,8 +146,19 @@ def _of_counts(counts, mu, theta, rests_of_theta):
         .sub_(halves, alpha=0.5)
         .add_(1 - _HALF_LOG_2PI)
     )
-    log_nb = stirling.add_(rests[0] - rests_of_theta[0]).sub_(of_factorial)
-    return log_nb, above * theta / mu, near - above + (rests[1] - rests_of_theta[1])
+    log_nb = stirling.add_(rest_differences[0]).sub_(_factorial_rest(k1))
+    return log_nb, above * theta / mu, near - above + rest_differences[1]
+
+
+def _rests_of_both(theta, both):
+    """The rests of theta and of theta + counts, first of the logarithms, then of the digammas.
+
+    In one call: where there are few entries, a call costs more than its arithmetic.
+    """
+    sizes = theta.numel(), both.numel()
+    joined = _rests(torch.cat([theta.reshape(-1), both.reshape(-1)]))
+    halves = (rest.split(sizes) for rest in joined)
+    return [(a.view(theta.shape), b.view(both.shape)) for a, b in halves]
 
 
 def _rests(x):
@@ -159,9 +178,8 @@ def _rests(x):
     x = x.clamp(max=6.0)
     u = x * (x + 5)
     product, ratio = _polynomial(u, 0, 24, 10, 1), torch.log1p(6 / x)
-    log_product = (
-        product / _polynomial(x, 6, 1) ** 6
-    ).log_()  # less that of the large x, six times
+    sixth_power = ((x + 6) ** 3) ** 2  # torch has a fast way for powers of 2 and 3 alone
+    log_product = (product / sixth_power).log_()  # less that of the large x, six times
     harmonic = (2 * x).add_(5).mul_(_polynomial(u, 24, 20, 3)).div_(product)
     of_log.addcmul_(is_small, (x - 0.5).mul_(ratio).sub_(6).sub_(log_product))
     return of_log, of_digamma.addcmul_(is_small, ratio.sub_(harmonic))

@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 class Trainable(Protocol):
     """A torch.nn.Module that `lib.training` can train, write and read.
 
-    config : plain values, from which `kind(**config)` makes the network again, untrained
-    warmed : share of the warm-up that is over, 1 at first; training sets it before each epoch
+    config: plain values, from which `kind(**config)` makes the network again, untrained
+    warmed: share of the warm-up that is over, 1 at first; training sets it before each epoch
     """
 
     config: dict[str, Any]

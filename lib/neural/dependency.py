@@ -34,12 +34,12 @@ class DependencyNetwork(nn.Module):
     which a link that is flat beyond the data would keep on rising there. What a term must be worth, how one is found
     that training missed, which weights stay and the draws of them are in `dependency_terms`.
 
-    inputs : indices of the genes that others may depend on, by default all
-    n_units : sigmoids in a gene's link
-    sparsity : factor on the penalty
-    max_pairs : squares and products of inputs in the index; where there are more products, those that correlate most
+    inputs: indices of the genes that others may depend on, by default all
+    n_units: sigmoids in a gene's link
+    sparsity: factor on the penalty
+    max_pairs: squares and products of inputs in the index; where there are more products, those that correlate most
         with any gene's counts
-    n_draws : draws of the weights, over which a law is predicted
+    n_draws: draws of the weights, over which a law is predicted
     """
 
     PRODUCTS, SQUARES, LINEAR = 0.85, 0.6, 0.35  # penalty in units of sqrt(2 log(terms) / cells)

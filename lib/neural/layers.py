@@ -65,9 +65,9 @@ def initialise(module: nn.Module, generator: Generator | None) -> None:
 class MaskedNetwork(nn.Module):
     """A network of the counts that it may see. A kind of it has `noise` and `loss_given`, and sets
 
-    needed : what the inputs must leave, for the error where they don't
-    heads : linear layer to raw mu, log theta and the logit of pi of each gene, one behind the other
-    log_theta : logarithms of theta, (n_genes,), if they are constants of the genes and no heads
+    needed: what the inputs must leave, for the error where they don't
+    heads: linear layer to raw mu, log theta and the logit of pi of each gene, one behind the other
+    log_theta: logarithms of theta, (n_genes,), if they are constants of the genes and no heads
     """
 
     needed: str

@@ -78,8 +78,8 @@ class Sparse(Dense):
 class OnDisk:
     """Counts of a file that `lib.simulate.ondisk.write` has written, which is never held in memory.
 
-    block : rows that lie next to each other and are read together: small blocks mix better, read slower
-    blocks : blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
+    block: rows that lie next to each other and are read together: small blocks mix better, read slower
+    blocks: blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
 
     A thread reads the next buffer while the present one is used; with what is stacked on the way, about four buffers
     are all the memory that it takes, whatever the number of cells. `genes` has the genes' names.

@@ -20,9 +20,10 @@ class One:
 
     def __init__(self, module: Trainable, options):
         self.module, self.options = module, options
-        self.device = next(module.parameters()).device
+        self.weights = list(module.parameters())
+        self.device = self.weights[0].device
         how = {"betas": tuple(options.betas), "weight_decay": options.weight_decay, "fused": True}
-        self.optimiser = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, **how)
+        self.optimiser = torch.optim.AdamW(self.weights, lr=options.learning_rate, **how)
 
     def train(self, warmed):
         """To be called before each epoch, with the share of the warm-up that is over."""
@@ -33,9 +34,13 @@ class One:
         """One step of each module at its rate: the loss of its batch and the gradient's norm, (n_modules,)."""
         self.optimiser.param_groups[0]["lr"] = rates[0]
         loss = self.module.loss(batches[0], noises[0]).mean()
-        self.optimiser.zero_grad()
+        for weight in self.weights:
+            weight.grad = None
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
+        norm = nn.utils.get_total_norm([w.grad for w in self.weights if w.grad is not None])
+        # on a GPU, to look whether it must be clipped would be to wait for it
+        if self.device.type != "cpu" or norm > self.options.clip:
+            nn.utils.clip_grads_with_norm_(self.weights, self.options.clip, norm)
         self.optimiser.step()
         return loss.detach()[None], norm[None]
 
