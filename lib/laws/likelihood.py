@@ -1,7 +1,8 @@
 """The ZINB log-likelihood for training, in torch: differentiable, and finite at the extremes.
 
-Value and gradient are computed together, in closed form, and zeros apart, which need no log-gamma: 5 times as fast as
-the plain formula with torch's own gradient (`benchmarks.references.plain_log_likelihood`).
+Value and gradient are computed together, in closed form, and zeros apart, which need no log-gamma:
+5 times as fast as the plain formula with torch's own gradient
+(`benchmarks.references.plain_log_likelihood`).
 """
 
 import functools
@@ -19,11 +20,13 @@ def log_likelihood(
 ) -> torch.Tensor:
     """ZINB log-likelihood in nats, differentiable once in mu, theta and the logit of pi.
 
-    counts, mu, theta, logit_pi: tensors that broadcast, the last three of one dtype, float32 or float64. Constants of a
-        gene are best (n_genes,): what depends on them alone is then computed once a gene
+    counts, mu, theta, logit_pi: tensors that broadcast, the last three of one dtype, float32 or
+        float64. Constants of a gene are best (n_genes,): what depends on them alone is then
+        computed once a gene
 
-    Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80 and counts up to
-    1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so that the large terms cancel on paper.
+    Value and gradients are finite for mu from 1e-6 to 1e6, theta from 1e-4 to 1e8, a logit from -80
+    and counts up to 1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so
+    that the large terms cancel on paper.
     """
     return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[
         0
@@ -164,9 +167,10 @@ def _rests_of_both(theta, both):
 def _rests(x):
     """log Gamma(x) less Stirling's (x - 1/2) log x - x + log(2 pi) / 2; and digamma(x) less log x.
 
-    By the asymptotic series at 6 or more (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18), where a smaller x is taken by
-    the recurrence of Gamma: x (x + 1) ... (x + 5) = u (u + 4) (u + 6) with u = x (x + 5). Small are told from large by
-    a factor of 0 or 1, since torch.where takes 30 times as long as a product.
+    By the asymptotic series at 6 or more (Abramowitz and Stegun 1972, 6.1.41 and 6.3.18), where a
+    smaller x is taken by the recurrence of Gamma: x (x + 1) ... (x + 5) = u (u + 4) (u + 6) with u
+    = x (x + 5). Small are told from large by a factor of 0 or 1, since torch.where takes 30 times
+    as long as a product.
     """
     is_small = (6 - x).sign_().clamp_(min=0)
     y = torch.add(x, is_small, alpha=6).reciprocal_()

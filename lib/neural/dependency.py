@@ -25,20 +25,22 @@ class DependencyNetwork(nn.Module):
         l_g = slope_g s_g + sum_k height_gk sigmoid(steep_gk (s_g - place_gk))
         s_g = bias_g + sum_j w_gj x_j + sum_jk q_gjk x_j x_k
 
-    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene. A gene's own count is in none
-    of its own terms, so that no count need be masked. Each conditional is a single-index model (Ichimura 1993): an
-    index of second order, and a link that is learned, from a straight line to a step.
+    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene. A gene's
+    own count is in none of its own terms, so that no count need be masked. Each conditional is a
+    single-index model (Ichimura 1993): an index of second order, and a link that is learned, from a
+    straight line to a step.
 
-    While training warms up, the index is of first order. The weights of the index carry a minimax concave penalty
-    (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large ones free; so does the slope, without
-    which a link that is flat beyond the data would keep on rising there. What a term must be worth, how one is found
-    that training missed, which weights stay and the draws of them are in `dependency_terms`.
+    While training warms up, the index is of first order. The weights of the index carry a minimax
+    concave penalty (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large
+    ones free; so does the slope, without which a link that is flat beyond the data would keep on
+    rising there. What a term must be worth, how one is found that training missed, which weights
+    stay and the draws of them are in `dependency_terms`.
 
     inputs: indices of the genes that others may depend on, by default all
     n_units: sigmoids in a gene's link
     sparsity: factor on the penalty
-    max_pairs: squares and products of inputs in the index; where there are more products, those that correlate most
-        with any gene's counts
+    max_pairs: squares and products of inputs in the index; where there are more products, those
+        that correlate most with any gene's counts
     n_draws: draws of the weights, over which a law is predicted
     """
 

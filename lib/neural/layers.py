@@ -36,7 +36,8 @@ def hidden_layers(n_inputs, n_hidden, n_layers, normalised=False):
 def apply_to_visible(network, x, visible):
     """A network of the visible counts' logarithms and of which are visible.
 
-    The first layer takes these apart: they needn't be joined, and what is visible in all cells alike is one row.
+    The first layer takes these apart: they needn't be joined, and what is visible in all cells
+    alike is one row.
     """
     first = network[0]
     of_counts, of_visible = first.weight.chunk(2, dim=1)

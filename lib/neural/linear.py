@@ -1,9 +1,9 @@
 """Linear layers whose float32 products on a CPU are oneDNN's, torch's other library for them.
 
-By default torch takes MKL's, which on AMD's processors use half of what these can do (95 against 220
-GFlop/s, one core of an EPYC). torch offers no switch between the two in full float32, but has
-oneDNN's product as an operator of its compiler. Small products stay with torch: calling oneDNN's and
-its gradient from Python takes 0.2 ms longer, three times as long as the whole of them.
+By default torch takes MKL's, which on AMD's processors use half of what these can do (95 against
+220 GFlop/s, one core of an EPYC). torch offers no switch between the two in full float32, but has
+oneDNN's product as an operator of its compiler. Small products stay with torch: calling oneDNN's
+and its gradient from Python takes 0.2 ms longer, three times as long as the whole of them.
 """
 
 import torch

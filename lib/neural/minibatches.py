@@ -1,6 +1,7 @@
 """Cells for training, wherever they are: as a tensor, as a sparse matrix, or on disk.
 
-Each kind has `len`, `split` into training and held-out cells, and `minibatches`: float32 tensors (batch_size, n_genes).
+Each kind has `len`, `split` into training and held-out cells, and `minibatches`: float32 tensors
+(batch_size, n_genes).
 """
 
 from __future__ import annotations
@@ -78,11 +79,13 @@ class Sparse(Dense):
 class OnDisk:
     """Counts of a file that `lib.simulate.ondisk.write` has written, which is never held in memory.
 
-    block: rows that lie next to each other and are read together: small blocks mix better, read slower
+    block: rows that lie next to each other and are read together: small blocks mix better, read
+        slower
     blocks: blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
 
-    A thread reads the next buffer while the present one is used; with what is stacked on the way, about four buffers
-    are all the memory that it takes, whatever the number of cells. `genes` has the genes' names.
+    A thread reads the next buffer while the present one is used; with what is stacked on the way,
+    about four buffers are all the memory that it takes, whatever the number of cells. `genes` has
+    the genes' names.
     """
 
     def __init__(self, path: str | Path, *, block: int = 256, blocks: int = 32):

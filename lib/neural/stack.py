@@ -1,6 +1,7 @@
 """Modules to train: one as it is (`One`), or several stacked (`Stack`), by the same calls.
 
-Both take and return lists with an entry for each module that is still trained; its number there is its place.
+Both take and return lists with an entry for each module that is still trained; its number there is
+its place.
 """
 
 import copy
@@ -100,8 +101,8 @@ class Stack:
     def _update(self, gradients, keep, rates):
         """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), with a rate a model.
 
-        torch's has one rate a tensor, and with a group a model as many calls as models. Clipping leaves each model
-        the share `keep` of its gradient.
+        torch's has one rate a tensor, and with a group a model as many calls as models. Clipping
+        leaves each model the share `keep` of its gradient.
         """
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay

@@ -20,13 +20,13 @@ class ZINBVAE(MaskedNetwork):
     n_latent, n_hidden: sizes of the latent space and of the hidden layers
     beta: weight of the KL term; 1 is the true evidence lower bound (ELBO), less copies cells
     inputs: indices of the genes that the encoder may see, by default all; the others are masked
-    hide: in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that any of them can be
-        hidden and predicted
-    target: "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the others, in which the
-        encoder is prior and posterior at once and the KL term is 0
+    hide: in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that
+        any of them can be hidden and predicted
+    target: "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the
+        others, in which the encoder is prior and posterior at once and the KL term is 0
     n_layers: hidden layers of the encoder, and as many of the decoder
-    dispersion: "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's default, which
-        costs less
+    dispersion: "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's
+        default, which costs less
     """
 
     needed = "the encoder a gene to see, and one to predict"
