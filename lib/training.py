@@ -16,8 +16,8 @@ from lib.neural.stack import One, Stack, losses_of, on_device
 from lib.seeds import stream
 
 __all__ = [
-    "DivergenceError", "Options", "fit", "fit_together", "keep_freed_memory", "load", "losses_of", "pick_device",
-    "save", "torch_generator",
+    "DivergenceError", "Options", "fit", "fit_together", "keep_freed_memory", "load", "losses_of",
+    "pick_device", "save", "torch_generator",
 ]  # fmt: skip
 
 

@@ -28,13 +28,15 @@ def log_likelihood(
     and counts up to 1e6, in float32 too: log-gammas are Stirling's formula plus a small rest, so
     that the large terms cancel on paper.
     """
-    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, torch.is_grad_enabled())[
-        0
-    ]
+    with_gradient = torch.is_grad_enabled()
+    return _LogLikelihood.apply(counts.to(mu.dtype), mu, theta, logit_pi, with_gradient)[0]
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """The log-likelihood and its derivatives in mu, theta and the logit of pi, which backward only scales."""
+    """The log-likelihood with its derivatives in mu, theta and the logit of pi.
+
+    Forward computes them all; backward only scales.
+    """
 
     @staticmethod
     def forward(counts, mu, theta, logit_pi, with_gradient):
@@ -78,12 +80,10 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *_):
-        if (
-            torch.is_grad_enabled()
-        ):  # torch would differentiate the scaling alone, which is silently wrong
-            raise RuntimeError(
-                "log_likelihood: differentiable once; for second derivatives take benchmarks.references.plain_log_likelihood"
-            )
+        if torch.is_grad_enabled():  # torch would differentiate the scaling alone: silently wrong
+            plain = "benchmarks.references.plain_log_likelihood"
+            why = f"differentiable once; for second derivatives take {plain}"
+            raise RuntimeError(f"log_likelihood: {why}")
         needed = ctx.needs_input_grad[1:4]
         each = zip(needed, ctx.saved_tensors, ctx.shapes)
         return (
@@ -105,14 +105,17 @@ class _LogLikelihood(torch.autograd.Function):
 
 
 def _where_counts(counts):
-    """Places of the non-zeros; None on a GPU, which would have to be waited for: there every entry is computed as both."""
-    return (
-        None if counts.is_cuda else torch.from_numpy(np.flatnonzero(counts.numpy() != 0))
-    )  # numpy's is the faster one
+    """Places of the non-zeros, or None on a GPU.
+
+    A GPU would have to be waited for; there every entry is computed both as a zero and as a count.
+    """
+    if counts.is_cuda:
+        return None
+    return torch.from_numpy(np.flatnonzero(counts.numpy() != 0))  # faster than torch's own
 
 
 def _of_zeros(mu, theta, logit_pi, with_gradient):
-    """Log-probability of a zero and, if asked for, its derivatives in mu, theta and the logit of pi."""
+    """Log-probability of a zero and, if asked for, its derivatives in mu, theta and logit of pi."""
     pi = torch.sigmoid(logit_pi)
     pi_not = torch.sigmoid(-logit_pi)
     odds = mu / theta

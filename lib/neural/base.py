@@ -20,7 +20,7 @@ class Trainable(Protocol):
         """Choose constants that fit counts (n_cells, n_genes), for training to start from."""
 
     def loss(self, x: Tensor, generator: Generator) -> Tensor:
-        """The loss of each cell in nats, (n_cells,); all that is random in it comes from `generator`."""
+        """The loss of each cell in nats, (n_cells,), with `generator` the only source of chance."""
 
 
 @runtime_checkable

@@ -1,5 +1,4 @@
-"""Which terms the index of a dependency network should have: what one costs, how one is found,
-which stay.
+"""Terms of a dependency network's index: what one costs, how one is found, which stay.
 
 All are called between or after trainings, on the counts (n_cells, n_genes) that the network is
 trained on. A law is predicted as the mixture over draws of the weights, from their Laplace
@@ -17,16 +16,8 @@ from lib.laws.likelihood import log_likelihood
 from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE
 
-STEPS = (
-    -0.25,
-    -0.5,
-    -1.0,
-    -2.0,
-    0.25,
-    0.5,
-    1.0,
-    2.0,
-)  # of the search, in units of the index, where the term is there
+# Steps of the search, in units of the index in cells where the term isn't 0
+STEPS = (-0.25, -0.5, -1.0, -2.0, 0.25, 0.5, 1.0, 2.0)
 
 
 def weigh(network: DependencyNetwork, counts: Tensor) -> None:
@@ -55,7 +46,7 @@ def criterion(network: DependencyNetwork, counts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: Tensor) -> None:
-    """Take the parameters of some genes (booleans) from a network that was fitted to the same counts."""
+    """Take the parameters of some genes (booleans) from a network fitted to the same counts."""
     theirs = dict(other.named_parameters())
     for name, parameter in network.named_parameters():
         taken = genes if name == "weight" else genes.view(-1, *[1] * (parameter.ndim - 1))

@@ -12,7 +12,10 @@ from lib.seeds import stream
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device of a name, of "auto" CUDA if there is one. Raises ValueError for CUDA where there is none."""
+    """The device of a name; "auto" is CUDA if there is one.
+
+    Raises ValueError for CUDA where there is none, and for other names.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -89,7 +89,7 @@ class MaskedNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, counts: Tensor) -> None:
-        """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest."""
+        """Set the heads' constants: pi explains the zeros, and mu is the mean of the rest."""
         mean, rate = mean_and_zero_rate(counts)
         one = torch.full_like(mean, math.log(math.expm1(1.0)))  # softplus of it is 1
         theta = torch.full_like(mean, math.log(START_THETA))

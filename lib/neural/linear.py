@@ -50,9 +50,8 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         if torch.is_grad_enabled():  # oneDNN's operator has no derivative of its own
-            raise RuntimeError(
-                "linear: differentiable once; for second derivatives take torch.nn.functional.linear"
-            )
+            why = "differentiable once; for second derivatives take torch.nn.functional.linear"
+            raise RuntimeError(f"linear: {why}")
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = upstream.reshape(-1, len(weight))
@@ -64,7 +63,10 @@ class _Linear(torch.autograd.Function):
 
 
 def _times(x, weight, bias=None):
-    """x @ weight.T + bias, without gaps: on a part of a wider matrix oneDNN has a thousandth of its speed."""
+    """x @ weight.T + bias, of matrices without gaps.
+
+    On a part of a wider matrix oneDNN has a thousandth of its speed.
+    """
     x, weight = (m if m.t().is_contiguous() else m.contiguous() for m in (x, weight))
     return _product(x, weight, bias, "none", [], "")
 

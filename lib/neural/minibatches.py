@@ -27,9 +27,8 @@ def cells_of(counts: torch.Tensor | sparse.spmatrix | Dense | OnDisk) -> Dense |
         return Dense(counts)
     if sparse.issparse(counts):
         return Sparse(counts)
-    raise ValueError(
-        f"counts: a {type(counts).__name__}; must be a tensor, a sparse matrix or minibatches.OnDisk"
-    )
+    allowed = "a tensor, a sparse matrix or minibatches.OnDisk"
+    raise ValueError(f"counts: a {type(counts).__name__}; must be {allowed}")
 
 
 class Dense:
@@ -45,14 +44,13 @@ class Dense:
         """The training cells, and the share `fraction` of cells that is held out."""
         order = self._order(rng)
         n_held_out = round(fraction * len(self))
-        return type(self)(self.counts[order[n_held_out:]]), type(self)(
-            self.counts[order[:n_held_out]]
-        )
+        kind = type(self)
+        return kind(self.counts[order[n_held_out:]]), kind(self.counts[order[:n_held_out]])
 
     def minibatches(
         self, size: int, rng: np.random.Generator | None = None
     ) -> Iterator[torch.Tensor]:
-        """Each cell once, in random order, or without `rng` in order; the last batch may be smaller."""
+        """Each cell once, in random order or, without `rng`, in order. The last may be smaller."""
         order = self._order(rng)
         return (self._batch(order[i : i + size]) for i in range(0, len(self), size))
 

@@ -32,7 +32,10 @@ class One:
         self.module.warmed = warmed
 
     def step(self, batches, noises, rates):
-        """One step of each module at its rate: the loss of its batch and the gradient's norm, (n_modules,)."""
+        """One step of each module at its rate.
+
+        Returns the loss of its batch and the norm of the gradient, each (n_modules,).
+        """
         self.optimiser.param_groups[0]["lr"] = rates[0]
         loss = self.module.loss(batches[0], noises[0]).mean()
         for weight in self.weights:
@@ -171,15 +174,15 @@ class _Given(nn.Module):
 
 @torch.no_grad()
 def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> Tensor:
-    """The loss of each cell of counts as in `training.fit`, (n_cells,) on the CPU, with the same noise at each call."""
+    """The loss of each cell as in `training.fit`, (n_cells,) on the CPU, in double precision.
+
+    The noise is the same at each call.
+    """
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    return (
-        torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))])
-        .double()
-        .cpu()
-    )
+    losses = [module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]
+    return torch.cat(losses).double().cpu()
 
 
 def _in_order(device, cells):

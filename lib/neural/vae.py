@@ -44,8 +44,9 @@ class ZINBVAE(MaskedNetwork):
         n_layers = checks.integer("n_layers", n_layers, low=1)
         checks.choice("dispersion", dispersion, ("gene-cell", "gene"))
         self.config = dict(
-            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta, inputs=self.inputs,
-            hide=self.hide, target=target, n_layers=n_layers, dispersion=dispersion,
+            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta,
+            inputs=self.inputs, hide=self.hide, target=target, n_layers=n_layers,
+            dispersion=dispersion,
         )  # fmt: skip
         n_heads = 3 if dispersion == "gene-cell" else 2  # raw mu, log theta, logit pi
         with torch.random.fork_rng(devices=[]):  # torch initialises by the global generator
