@@ -105,6 +105,8 @@ def tuned(share: float) -> None:
         grid = list(itertools.product(BATCHES, RATES, EPOCHS))
         if share < 0.1:
             grid = grid[:2]
+        for side in sides.values():
+            _run(side, *data[0], 512, 1e-3, 1)  # libraries load parts at the first step
         runs: dict = {name: [] for name in sides}
         for settings in grid:
             for name, side in sides.items():
