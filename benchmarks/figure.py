@@ -1,4 +1,4 @@
-"""Figure 9: how much faster ours is, beside what was to be reached, and how cost grows with cells and genes."""
+"""Figure 9: speed beside the references, and how cost grows with cells and genes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASK_COLOURS = {"simulate": "#882255", "fit": "#009E73", "score": "#E69F00", "tr
 
 
 def draw(folder: Path, figures: Path) -> None:
-    """From results.csv and growth.csv in `folder`, into `figures`."""
+    """Draw results.csv and growth.csv of `folder` into `figures`."""
     results = read(folder)
     growth = pd.read_csv(folder / "growth.csv")
     fig, axes = style.figure([["a", "b", "c"], ["a", "d", "e"]], 183, 105, width_ratios=[1.5, 1, 1])
@@ -31,7 +31,7 @@ def draw(folder: Path, figures: Path) -> None:
 
 
 def _ratios(ax: plt.Axes, results: pd.DataFrame) -> None:
-    """How many times better than the reference, a dot each, and the bar of what was to be reached."""
+    """Times as fast as the reference, a dot a benchmark, with a bar at the speed to be reached."""
     rows = results[results["ratio"].notna() & results["reach"].str.startswith(">=")].reset_index(
         drop=True
     )

@@ -1,4 +1,7 @@
-"""How things are measured: side by side, in CPU seconds, medians of alternating rounds; memory as the peak of a process of its own."""
+"""How things are measured: time side by side, memory as the peak of a process of its own.
+
+Times are CPU seconds and medians of alternating rounds.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,14 @@ COLUMNS = [
 
 
 def cpu_seconds(action: Callable) -> float:
-    """Of all threads, of one call."""
+    """CPU seconds of all threads in one call."""
     started = time.process_time()
     action()
     return time.process_time() - started
 
 
 def seconds(action: Callable) -> float:
-    """By the clock, of one call."""
+    """Seconds of one call by the clock."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
@@ -47,13 +50,19 @@ def seconds(action: Callable) -> float:
 def alternating(
     ours: Callable, reference: Callable, rounds: int = 5, measure: Callable = cpu_seconds
 ) -> tuple[float, float, float]:
-    """Median of ours, of the reference, and of the ratio reference / ours of each round, after one round to warm up."""
+    """Medians of ours, of the reference and of each round's ratio reference / ours.
+
+    The two take turns; a first round warms up and isn't counted.
+    """
     pairs = np.array([(measure(ours), measure(reference)) for _ in range(rounds + 1)])[1:]
     return (*np.median(pairs, axis=0), float(np.median(pairs[:, 1] / pairs[:, 0])))
 
 
 def traced_peak(action: Callable) -> tuple[int, object]:
-    """Largest number of bytes that Python's and NumPy's objects had at once beyond those before, and what the action returned."""
+    """The most bytes that Python's and NumPy's objects took at once, and the action's result.
+
+    Objects that were there before aren't counted.
+    """
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     result = action()
@@ -63,17 +72,20 @@ def traced_peak(action: Callable) -> tuple[int, object]:
 
 
 def resident(what: str = "VmHWM") -> float:
-    """Largest memory that this process has had, in MB; with "VmRSS" what it has now. (ru_maxrss would count that of its parent.)"""
+    """The most memory that this process has had, in MB; with "VmRSS", the memory it has now.
+
+    Read from /proc, since ru_maxrss would count the parent's memory too.
+    """
     return int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def forget_peak() -> None:
-    """The largest memory so far is what there is now."""
+    """Start the peak of `resident` anew from the memory that there is now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def in_a_process(module: str, *arguments) -> list[dict]:
-    """What `python -m module arguments` prints as lines of JSON. Other lines are passed on."""
+    """The lines of JSON that `python -m module arguments` prints."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -106,20 +118,16 @@ def row(
 ) -> dict:
     """A row of the results, printed as JSON.
 
-    reach : such as ">= 3", of the ratio if there is one, else of ours
+    reach: a bound such as ">= 3", of the ratio if there is one, else of ours
     """
-    value, reached = (ours if ratio is None else ratio), ""
+    reached = ""
     if reach:
         sign, limit = reach.split()
-        reached = (
-            "yes" if (value >= float(limit) if sign == ">=" else value <= float(limit)) else "no"
-        )
-    values = dict(
-        zip(
-            COLUMNS,
-            (benchmark, setting, measure, ours, reference, reference_is, ratio, reach, reached),
-        )
-    )
+        value = ours if ratio is None else ratio
+        is_reached = value >= float(limit) if sign == ">=" else value <= float(limit)
+        reached = "yes" if is_reached else "no"
+    entries = benchmark, setting, measure, ours, reference, reference_is, ratio, reach, reached
+    values = dict(zip(COLUMNS, entries, strict=True))
     print(json.dumps(values, default=float), flush=True)
     return values
 
@@ -128,25 +136,20 @@ def machine() -> str:
     """The machine in words: numbers of another one are not to be compared."""
     import torch
 
-    name = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    return f"{name}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+    named = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    name = named[1].strip() if named else platform.machine()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    software = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {gpu}, {software}"
 
 
 def slope(x, y) -> float:
-    """Of log y over log x, by least squares."""
+    """Slope of log y over log x, by least squares."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """results.csv in a folder: text, empty where there is none, and numbers, NaN where there is none."""
+    """results.csv in a folder. A missing text is empty, a missing number is NaN."""
     return pd.read_csv(
         folder / "results.csv",
         keep_default_na=False,

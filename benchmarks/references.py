@@ -9,12 +9,12 @@ import warnings
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sparse
 import torch
 import torch.nn.functional as F
-from torch import nn
+from scipy import optimize, sparse, special
 
 from lib import dataset
+from lib.laws import ZINB
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -31,7 +31,7 @@ def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:
 def plain_log_likelihood(
     counts: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor, logit_pi: torch.Tensor
 ) -> torch.Tensor:
-    """The ZINB log-likelihood by the one formula for zeros and counts alike, with torch's own gradient."""
+    """The ZINB log-likelihood by one formula for zeros and counts, with torch's own gradient."""
     a, b = torch.log1p(counts / theta), torch.log1p(mu / theta)
     near = torch.log1p(((counts - mu) / (theta + mu)).clamp(min=-0.6))  # a - b, to more digits
     k1 = counts + 1
@@ -61,43 +61,22 @@ def _rest(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x > 8.0, series, direct)
 
 
-class PlainVAE(nn.Module):
-    """The proof of concept's kind: one hidden layer, means over entries, KL weight 1e-3 (a beta of 0.02 at 20 genes)."""
-
-    def __init__(self, n_genes: int, n_hidden: int = 128, n_latent: int = 10):
-        super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Linear(n_genes, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 2 * n_latent)
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(n_latent, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 3 * n_genes)
-        )
-
-    def forward(self, x):
-        mean, log_var = self.encoder(torch.log1p(x)).chunk(2, -1)
-        mu, theta, logit_pi = self.decoder(
-            mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-        ).chunk(3, -1)
-        mu, theta = F.softplus(mu) + 1e-4, F.softplus(theta) + 1e-4
-        kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
-        return mu, -plain_log_likelihood(x, mu, theta, logit_pi).mean() + 1e-3 * kl.mean()
-
-
-def full_batch(counts: torch.Tensor, n_epochs: int, seed: int = 0):
-    """Train `PlainVAE` by full-batch Adam at 1e-3. Yields after each epoch: the decoded mu, and the loss."""
-    torch.manual_seed(seed)
-    module = PlainVAE(counts.shape[1])
-    optimiser = torch.optim.Adam(module.parameters(), 1e-3)
-    for _ in range(n_epochs):
-        mu, loss = module(counts)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        yield mu.detach(), loss.item()
+def published_log_likelihood():
+    """The ZINB log-likelihood that scVI trains on, and its name; else the plain formula's."""
+    try:
+        from scvi.distributions._negative_binomial import log_zinb_positive
+    except ImportError:
+        return plain_log_likelihood, "the plain formula"
+    return log_zinb_positive, "scvi-tools' log_zinb_positive"
 
 
 class ScVI:
-    """scVI with its default sizes (1 x 128 hidden, 10 latent) and a ZINB likelihood, size factor 1, else its defaults."""
+    """scVI with its default sizes (1 x 128 hidden, 10 latent) and optimiser, and a ZINB likelihood.
+
+    Size factors are 1, as ours has none, and the KL term has its full weight from the first step:
+    its default, a warm-up over 400 epochs, would never reach it here. All else is scVI's default,
+    but what costs time and teaches nothing is off: progress bar, model summary and logger.
+    """
 
     def __init__(self, cells: ad.AnnData, seed: int = 0):
         warnings.simplefilter("ignore")
@@ -110,34 +89,71 @@ class ScVI:
         scvi.model.SCVI.setup_anndata(own, size_factor_key="size_factor")
         self.model = scvi.model.SCVI(own, gene_likelihood="zinb")
 
-    def train(self, n_epochs: int) -> None:
-        """So many epochs more."""
+    def train(self, n_epochs: int, batch_size: int, learning_rate: float = 1e-3) -> None:
+        """So many epochs more, on all cells."""
+        lean = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        plan = {"lr": learning_rate, "n_epochs_kl_warmup": None}
         self.model.train(
-            max_epochs=n_epochs, accelerator="cpu", devices=1, train_size=1.0, enable_progress_bar=False, enable_model_summary=False,
-            plan_kwargs={"n_epochs_kl_warmup": 10},
+            max_epochs=n_epochs, batch_size=batch_size, train_size=1.0, accelerator="cpu",
+            devices=1, plan_kwargs=plan, **lean,
         )  # fmt: skip
 
     def negative_elbo(self, cells: ad.AnnData) -> float:
-        """Of cells, in nats a cell."""
+        """Mean over the cells, in nats."""
         return -float(self.model.get_elbo(self._own(cells)))
 
     def _own(self, cells):
-        obs = pd.DataFrame({"size_factor": 1.0}, index=cells.obs_names)
         return ad.AnnData(
             dataset.dense(cells.X).astype(np.float32),
-            obs=obs,
+            obs=pd.DataFrame({"size_factor": 1.0}, index=cells.obs_names),
             var=pd.DataFrame(index=cells.var_names),
         )
 
 
-def statsmodels_fit(counts: np.ndarray) -> float:
-    """Log-likelihood of one gene's counts (n_cells,) at the ZINB that statsmodels fits, from its default start."""
-    from statsmodels.discrete.count_model import ZeroInflatedNegativeBinomialP
+def scipy_fit(counts: sparse.spmatrix) -> ZINB:
+    """ZINB laws of maximum likelihood, (n_genes,), by SciPy's L-BFGS-B, one gene at a time.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return (
-            ZeroInflatedNegativeBinomialP(counts, np.ones((len(counts), 1)))
-            .fit(disp=0, maxiter=200)
-            .llf
-        )
+    Each gene's counts are summed up as a histogram first, and the gradient is given.
+    """
+    columns = sparse.csc_matrix(counts)
+    n_cells, n_genes = columns.shape
+    return ZINB(
+        *np.transpose([_scipy_fit_one(columns[:, g].data, n_cells) for g in range(n_genes)])
+    )
+
+
+def _scipy_fit_one(positive, n_cells):
+    """mu, theta and pi from a gene's non-zero counts."""
+    values, times = np.unique(positive, return_counts=True)
+    n_zeros = n_cells - len(positive)
+    log_factorials = special.gammaln(values + 1)
+
+    def loss(parameters):
+        mu, theta = np.exp(parameters[:2])
+        pi = special.expit(parameters[2])
+        log_zero = -theta * np.log1p(mu / theta)
+        zero = pi + (1 - pi) * np.exp(log_zero)
+        log_nb = (
+            special.gammaln(values + theta) - special.gammaln(theta) - log_factorials
+            + log_zero + values * (np.log(mu) - np.log(mu + theta))
+        )  # fmt: skip
+        value = n_zeros * np.log(zero) + times @ (np.log1p(-pi) + log_nb)
+        share = n_zeros * (1 - pi) * np.exp(log_zero) / zero  # zeros of the negative binomial
+        part = theta / (mu + theta)
+        of_zero = -np.log1p(mu / theta) + mu / (mu + theta)
+        of_mu = -mu * part * share + times @ ((values - mu) * part)
+        of_counts = special.digamma(values + theta) - special.digamma(theta) + of_zero
+        of_theta = theta * (share * of_zero + times @ (of_counts - values / (mu + theta)))
+        of_pi = pi * (1 - pi) * n_zeros * (1 - np.exp(log_zero)) / zero - pi * times.sum()
+        return -value / n_cells, -np.array([of_mu, of_theta, of_pi]) / n_cells
+
+    share = len(positive) / n_cells
+    start = (
+        np.log(values @ times / len(positive)),
+        0.0,
+        special.logit(np.clip(1 - share, 0.01, 0.99)),
+    )
+    bounds = [(-20, 20), (np.log(1e-4), np.log(1e8)), (-30, 30)]
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    mu, theta = np.exp(found.x[:2])
+    return mu, theta, special.expit(found.x[2])

@@ -16,8 +16,8 @@ from lib.neural.stack import One, Stack, losses_of, on_device
 from lib.seeds import stream
 
 __all__ = [
-    "DivergenceError", "Options", "fit", "fit_together", "keep_freed_memory", "load", "losses_of", "pick_device",
-    "save", "torch_generator",
+    "DivergenceError", "Options", "fit", "fit_together", "keep_freed_memory", "load", "losses_of",
+    "pick_device", "save", "torch_generator",
 ]  # fmt: skip
 
 
@@ -34,20 +34,23 @@ class DivergenceError(RuntimeError):
 class Options:
     """How to train.
 
-    learning_rate : rate of AdamW, at the start
-    weight_decay : AdamW's, in units of the rate
-    validation_fraction : share of cells held out; with 0 the training loss takes its place
-    patience : epochs without a better validation loss after which the rate is cut to 0.3 of itself
-    cuts : how often it is; when one more would be due, training stops. At each of these points the best weights so far
-        come back if they beat the present ones by more than a standard error over the validation cells: a smaller lead
-        is chance, and weights trained for longer at a lower rate are then the better ones
-    warmup : epochs in which the module's `warmed` rises from 0 to 1: for the VAE, the share of the KL term's weight,
-        without which a latent variable may be lost before it is of use; for the dependency network, the time before
-        its index may have squares and products. The best weights are looked for after it
-    schedule : "plateau", as above; or "one_cycle": the rate rises to its own over the first tenth of `max_epochs` and
-        falls to 0 at their end (Smith and Topin, arXiv 1708.07120), without early stopping
-    betas : memory of AdamW's averages of the gradient and of its square
-    clip : largest norm of the gradient
+    learning_rate: rate of AdamW, at the start
+    weight_decay: AdamW's, in units of the rate
+    validation_fraction: share of cells held out; with 0 the training loss takes its place
+    patience: epochs without a better validation loss after which the rate is cut to 0.3 of itself
+    cuts: how often it is; when one more would be due, training stops. At each of these points the
+        best weights so far come back if they beat the present ones by more than a standard error
+        over the validation cells: a smaller lead is chance, and weights trained for longer at a
+        lower rate are then the better ones
+    warmup: epochs in which the module's `warmed` rises from 0 to 1: for the VAE, the share of the
+        KL term's weight, without which a latent variable may be lost before it is of use; for the
+        dependency network, the time before its index may have squares and products. The best
+        weights are looked for after it
+    schedule: "plateau", as above; or "one_cycle": the rate rises to its own over the first tenth of
+        `max_epochs` and falls to 0 at their end (Smith and Topin, arXiv 1708.07120), without early
+        stopping
+    betas: memory of AdamW's averages of the gradient and of its square
+    clip: largest norm of the gradient
     """
 
     max_epochs: int = 100
@@ -94,12 +97,13 @@ def fit(
 ) -> pd.DataFrame:
     """Minimise `module.loss(batch, generator)`, a loss for each cell, over minibatches.
 
-    counts : (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a sparse matrix, or
-        `minibatches.OnDisk`
-    options : entries of `Options`
+    counts: (n_cells, n_genes), a tensor on the module's device, or what needn't fit there: a sparse
+        matrix, or `minibatches.OnDisk`
+    options: entries of `Options`
 
-    Returns the history: epoch, train, validation (nats a cell), learning_rate. Whatever ends it, the module keeps the
-    weights come to and is in evaluation mode. Raises DivergenceError where the loss isn't finite.
+    Returns the history: epoch, train, validation (nats a cell), learning_rate. Whatever ends it,
+    the module keeps the weights come to and is in evaluation mode. Raises DivergenceError where the
+    loss isn't finite.
     """
     with closing(One(module, Options(**options))) as model:
         return _fit(model, [counts], [seed])[0]
@@ -108,12 +112,15 @@ def fit(
 def fit_together(
     modules: list[Stackable], counts: list, *, seeds: Sequence, **options
 ) -> list[pd.DataFrame]:
-    """As `fit`, of several modules of one configuration at once, each with its own seed and as many counts.
+    """As `fit`, of several modules of one configuration at once, each with its own seed and as many
+    counts.
 
-    Their weights are stacked (torch.func), so that a step of all costs about as many calls as a step of one. Each ends
-    where its own `fit` would have ended it, but for what rounding does to the last digits, which can grow in training.
+    Their weights are stacked (torch.func), so that a step of all costs about as many calls as a
+    step of one. Each ends where its own `fit` would have ended it, but for what rounding does to
+    the last digits, which can grow in training.
 
-    Returns their histories. Where one diverges the error says which, and all hold the last good weights.
+    Returns their histories. Where one diverges the error says which, and all hold the last good
+    weights.
     """
     n_different = len({id(module) for module in modules})
     if not modules or not n_different == len(counts) == len(seeds) == len(modules):

@@ -121,7 +121,7 @@ def test_best_weights_come_back_when_max_epochs_ends_training():
 def test_a_lead_within_its_standard_error_does_not_bring_weights_back():
     class Noisy(Scripted):
         def loss(self, x, generator):
-            # as w grows the mean loss does too, by 0.01, its standard error over 200 cells being 0.07
+            # as w grows the mean loss does too, by 0.01: less than its standard error of 0.07
             return (
                 super().loss(x, generator)
                 if self.training
@@ -176,7 +176,7 @@ def test_without_validation_cells_the_training_loss_decides():
     ],
 )
 def test_divergence_says_the_epoch_and_leaves_the_last_good_weights(where, bad):
-    # two batches an epoch: training call 8 is the second of epoch 4, whose first has moved the weights
+    # two batches an epoch: training call 8 is the second of epoch 4, after weights have moved
     at = 4 if where == "validation" else 8
     module = Scripted(at=at, where=where, bad=bad)
     with pytest.raises(training.DivergenceError, match="epoch 4") as error:

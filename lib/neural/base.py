@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 class Trainable(Protocol):
     """A torch.nn.Module that `lib.training` can train, write and read.
 
-    config : plain values, from which `kind(**config)` makes the network again, untrained
-    warmed : share of the warm-up that is over, 1 at first; training sets it before each epoch
+    config: plain values, from which `kind(**config)` makes the network again, untrained
+    warmed: share of the warm-up that is over, 1 at first; training sets it before each epoch
     """
 
     config: dict[str, Any]
@@ -20,7 +20,7 @@ class Trainable(Protocol):
         """Choose constants that fit counts (n_cells, n_genes), for training to start from."""
 
     def loss(self, x: Tensor, generator: Generator) -> Tensor:
-        """The loss of each cell in nats, (n_cells,); all that is random in it comes from `generator`."""
+        """The loss of each cell in nats, (n_cells,), with `generator` the only source of chance."""
 
 
 @runtime_checkable

@@ -25,21 +25,23 @@ class DependencyNetwork(nn.Module):
         l_g = slope_g s_g + sum_k height_gk sigmoid(steep_gk (s_g - place_gk))
         s_g = bias_g + sum_j w_gj x_j + sum_jk q_gjk x_j x_k
 
-    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene. A gene's own count is in none
-    of its own terms, so that no count need be masked. Each conditional is a single-index model (Ichimura 1993): an
-    index of second order, and a link that is learned, from a straight line to a step.
+    A dependency network (Heckerman et al. 2000, JMLR 1, 49): one conditional law a gene. A gene's
+    own count is in none of its own terms, so that no count need be masked. Each conditional is a
+    single-index model (Ichimura 1993): an index of second order, and a link that is learned, from a
+    straight line to a step.
 
-    While training warms up, the index is of first order. The weights of the index carry a minimax concave penalty
-    (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large ones free; so does the slope, without
-    which a link that is flat beyond the data would keep on rising there. What a term must be worth, how one is found
-    that training missed, which weights stay and the draws of them are in `dependency_terms`.
+    While training warms up, the index is of first order. The weights of the index carry a minimax
+    concave penalty (Zhang 2010, Ann. Statist. 38, 894), which leaves most at zero and the large
+    ones free; so does the slope, without which a link that is flat beyond the data would keep on
+    rising there. What a term must be worth, how one is found that training missed, which weights
+    stay and the draws of them are in `dependency_terms`.
 
-    inputs : indices of the genes that others may depend on, by default all
-    n_units : sigmoids in a gene's link
-    sparsity : factor on the penalty
-    max_pairs : squares and products of inputs in the index; where there are more products, those that correlate most
-        with any gene's counts
-    n_draws : draws of the weights, over which a law is predicted
+    inputs: indices of the genes that others may depend on, by default all
+    n_units: sigmoids in a gene's link
+    sparsity: factor on the penalty
+    max_pairs: squares and products of inputs in the index; where there are more products, those
+        that correlate most with any gene's counts
+    n_draws: draws of the weights, over which a law is predicted
     """
 
     PRODUCTS, SQUARES, LINEAR = 0.85, 0.6, 0.35  # penalty in units of sqrt(2 log(terms) / cells)
@@ -48,8 +50,9 @@ class DependencyNetwork(nn.Module):
     BENT = 0.3  # a slope above this isn't drawn towards zero
 
     def __init__(
-        self, n_genes: int, inputs: list[int] | None = None, n_units: int = 4, sparsity: float = 1.0,
-        max_pairs: int = 400, n_draws: int = 16, *, generator: Generator | None = None,
+        self, n_genes: int, inputs: list[int] | None = None, n_units: int = 4,
+        sparsity: float = 1.0, max_pairs: int = 400, n_draws: int = 16,
+        *, generator: Generator | None = None,
     ):  # fmt: skip
         super().__init__()
         n_genes = checks.integer("n_genes", n_genes, low=1)
@@ -61,8 +64,8 @@ class DependencyNetwork(nn.Module):
         if not inputs or inputs == [0] == list(range(n_genes)):
             raise ValueError(f"inputs = {inputs!r}: must leave a gene something to depend on")
         self.config = dict(
-            n_genes=n_genes, inputs=inputs, n_units=n_units, sparsity=self.sparsity, max_pairs=max_pairs,
-            n_draws=n_draws,
+            n_genes=n_genes, inputs=inputs, n_units=n_units, sparsity=self.sparsity,
+            max_pairs=max_pairs, n_draws=n_draws,
         )  # fmt: skip
         self.warmed = 1.0  # before the end of the warm-up the index is of first order
         self._register_terms(inputs, max_pairs, n_genes, n_draws)
@@ -95,7 +98,7 @@ class DependencyNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, counts: Tensor) -> None:
-        """Choose products, set the units of all terms, and start where zeros are explained by pi."""
+        """Choose products and the units of terms, and start where zeros are explained by pi."""
         mean, rate = mean_and_zero_rate(counts)
         self.scale.copy_(mean)
         self.logit_pi.copy_(torch.logit(rate))
@@ -138,11 +141,11 @@ class DependencyNetwork(nn.Module):
         return torch.cat([x, x[..., self.pairs[0]] * x[..., self.pairs[1]]], dim=-1) / self.spread
 
     def index(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The index of each gene, (n_cells, n_genes), from the terms `kept`, by default all that are allowed."""
+        """The index of each gene, (n_cells, n_genes), from the terms `kept`, or all allowed."""
         return self.terms(x) @ (self.weight * (self.allowed if kept is None else kept)) + self.bias
 
     def link(self, index: Tensor, genes=slice(None)) -> Parameters:
-        """mu (..., n_genes), theta and the logit of pi (n_genes,) of some genes, from their index (..., n_genes)."""
+        """mu, like the index (..., n_genes); theta and the logit of pi, (n_genes,)."""
         beyond = index[..., None] - self.place[genes]
         steps = torch.sigmoid(self.log_steep[genes].exp() * beyond)
         level = self.slope[genes] * index + (self.height[genes] * steps).sum(-1)

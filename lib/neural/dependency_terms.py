@@ -1,8 +1,9 @@
-"""Which terms the index of a dependency network should have: what one costs, how one is found, which stay.
+"""Terms of a dependency network's index: what one costs, how one is found, which stay.
 
-All are called between or after trainings, on the counts (n_cells, n_genes) that the network is trained on. A law is
-predicted as the mixture over draws of the weights, from their Laplace approximation (MacKay 1992), so that where the
-data leave the index open, near a step or far out, the prediction says so.
+All are called between or after trainings, on the counts (n_cells, n_genes) that the network is
+trained on. A law is predicted as the mixture over draws of the weights, from their Laplace
+approximation (MacKay 1992), so that where the data leave the index open, near a step or far out,
+the prediction says so.
 """
 
 import math
@@ -15,22 +16,15 @@ from lib.laws.likelihood import log_likelihood
 from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE
 
-STEPS = (
-    -0.25,
-    -0.5,
-    -1.0,
-    -2.0,
-    0.25,
-    0.5,
-    1.0,
-    2.0,
-)  # of the search, in units of the index, where the term is there
+# Steps of the search, in units of the index in cells where the term isn't 0
+STEPS = (-0.25, -0.5, -1.0, -2.0, 0.25, 0.5, 1.0, 2.0)
 
 
 def weigh(network: DependencyNetwork, counts: Tensor) -> None:
     """Set the penalty on each weight in units of the standard error of its score, as now fitted.
 
-    A term that few cells tell of is then not held to what many would tell (Belloni et al. 2012, Econometrica 80, 2369).
+    A term that few cells tell of is then not held to what many would tell (Belloni et al. 2012,
+    Econometrica 80, 2369).
     """
     squares = (network.terms(counts) ** 2).T @ network.score(counts) ** 2 / len(counts)
     spread = torch.sqrt(squares * 2 * math.log(max(len(network.weight), 2)) / len(counts))
@@ -41,8 +35,9 @@ def weigh(network: DependencyNetwork, counts: Tensor) -> None:
 def criterion(network: DependencyNetwork, counts: Tensor) -> Tensor:
     """Extended Bayesian information criterion of each gene's index, (n_genes,), in nats.
 
-    Smaller is better. Negative log-likelihood, and for each term log(n_cells) / 2 and the logarithm of how many terms
-    of its order there were to choose from (Chen and Chen 2008, Biometrika 95, 759).
+    Smaller is better. Negative log-likelihood, and for each term log(n_cells) / 2 and the logarithm
+    of how many terms of its order there were to choose from (Chen and Chen 2008, Biometrika 95,
+    759).
     """
     kept = (network.weight.abs() > network.ZERO) * network.allowed
     log_p = log_likelihood(counts, *network.link(network.index(counts, kept))).sum(0)
@@ -51,7 +46,7 @@ def criterion(network: DependencyNetwork, counts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: Tensor) -> None:
-    """Take the parameters of some genes (booleans) from a network that was fitted to the same counts."""
+    """Take the parameters of some genes (booleans) from a network fitted to the same counts."""
     theirs = dict(other.named_parameters())
     for name, parameter in network.named_parameters():
         taken = genes if name == "weight" else genes.view(-1, *[1] * (parameter.ndim - 1))
@@ -62,9 +57,9 @@ def adopt(network: DependencyNetwork, other: DependencyNetwork, genes: Tensor) -
 def search(network: DependencyNetwork, counts: Tensor, n_steps: int = 20) -> int:
     """Out of local optima: change one weight of a gene, the one that raises its likelihood most.
 
-    Where a term should make a gene silent and isn't there yet, the gene's zeros pass for dropout, whatever its mean:
-    the gradient is nearly none, and only a large step finds the term. A step must be worth what the term costs by the
-    `criterion`, or one nat where it is there already.
+    Where a term should make a gene silent and isn't there yet, the gene's zeros pass for dropout,
+    whatever its mean: the gradient is nearly none, and only a large step finds the term. A step
+    must be worth what the term costs by the `criterion`, or one nat where it is there already.
 
     Returns the number of changes, at most `n_steps` a gene.
     """
@@ -122,8 +117,8 @@ def _cost_of_terms(network, n_cells):
 def settle(network: DependencyNetwork, counts: Tensor, generator: Generator) -> None:
     """Set small weights to zero, and draw those that remain.
 
-    A gene whose index doesn't raise the likelihood by what its terms and link cost by the Bayesian information
-    criterion (Schwarz 1978) gets the constant law of maximum likelihood instead.
+    A gene whose index doesn't raise the likelihood by what its terms and link cost by the Bayesian
+    information criterion (Schwarz 1978) gets the constant law of maximum likelihood instead.
     """
     _prune(network, counts)
     _draw(network, counts, generator)

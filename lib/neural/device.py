@@ -12,7 +12,10 @@ from lib.seeds import stream
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device of a name, of "auto" CUDA if there is one. Raises ValueError for CUDA where there is none."""
+    """The device of a name; "auto" is CUDA if there is one.
+
+    Raises ValueError for CUDA where there is none, and for other names.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -39,9 +42,10 @@ def torch_generator(
 def keep_freed_memory() -> bool:
     """Have glibc keep what training frees, for the rest of the process, and say whether it does.
 
-    torch has a pool of its own on a GPU and none on a CPU, where glibc hands what is freed back to the system and has
-    it faulted in again, zeroed page by page: a third of the time at 2,000 genes on a virtual machine. About 512 MiB are
-    kept. Thresholds set in the environment (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are.
+    torch has a pool of its own on a GPU and none on a CPU, where glibc hands what is freed back to
+    the system and has it faulted in again, zeroed page by page: a third of the time at 2,000 genes
+    on a virtual machine. About 512 MiB are kept. Thresholds set in the environment
+    (MALLOC_TRIM_THRESHOLD_ and the like, mallopt(3)) stay as they are.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     for name in ("trim_threshold", "mmap_threshold", "top_pad"):

@@ -36,7 +36,8 @@ def hidden_layers(n_inputs, n_hidden, n_layers, normalised=False):
 def apply_to_visible(network, x, visible):
     """A network of the visible counts' logarithms and of which are visible.
 
-    The first layer takes these apart: they needn't be joined, and what is visible in all cells alike is one row.
+    The first layer takes these apart: they needn't be joined, and what is visible in all cells
+    alike is one row.
     """
     first = network[0]
     of_counts, of_visible = first.weight.chunk(2, dim=1)
@@ -65,9 +66,9 @@ def initialise(module: nn.Module, generator: Generator | None) -> None:
 class MaskedNetwork(nn.Module):
     """A network of the counts that it may see. A kind of it has `noise` and `loss_given`, and sets
 
-    needed : what the inputs must leave, for the error where they don't
-    heads : linear layer to raw mu, log theta and the logit of pi of each gene, one behind the other
-    log_theta : logarithms of theta, (n_genes,), if they are constants of the genes and no heads
+    needed: what the inputs must leave, for the error where they don't
+    heads: linear layer to raw mu, log theta and the logit of pi of each gene, one behind the other
+    log_theta: logarithms of theta, (n_genes,), if they are constants of the genes and no heads
     """
 
     needed: str
@@ -88,7 +89,7 @@ class MaskedNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, counts: Tensor) -> None:
-        """Set the heads' constants where zeros are explained by pi and mu is the mean of the rest."""
+        """Set the heads' constants: pi explains the zeros, and mu is the mean of the rest."""
         mean, rate = mean_and_zero_rate(counts)
         one = torch.full_like(mean, math.log(math.expm1(1.0)))  # softplus of it is 1
         theta = torch.full_like(mean, math.log(START_THETA))

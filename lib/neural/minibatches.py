@@ -1,6 +1,7 @@
 """Cells for training, wherever they are: as a tensor, as a sparse matrix, or on disk.
 
-Each kind has `len`, `split` into training and held-out cells, and `minibatches`: float32 tensors (batch_size, n_genes).
+Each kind has `len`, `split` into training and held-out cells, and `minibatches`: float32 tensors
+(batch_size, n_genes).
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ def cells_of(counts: torch.Tensor | sparse.spmatrix | Dense | OnDisk) -> Dense |
         return Dense(counts)
     if sparse.issparse(counts):
         return Sparse(counts)
-    raise ValueError(
-        f"counts: a {type(counts).__name__}; must be a tensor, a sparse matrix or minibatches.OnDisk"
-    )
+    allowed = "a tensor, a sparse matrix or minibatches.OnDisk"
+    raise ValueError(f"counts: a {type(counts).__name__}; must be {allowed}")
 
 
 class Dense:
@@ -44,14 +44,13 @@ class Dense:
         """The training cells, and the share `fraction` of cells that is held out."""
         order = self._order(rng)
         n_held_out = round(fraction * len(self))
-        return type(self)(self.counts[order[n_held_out:]]), type(self)(
-            self.counts[order[:n_held_out]]
-        )
+        kind = type(self)
+        return kind(self.counts[order[n_held_out:]]), kind(self.counts[order[:n_held_out]])
 
     def minibatches(
         self, size: int, rng: np.random.Generator | None = None
     ) -> Iterator[torch.Tensor]:
-        """Each cell once, in random order, or without `rng` in order; the last batch may be smaller."""
+        """Each cell once, in random order or, without `rng`, in order. The last may be smaller."""
         order = self._order(rng)
         return (self._batch(order[i : i + size]) for i in range(0, len(self), size))
 
@@ -78,11 +77,13 @@ class Sparse(Dense):
 class OnDisk:
     """Counts of a file that `lib.simulate.ondisk.write` has written, which is never held in memory.
 
-    block : rows that lie next to each other and are read together: small blocks mix better, read slower
-    blocks : blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
+    block: rows that lie next to each other and are read together: small blocks mix better, read
+        slower
+    blocks: blocks, from anywhere in the file, that are read into a buffer, and its rows shuffled
 
-    A thread reads the next buffer while the present one is used; with what is stacked on the way, about four buffers
-    are all the memory that it takes, whatever the number of cells. `genes` has the genes' names.
+    A thread reads the next buffer while the present one is used; with what is stacked on the way,
+    about four buffers are all the memory that it takes, whatever the number of cells. `genes` has
+    the genes' names.
     """
 
     def __init__(self, path: str | Path, *, block: int = 256, blocks: int = 32):

@@ -1,6 +1,7 @@
 """Modules to train: one as it is (`One`), or several stacked (`Stack`), by the same calls.
 
-Both take and return lists with an entry for each module that is still trained; its number there is its place.
+Both take and return lists with an entry for each module that is still trained; its number there is
+its place.
 """
 
 import copy
@@ -20,9 +21,10 @@ class One:
 
     def __init__(self, module: Trainable, options):
         self.module, self.options = module, options
-        self.device = next(module.parameters()).device
+        self.weights = list(module.parameters())
+        self.device = self.weights[0].device
         how = {"betas": tuple(options.betas), "weight_decay": options.weight_decay, "fused": True}
-        self.optimiser = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, **how)
+        self.optimiser = torch.optim.AdamW(self.weights, lr=options.learning_rate, **how)
 
     def train(self, warmed):
         """To be called before each epoch, with the share of the warm-up that is over."""
@@ -30,12 +32,19 @@ class One:
         self.module.warmed = warmed
 
     def step(self, batches, noises, rates):
-        """One step of each module at its rate: the loss of its batch and the gradient's norm, (n_modules,)."""
+        """One step of each module at its rate.
+
+        Returns the loss of its batch and the norm of the gradient, each (n_modules,).
+        """
         self.optimiser.param_groups[0]["lr"] = rates[0]
         loss = self.module.loss(batches[0], noises[0]).mean()
-        self.optimiser.zero_grad()
+        for weight in self.weights:
+            weight.grad = None
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
+        norm = nn.utils.get_total_norm([w.grad for w in self.weights if w.grad is not None])
+        # on a GPU, to look whether it must be clipped would be to wait for it
+        if self.device.type != "cpu" or norm > self.options.clip:
+            nn.utils.clip_grads_with_norm_(self.weights, self.options.clip, norm)
         self.optimiser.step()
         return loss.detach()[None], norm[None]
 
@@ -95,8 +104,8 @@ class Stack:
     def _update(self, gradients, keep, rates):
         """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), with a rate a model.
 
-        torch's has one rate a tensor, and with a group a model as many calls as models. Clipping leaves each model
-        the share `keep` of its gradient.
+        torch's has one rate a tensor, and with a group a model as many calls as models. Clipping
+        leaves each model the share `keep` of its gradient.
         """
         self.n_steps += 1
         (b1, b2), decay = self.options.betas, self.options.weight_decay
@@ -165,15 +174,15 @@ class _Given(nn.Module):
 
 @torch.no_grad()
 def losses_of(module: Trainable, counts, seed: int | tuple[int, ...] = 0) -> Tensor:
-    """The loss of each cell of counts as in `training.fit`, (n_cells,) on the CPU, with the same noise at each call."""
+    """The loss of each cell as in `training.fit`, (n_cells,) on the CPU, in double precision.
+
+    The noise is the same at each call.
+    """
     module.eval()
     device = next(module.parameters()).device
     noise = torch_generator(seed, "validation noise", device)
-    return (
-        torch.cat([module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))])
-        .double()
-        .cpu()
-    )
+    losses = [module.loss(batch, noise) for batch in _in_order(device, cells_of(counts))]
+    return torch.cat(losses).double().cpu()
 
 
 def _in_order(device, cells):

@@ -17,16 +17,16 @@ class ZINBVAE(MaskedNetwork):
 
     after Kingma and Welling (arXiv 1312.6114), with scVI's likelihood (Lopez et al. 2018).
 
-    n_latent, n_hidden : sizes of the latent space and of the hidden layers
-    beta : weight of the KL term; 1 is the true evidence lower bound (ELBO), less copies cells
-    inputs : indices of the genes that the encoder may see, by default all; the others are masked
-    hide : in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that any of them can be
-        hidden and predicted
-    target : "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the others, in which the
-        encoder is prior and posterior at once and the KL term is 0
-    n_layers : hidden layers of the encoder, and as many of the decoder
-    dispersion : "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's default, which
-        costs less
+    n_latent, n_hidden: sizes of the latent space and of the hidden layers
+    beta: weight of the KL term; 1 is the true evidence lower bound (ELBO), less copies cells
+    inputs: indices of the genes that the encoder may see, by default all; the others are masked
+    hide: in training, each cell's inputs are masked too, at a rate uniform in [0, hide], so that
+        any of them can be hidden and predicted
+    target: "all", the ELBO of all genes; or "hidden", the ELBO of the masked genes given the
+        others, in which the encoder is prior and posterior at once and the KL term is 0
+    n_layers: hidden layers of the encoder, and as many of the decoder
+    dispersion: "gene-cell", theta decoded like mu and pi; or "gene", a constant of the gene, scVI's
+        default, which costs less
     """
 
     needed = "the encoder a gene to see, and one to predict"
@@ -44,8 +44,9 @@ class ZINBVAE(MaskedNetwork):
         n_layers = checks.integer("n_layers", n_layers, low=1)
         checks.choice("dispersion", dispersion, ("gene-cell", "gene"))
         self.config = dict(
-            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta, inputs=self.inputs,
-            hide=self.hide, target=target, n_layers=n_layers, dispersion=dispersion,
+            n_genes=self.n_genes, n_latent=self.n_latent, n_hidden=n_hidden, beta=self.beta,
+            inputs=self.inputs, hide=self.hide, target=target, n_layers=n_layers,
+            dispersion=dispersion,
         )  # fmt: skip
         n_heads = 3 if dispersion == "gene-cell" else 2  # raw mu, log theta, logit pi
         with torch.random.fork_rng(devices=[]):  # torch initialises by the global generator

@@ -6,6 +6,7 @@ from lib import model, training
 from lib.laws import maximum_likelihood
 from lib.laws.likelihood import log_likelihood
 from lib.neural import dependency_terms
+from tests.agreement import scipy_pmf
 from tests.neural.small import (
     counts,
     dependency_network,
@@ -62,7 +63,10 @@ def test_weighing_sets_the_penalty_by_the_standard_error_of_each_score():
 
 
 def test_the_search_finds_a_term_that_silences_a_gene_where_the_gradient_finds_none():
-    """Counts of gene 3 follow gene 0 but for cells with both 1 and 2, which are silent; dropout hides that from the gradient."""
+    """Gene 3 follows gene 0, and is silent in cells with both 1 and 2.
+
+    Dropout hides that from the gradient.
+    """
     draws = np.random.default_rng(7)
     x = draws.poisson(4, (4000, 4)) * (draws.random((4000, 4)) < 0.4)
     silent = (x[:, 1] > 0) & (x[:, 2] > 0)
@@ -110,7 +114,7 @@ def test_adopting_takes_the_parameters_of_those_genes_alone():
 
 
 def straight(slopes, n_cells, seed, n_draws=2):
-    """Counts of an input and of genes whose mu is 8 + slope * input, and the network that is their law, set by hand."""
+    """Counts of an input and of genes with mu = 8 + slope * input, and the network of that law."""
     draws = np.random.default_rng(seed)
     first = draws.poisson(4, n_cells)
     mu = np.maximum(8 + np.outer(first, slopes), 0.1)
@@ -138,8 +142,8 @@ def test_settle_keeps_the_genes_whose_index_is_worth_its_parameters_by_bic():
     slopes = np.array([0.0, 0.06, 0.14, 0.2, 0.26, 0.32, 0.4, 0.8])
     module, x = straight(slopes, 1500, seed=2)
     fitted = maximum_likelihood.fit(x.numpy())
-    constant = [np.log((1 - p) * scipy.stats.nbinom.pmf(k, t, t / (t + m)) + p * (k == 0)).sum() for k, m, t, p in
-                zip(x.numpy().T, fitted.mu, fitted.theta, fitted.pi)]  # fmt: skip
+    each = zip(x.numpy().T, fitted.mu, fitted.theta, fitted.pi)
+    constant = [np.log(scipy_pmf(*of_gene)).sum() for of_gene in each]
     gain = scipy_log_pmf(x, *module.link(module.index(x))).sum(0) - constant
     n_weights = (module.weight.abs() > 0.01).sum(0).numpy()
     worth = gain > 0.5 * np.log(1500) * (n_weights + 1 + 3)

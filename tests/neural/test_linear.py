@@ -2,7 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lib.neural import linear as module
 from lib.neural.linear import Linear, linear
+
+
+@pytest.fixture(autouse=True)
+def however_small(monkeypatch):
+    """oneDNN's products at the sizes of these tests too."""
+    monkeypatch.setattr(module, "_FEW", 1)
 
 
 def inputs(shape, n_out, bias=True, dtype=torch.float32):
@@ -73,6 +80,16 @@ def test_a_second_derivative_is_refused():
 def test_other_numbers_are_left_to_torch():
     given = inputs((64, 20), 7, dtype=torch.float64)
     assert torch.equal(linear(*given), F.linear(*given))
+
+
+def test_small_products_are_left_to_torch(monkeypatch):
+    monkeypatch.undo()
+    small = inputs((64, 20), 7)
+    assert torch.equal(linear(*small), F.linear(*small))
+    torch.autograd.grad(linear(*small).square().sum(), small[0], create_graph=True)
+    large = inputs((512, 128), 128)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(linear(*large).square().sum(), large[0], create_graph=True)
 
 
 def test_layers_stacked_have_the_values_and_gradients_of_each():
