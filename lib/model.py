@@ -1,4 +1,4 @@
-"""The networks: variational autoencoder, dependency network, perceptron; and their parameters as laws."""
+"""The networks of notebooks 01 to 04, by the names under which they are imported there."""
 
 from lib.neural.dependency import DependencyNetwork
 from lib.neural.layers import LOG_THETA_RANGE, START_THETA, to_law, to_tensor
