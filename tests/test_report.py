@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     for part in ("lib", "workflow", "notebooks", "figures"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("run_all.sh", "requirements.txt", "pyproject.toml"):
+    for part in ("run_all.sh", "requirements.txt", "README.md"):
         shutil.copy(ROOT / part, folder)
     for name, n_rows, n_runs in (("many rows", 250, 7), ("few", 3, 1)):
         place = folder / "build/sweeps" / name

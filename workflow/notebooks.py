@@ -6,8 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import nbformat
-from nbconvert.exporters import NotebookExporter
-from traitlets.config import Config
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from workflow import plan
 
@@ -17,15 +16,6 @@ METADATA = {
     # so that jupytext writes the script back without a header
     "jupytext": {"cell_metadata_filter": "tags,-all", "notebook_metadata_filter": "-all"},
 }
-CLEAN = Config(
-    NotebookExporter={
-        "preprocessors": [
-            "nbconvert.preprocessors.TagRemovePreprocessor",
-            "nbconvert.preprocessors.CoalesceStreamsPreprocessor",
-        ]
-    },
-    TagRemovePreprocessor={"remove_cell_tags": ["injected-parameters"]},
-)
 
 
 def publish(executed: str | Path, target: str | Path) -> None:
@@ -34,8 +24,13 @@ def publish(executed: str | Path, target: str | Path) -> None:
     So a second run with the same outputs changes no byte, and git keeps each picture once: the
     notebook shows it by a link into figures/. A whole file or none.
     """
-    text, _ = NotebookExporter(config=CLEAN).from_filename(str(executed))
-    notebook = nbformat.reads(text, as_version=4)
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    notebook, _ = CoalesceStreamsPreprocessor(enabled=True)(notebook, {})
     notebook.metadata = METADATA
     notebook.nbformat_minor = 5
     count = 0

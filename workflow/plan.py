@@ -32,18 +32,6 @@ MANY = 10_000  # runs, above which the user must say yes
 IMPORT = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")  # package.module:name
 
 
-class Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2."""
-
-
-Loader.yaml_implicit_resolvers = dict(yaml.SafeLoader.yaml_implicit_resolvers)
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
 class Panel(BaseModel, extra="forbid"):
     """A row of panels of a sweep's figure, as `lib.show.sweeps.figure` takes it."""
 
@@ -121,9 +109,9 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
 
 
 def parsed(text: str):
-    """A value as a sweep file has it: 1e-3, true, [1, 2], text. Raises ValueError."""
+    """A value as a sweep file has it: 3, true, [1, 2], text. Raises ValueError."""
     try:
-        return yaml.load(text, Loader)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(f"{text!r}: can't be read as a value") from None
 
@@ -193,7 +181,7 @@ def _items(value):
 def _file(path):
     """What a sweep file says, of the right shape."""
     try:
-        said = File.model_validate(yaml.load(path.read_text(), Loader))
+        said = File.model_validate(yaml.safe_load(path.read_text()))
     except OSError:
         there = ", ".join(sorted(p.stem for p in Path("workflow/sweeps").glob("*.yaml")))
         none = f"no file {path}; there are {there or 'none'}"
@@ -255,12 +243,23 @@ def _check_name(name, declared):
 
 
 def _typed(value, kind):
-    """A number as the type that the notebook declares: 1e3 may be an int, 1 a float."""
+    """A value as the type that the notebook declares: 1e3 may be an int, 1 a float."""
+    if kind is list and isinstance(value, list):
+        return [_number(item) for item in value]
+    value = _number(value) if kind in (int, float) else value
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind is float and type(value) is int and abs(value) < 10**300:
         return float(value)
     return value
+
+
+def _number(value):
+    """1e-3 as a number, which it isn't in YAML 1.1."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _label(value):

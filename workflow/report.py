@@ -22,11 +22,6 @@ from workflow import finish
 
 HERE = Path(__file__).parent
 ROWS = 50  # rows shown of a sweep's table
-LEAD = """
-Single cells are simulated from known laws, in which some genes depend on others by a known
-mechanism, so that the true effect of setting a gene or giving a drug is known exactly. Models
-learn from the cells and predict these effects, and their distance to the truth is computed.
-"""
 
 
 def report(target: str | Path = "build/report.html") -> Path:
@@ -41,7 +36,7 @@ def report(target: str | Path = "build/report.html") -> Path:
     about = json.loads((tables / "run.json").read_text())
     papers = sorted(Path("notebooks").glob("*.ipynb"))
     parts = [
-        LEAD,
+        Path("README.md").read_text().split("\n\n")[1],
         "# Summary\n\nSkill (KL), a mean over mechanisms: oracle 1, marginal 0.",
         finish.summary_table(tables),
         "# Figures",

@@ -35,7 +35,12 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         plans.check_ranges(plan, scratch, elsewhere=bool(asked.profile))
         if asked.dry_run:
-            return _dry(plan, folder, Path(scratch))
+            waiting = _waiting(plan, folder, Path(scratch) / "plan.json")
+            n_done = len(plan.runs) - len(waiting)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # for a reader such as head
+            print(f"{plan.name}: {n_done} of {len(plan.runs)} runs of {plan.notebook} are done")
+            print("".join(f"  {run}: {why}\n" for run, why in waiting.items()), end="")
+            return 0
     lock = _lock(folder)
     return _run(plan, folder, asked, publish=not overrides, lock=lock)
 
@@ -46,16 +51,8 @@ def _arguments(arguments):
     add = parser.add_argument
     add("name", help="workflow/sweeps/NAME.yaml, or the path of such a file")
     add("--dry-run", "-n", action="store_true", help="say which runs are done, and which would run")
-    one = "a parameter, in place of the file's; a list of values is swept"
-    add(
-        "-p",
-        "--parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help=one,
-    )
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    add("-p", "--parameters", **pair, help="a value in place of the file's; a list is swept")
     add("--yes", action="store_true", help="yes, more than 10,000 runs")
     add("--profile", help="Snakemake's, for a cluster: workflow/profiles/slurm")
     cores = int(os.environ.get("CORES") or os.cpu_count())
@@ -95,30 +92,18 @@ def _waiting(plan, folder, target):
     return dict(zip(runs, rows["status"], strict=True))
 
 
-def _dry(plan, folder, scratch):
-    """Print which runs are done, and why each of the others would run."""
-    waiting = _waiting(plan, folder, scratch / "plan.json")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have seen enough
-    done = f"{len(plan.runs) - len(waiting)} done, {len(waiting)} to run"
-    print(f"{plan.name}: {len(plan.runs)} runs of {plan.notebook}, {done}")
-    for run, why in waiting.items():
-        print(f"  {run}: {why}")
-    return 0
-
-
 def _run(plan, folder, asked, *, publish, lock):
     for old in [*folder.glob("figure.*"), *folder.glob("*.csv")]:
         old.unlink()
     shutil.rmtree(folder / "partial", ignore_errors=True)
     limits = ["--profile", asked.profile] if asked.profile else ["--cores", str(asked.cores)]
-    gpus = "" if asked.profile else _gpus(plan)
-    limits += ["--resources", f"gpu={len(gpus.split())}"] if gpus else []
+    gpus = [] if asked.profile else _gpus(plan)
+    limits += ["--resources", f"gpu={len(gpus)}"] if gpus else []
     command = _snakemake(plan, folder, folder / "plan.json", "--keep-going", *limits)
     command += ["--quiet", "rules", "host", "reason"]
-    environment = os.environ | {"SWEEP_GPUS": gpus}
-    process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, pass_fds=[lock.fileno()]
-    )
+    os.environ["SWEEP_GPUS"] = " ".join(gpus)
+    held = {"pass_fds": [lock.fileno()]}  # by Snakemake too, should this process be killed
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **held)
     # Ctrl-C reaches Snakemake too, which ends its jobs, those of a cluster as well
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
@@ -143,27 +128,26 @@ def _run(plan, folder, asked, *, publish, lock):
 
 def _gpus(plan):
     """The GPUs of this machine that runs take turns with: none where all ask for the CPU."""
-    import torch
-
     default = plans.parameters(plan.notebook).get("device", (str, "cpu"))[1]
     if all(values.get("device", default) == "cpu" for values in plan.runs.values()):
-        return ""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    count = torch.cuda.device_count()
-    return " ".join(listed[:count] if listed[0] else map(str, range(count)))
+        return []
+    import torch
+
+    every = range(torch.cuda.device_count())
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, every))
+    return listed.split(",")[: len(every)]
 
 
 def _show(stream, n_runs):
     """Print Snakemake's progress as one line, and its errors."""
     end = "\r" if sys.stderr.isatty() else "\n"
     for line in stream:
-        if found := re.search(r"(\d+) of (\d+) steps \(\d+%\) done", line):
-            left = int(found[2]) - int(found[1]) - 1  # the last step is the whole
-            if left >= 0:
-                print(
-                    f"{n_runs - left} of {n_runs} runs done", end=end, file=sys.stderr, flush=True
-                )
-        elif re.search(r"Error|Exception|error", line):
+        found = re.search(r"(\d+) of (\d+) steps \(\d+%\) done", line)
+        left = int(found[2]) - int(found[1]) - 1 if found else -1  # the last step is the whole
+        if left >= 0:
+            said = f"{n_runs - left} of {n_runs} runs done"
+            print(said, end=end if left else "\n", file=sys.stderr, flush=True)
+        elif re.search(r"[Ee]rror|Exception", line):
             print(line, end="", file=sys.stderr)
 
 
