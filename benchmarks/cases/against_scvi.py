@@ -19,7 +19,7 @@ from lib import training as loop
 
 BATCHES = (128, 512, 2048)
 RATES = (1e-3, 5e-3, 2e-2)
-EPOCHS = (10, 20, 40)
+EPOCHS = (5, 10, 15, 20, 30, 40)
 NEAR = 1.1  # the quality to reach, in units of that which both sides can reach
 
 
@@ -120,7 +120,7 @@ def tuned(share: float) -> None:
             name: [_run(side, *cells, *best[name][:3]) for cells in data[1:]]
             for name, side in sides.items()
         }
-        _rows_of_tuned(f"{setting}; {best['ours']}", target, best, reported)
+        _rows_of_tuned(f"{setting}; ours: {best['ours']}", target, best, reported)
 
 
 def _rows_of_tuned(setting, target, best, reported):
