@@ -6,22 +6,24 @@ usage() {
   cat <<'TEXT'
 Perturbation Lab: every figure and table from one command.
 
-  ./run_all.sh          run notebooks 01 to 06 and rewrite figures/, figures/tables/ and the outputs
-                        in notebooks/*.ipynb (about 30 minutes on 2 cores)
+  ./run_all.sh          run notebooks 01 to 06 and rewrite figures/, figures/tables/ and the
+                        outputs in notebooks/*.ipynb (about 30 minutes on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
-  ./run_all.sh test     the test suite, with a tiny run of all notebooks
+  ./run_all.sh test     the test suite, with a tiny run of all notebooks (about 10 minutes)
   ./run_all.sh sweep NAME
                         a parameter sweep, workflow/sweeps/NAME.yaml or a file of your own, into
-                        build/sweeps/NAME/; --dry-run says what would run and why, -p NAME VALUE (as often as
-                        needed) changes a parameter, --profile workflow/profiles/slurm runs it on a cluster
-  ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same questions: installs
-                        them into .venv-peers (3 GB), tests them and rewrites the tables of theirs that
-                        notebook 05 shows (about 25 minutes on 2 cores)
-  ./run_all.sh bench    time and memory, side by side with plain code and published packages (the environment of peers), into
-                        benchmarks/ and Figure 9 (about 20 minutes; NAME ... for some of them, --help for the names)
-  ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with in one file
-                        to mail, from what the last full run and sweeps have left (seconds)
+                        build/sweeps/NAME/; workflow/README.md says how. --dry-run says what would
+                        run and why, -p NAME VALUE (as often as needed) changes a parameter,
+                        --profile workflow/profiles/slurm runs it on a cluster
+  ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with
+                        in one file to mail, from what the last runs have left (seconds)
+  ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same
+                        questions, in an environment of their own, .venv-peers (3 GB): tests them
+                        and rewrites their tables, which notebook 05 shows (about 25 minutes)
+  ./run_all.sh bench    time and memory beside plain code and published packages, in the
+                        environment of peers, into benchmarks/ and Figure 9 (about 40 minutes;
+                        NAME ... for some of them)
   ./run_all.sh --help   this text
 
   --force, after the first two or peers: also run again what is up to date in build/
