@@ -15,7 +15,9 @@ import pandas as pd
 import papermill
 import pytest
 
+from workflow import plan
 from workflow import run as runs
+from workflow import sweep as sweeping
 
 ROOT = Path(__file__).parents[1]
 TOY = """
@@ -368,3 +370,19 @@ def test_progress_is_a_line_a_run(house):
     shutil.rmtree(place(house) / "runs")
     said = sweep(house).stderr.strip().splitlines()
     assert said == [f"{n} of 4 runs done" for n in range(1, 5)]
+
+
+def test_runs_take_turns_with_the_gpus(house, monkeypatch):
+    monkeypatch.chdir(house)
+    made = plan.read("workflow/sweeps/toy.yaml")
+    for_gpus = made._replace(runs={run: {"device": "auto"} for run in made.runs})
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,9")
+    assert sweeping._gpus(made) == [] and sweeping._gpus(for_gpus) == ["7", "9"]
+    options = ["--dry-run", "--forceall", "--printshellcmds", "--cores", "2"]
+    words = sweeping._snakemake(made, place(house), house / "plan.json", *options)
+    environment = HERE | {"SWEEP_GPUS": "7 9"}
+    said = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=house)
+    assert said.returncode == 0, said.stderr
+    assert re.findall(r"gpu=(\d);", said.stdout + said.stderr).count("7") == 2
+    assert re.findall(r"gpu=(\d);", said.stdout + said.stderr).count("9") == 2
