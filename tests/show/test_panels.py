@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib.predict import registry
 from lib.show import panels, style
 
 
@@ -116,17 +117,27 @@ def test_the_same_figure_is_saved_as_the_same_bytes(saved, name):
     assert b"CreationDate" not in first and b"Matplotlib" not in first and b"<metadata" not in first
 
 
-def test_few_colours_are_enough_for_a_picture(saved):
-    """Against all colours: no place is off by more than the eye sees, and the file is smaller."""
-    fig, whole = a_figure(), io.BytesIO()
+def test_a_small_picture_keeps_the_colour_of_every_model(tmp_path):
+    """Dots and lines of all models, against a picture of all colours: no hue is another's."""
+    fig, axes = style.figure([["a", "b"]], 183, 90)
+    rng = np.random.default_rng(0)
+    for row in registry.ROWS:
+        axes["a"].plot(*rng.normal(size=(2, 30)), "o", ms=2, color=row.colour, label=row.label)
+        axes["b"].plot(rng.normal(size=9).cumsum(), lw=0.8, color=row.colour)
+    axes["a"].legend(ncols=3)
+    style.save(fig, tmp_path, "fig")
+    whole = io.BytesIO()
     fig.savefig(whole, format="png")
-    plt.close(fig)
-    path = saved[0] / "fig.png"
-    few, all_of_them = (np.asarray(Image.open(f).convert("RGB"), float) for f in (path, whole))
-    assert few.shape == all_of_them.shape and np.ptp(few) > 200
-    assert np.abs(few - all_of_them).mean() < 0.5 and np.abs(few - all_of_them).max() < 60
-    assert path.stat().st_size < 0.7 * len(whole.getvalue())
-    assert not plt.get_fignums()
+    files = (tmp_path / "fig.png", whole)
+    few, every = (np.asarray(Image.open(file).convert("RGB"), float) for file in files)
+    off = np.abs(few - every).max(2)
+    assert off.mean() < 1 and np.quantile(off, 0.999) < 25 and off.max() < 50
+    for row in registry.ROWS:
+        true = 255 * np.array(mpl.colors.to_rgb(row.colour))
+        drawn = np.abs(every - true).max(2) < 1
+        assert drawn.any() and np.abs(few[drawn] - true).max() < 25, row.key
+    assert (tmp_path / "fig.png").stat().st_size < 0.5 * len(whole.getvalue())
+    assert not plt.fignum_exists(fig.number)
 
 
 def test_a_save_that_fails_leaves_what_was_there(saved, tmp_path, monkeypatch):
