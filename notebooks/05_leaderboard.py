@@ -60,7 +60,7 @@ n_members: int = 3  # of the ensemble
 beta: float = 1.0  # weight of the KL term of the VAE, 1 for the true ELBO
 n_latent: int = 10  # latent variables of the VAEs
 max_epochs: int = 100  # of the VAEs and the MLP at most
-n_steps: int = 1500  # of the dependency network, from each of its two starts
+n_steps: int = 1500  # of each training of the dependency network
 device: str = "auto"  # auto, cpu or cuda
 figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 known_dir: str = "figures/tables"  # its summary.csv has the means of models not fitted here
@@ -102,7 +102,7 @@ parameters.check("05_leaderboard", globals())
 # Networks, trained until the likelihood of held-out cells stops rising:
 #
 # - an **MLP** (multilayer perceptron) with ZINB heads;
-# - the **VAE** at $\beta = 1$, at the $\beta$ of the proof of concept (**copying**), and trained
+# - the **VAE** at $\beta = 1$, at the small $\beta$ of notebook 02 (**copying**), and trained
 #   on masked genes (**conditional**);
 # - the **dependency network**, which models $p(x_g \mid x_{-g})$ for all genes at once:
 #
@@ -287,7 +287,7 @@ board.readable_cell_eval(judged) if judged else "not there: ./run_all.sh peers"
 #   mechanism and on no other. With squares and products it gains on polynomial and interaction,
 #   to 0.74 and 0.81. It has no penalty, which costs it off target and beyond.
 # - **The VAE learns the marginals or copies.** At $\beta = 1$ it has the laws of the base genes
-#   and no mechanism. At the $\beta$ of the proof of concept it has a share of the mechanisms, and
+#   and no mechanism. At $\beta = 0.02$ it has a share of the mechanisms, and
 #   its error on the base genes is a thousand times as large. scVI is between, at 0.06 to 0.14
 #   inside.
 # - **Draws and means.** The truth in 100 draws a cell gets 0.81 to 0.97 by CRPS inside: a model

@@ -180,7 +180,11 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
         ("02", {"mechanisms": ["hill", "hill"]}, "['hill', 'hill']: must not have 'hill' twice"),
         ("02", {"mechanisms": ["hill", None]}, "mechanisms = None: must be text"),
         ("02", {"mechanisms": ["hill", ""]}, "mechanisms = '': must not be empty"),
-        ("03", {"data_dir": "tables"}, "must hold 02_train_0, and has not; run notebook 02 first"),
+        (
+            "03",
+            {"data_dir": "tables"},
+            "must hold 02_train_0, and has not; run notebook 02",
+        ),
         ("03", {"replicates": 11}, "data_dir = 'data': must hold 02_train_10"),
         ("03", {"perturbed_gene": "gene_9"}, "perturbed_gene = 'gene_9': no such gene; the genes"),
         ("03", {"perturbed_gene": "gene_9", "data_dir": None}, "data_dir = None: must be text"),

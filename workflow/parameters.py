@@ -91,7 +91,7 @@ def data_of_02(name, value, others):
     checks.text(name, value, empty=False)
     parts = ("train", *import_module("lib.predict.registry").keys("saved"))
     stems = [f"02_{part}_{r}" for r in range(others["replicates"]) for part in parts]
-    checks.files(name, value, stems, "run notebook 02 first")
+    checks.files(name, value, stems, "run notebook 02 first, with as many replicates")
 
 
 # Rules that ask other modules of lib. These are imported by name, when asked: they take seconds,

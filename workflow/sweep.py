@@ -104,15 +104,21 @@ def _run(plan, folder, asked, *, publish, lock):
     os.environ["SWEEP_GPUS"] = " ".join(gpus)
     held = {"pass_fds": [lock.fileno()]}  # by Snakemake too, should this process be killed
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **held)
-    # Ctrl-C reaches Snakemake too, which ends its jobs, those of a cluster as well
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-    _show(process.stderr, len(plan.runs))
+    stopped = []
+
+    def stop(number, _):  # Ctrl-C reaches Snakemake too, which ends its jobs, a cluster's as well
+        stopped.append(number)
+        if number == signal.SIGTERM:
+            process.send_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    _show(process.stderr, len(plan.runs), stopped)
     code = process.wait()
     if code == 0:
         return _finish(plan, folder, publish)
     waiting = _waiting(plan, folder, folder / "plan.json")
-    for run in waiting:
+    for run in waiting if not stopped else ():
         log = folder / "runs" / run / "log.txt"
         if log.exists():
             last = log.read_text().strip().splitlines()[-1:] or ["said nothing"]
@@ -138,7 +144,7 @@ def _gpus(plan):
     return listed.split(",")[: len(every)]
 
 
-def _show(stream, n_runs):
+def _show(stream, n_runs, stopped):
     """Print Snakemake's progress as one line, and its errors."""
     end = "\r" if sys.stderr.isatty() else "\n"
     for line in stream:
@@ -147,7 +153,7 @@ def _show(stream, n_runs):
         if left >= 0:
             said = f"{n_runs - left} of {n_runs} runs done"
             print(said, end=end if left else "\n", file=sys.stderr, flush=True)
-        elif re.search(r"[Ee]rror|Exception", line):
+        elif not stopped and re.search(r"[Ee]rror|Exception", line):
             print(line, end="", file=sys.stderr)
 
 

@@ -63,7 +63,7 @@ SETS = {
     "judged": "is scored by cell-eval as well",
 }
 NO_LAW = "predicts means or draws, no law: no KL"
-NOT_RUN = "not run with these questions: ./run_all.sh peers"
+NOT_RUN = "published, and not run with these questions"
 DRUGS_ALONE = (
     "predicts treated cells: asked about the drugs of notebook 04 alone, in the table below"
 )

@@ -51,8 +51,10 @@ def skill_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(table: pd.DataFrame) -> dict[str, str]:
-    """Why a model's row is empty, or has no KL: model -> its note in the registry."""
-    found = {}
+    """Why a model's row is empty, or has no KL: model -> a note of the registry."""
+    by_kl = table.drop(columns="mean_crps", level=0)
+    own = [key for key in table.index if key not in registry.BY_KEY]
+    found = {key: registry.NO_LAW for key in own if by_kl.loc[key].isna().all()}
     for row in registry.ROWS:
         is_there = row.key in table.index
         if row.note and is_there == (row.note == registry.NO_LAW):

@@ -84,9 +84,12 @@ def test_rows_of_the_board_are_all_models_in_order_and_empty_ones_say_why(figure
 
 
 def test_notes_are_for_models_without_kl_in_the_table_and_for_others_that_are_not():
-    there = pd.DataFrame(index=["bilinear", "scvi", "ridge"])
+    columns = pd.MultiIndex.from_tuples([("held_out", "hill"), ("mean_crps", "held_out")])
+    there = pd.DataFrame(0.5, ["bilinear", "scvi", "ridge", "Mine", "Draws"], columns)
+    there.loc[["bilinear", "Draws"], "held_out"] = np.nan
     notes = leaderboard.notes(there)
-    assert notes == {"bilinear": registry.NO_LAW, "scgen": registry.DRUGS_ALONE}
+    no_law = dict.fromkeys(["bilinear", "Draws"], registry.NO_LAW)
+    assert notes == {**no_law, "scgen": registry.DRUGS_ALONE}
 
 
 def test_intervals_are_of_the_models_picked_and_of_ones_own_inside(figure, summary):
