@@ -188,7 +188,7 @@ tables.readable(dispersion, metrics[0], columns="metric").join(
 #   them costs as many nats as it saves. What the code would save on the six mechanistic genes
 #   doesn't pay for one that is precise enough to tell their laws apart. Every simple baseline
 #   does better.
-# - **With a small $\beta$ it learns some** (skill 0.42 to 0.64), and loses the marginal laws
+# - **With a small $\beta$ it learns some** (skill 0.40 to 0.63), and loses the marginal laws
 #   (notebook 1).
 # - **Trained on the hidden genes alone it learns most** (0.63 to 0.83). The conditional VAE beats
 #   every baseline on the polynomial, interaction, hill and threshold mechanisms. No model here
