@@ -102,8 +102,6 @@ def _run(plan, folder, asked, *, publish, lock):
     command = _snakemake(plan, folder, folder / "plan.json", "--keep-going", *limits)
     command += ["--quiet", "rules", "host", "reason"]
     os.environ["SWEEP_GPUS"] = " ".join(gpus)
-    held = {"pass_fds": [lock.fileno()]}  # by Snakemake too, should this process be killed
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **held)
     stopped = []
 
     def stop(number, _):  # Ctrl-C reaches Snakemake too, which ends its jobs, a cluster's as well
@@ -111,8 +109,11 @@ def _run(plan, folder, asked, *, publish, lock):
         if number == signal.SIGTERM:
             process.send_signal(signal.SIGINT)
 
+    # before Snakemake starts, which otherwise ignores them where this process was told to
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    held = {"pass_fds": [lock.fileno()]}  # by Snakemake too, should this process be killed
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **held)
     _show(process.stderr, len(plan.runs), stopped)
     code = process.wait()
     if code == 0:

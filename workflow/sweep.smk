@@ -42,6 +42,6 @@ rule run:
     shell:
         "export OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} CORES={threads}\n"
         "gpu={resources.number:q}; [ -z $gpu ] || export CUDA_VISIBLE_DEVICES=$gpu\n"
-        "exec 9> {log:q}.lock; flock 9  # a job of a sweep that was killed may still be at it\n"
+        "exec 9> {OUT}/runs/{wildcards.run}/.lock; flock 9  # a job of a sweep that was killed may still be at it\n"
         "rm -rf {OUT}/runs/{wildcards.run}/figures {OUT}/runs/{wildcards.run}/data\n"
         "{sys.executable:q} workflow/run.py notebooks/{PLAN[notebook]}.py {output:q} {params.settings:q} > {log:q} 2>&1"
