@@ -187,7 +187,7 @@ def test_a_second_call_runs_nothing(house):
 
 
 @pytest.mark.parametrize(
-    "how, after", [("SIGKILL", 0), ("SIGKILL", 2), ("SIGTERM", 1), ("SIGINT", 1)]
+    "how, after", [("SIGKILL", 0), ("SIGKILL", 2), ("SIGTERM", 0), ("SIGINT", 1)]
 )
 def test_a_sweep_that_is_killed_goes_on(house, how, after):
     shutil.rmtree(place(house) / "runs")
