@@ -2,7 +2,7 @@
 
     python benchmarks/sweeps.py [RUNS]      writes benchmarks/sweeps.csv
 
-A notebook that imports the modules of notebook 02 and then waits for 0.2 s is swept on one core,
+A notebook that imports the modules of notebook 05 and then waits for 0.2 s is swept on one core,
 each run in a process of its own. The time of a call that finds nothing to run is taken off. A run
 should cost at most 4 s.
 """
@@ -36,12 +36,14 @@ import time
 sys.path.insert(0, os.getcwd())
 
 import pandas as pd
-import seaborn
 import torch
 
-from lib import dataset, training
-from lib.score import tables
-from lib.simulate import mechanisms
+from lib import checks, dataset
+from lib.predict import guard, registry
+from lib.score import board, tables
+from lib.show import style
+from lib.show.figures import leaderboard
+from lib.tasks import conditional
 from workflow import parameters
 
 parameters.check("toy", globals())

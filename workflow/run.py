@@ -28,6 +28,7 @@ def run(source: str, executed: str, parameters: dict) -> str | None:
     notebook = jupytext.read(source)
     notebook.metadata |= {"kernelspec": KERNEL, "commit": commit()}
     streams = {"log_output": True, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    streams["shutdown_kernel"] = "immediate"  # graceful takes a second
     for attempt in ("first", "second"):
         try:
             papermill.execute_notebook(notebook, part, parameters, progress_bar=False, **streams)
