@@ -12,7 +12,7 @@ from lib.predict import registry
 ROOT = Path(__file__).parents[1]
 LIB = sorted((ROOT / "lib").rglob("*.py"))
 DOORS = {"dataset", "perturb", "model", "training"}
-ROOTS = {"seeds", "checks", "counts", "store"}  # below or beside all rooms
+ROOTS = {"seeds", "checks", "counts", "store", "files"}  # below or beside all rooms
 # room or door -> what of lib it may import, beside itself and seeds, checks, counts and store
 ARROWS = {
     "laws": set(),
@@ -30,6 +30,7 @@ ARROWS = {
     "checks": set(),
     "counts": set(),
     "store": set(),
+    "files": set(),
 }
 
 

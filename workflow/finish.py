@@ -7,7 +7,6 @@ succeeded.
 """
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import nbformat
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from lib import files
 from lib.predict import registry
 from lib.score import tables
 from lib.show import style
@@ -99,11 +99,8 @@ def summary_table(folder: Path) -> str:
 def publish(figures: Path, executed: list[Path]) -> None:
     """Copy figures and tables of a run to figures/, and its notebooks to notebooks/."""
     for path in sorted(p for p in figures.rglob("*") if p.is_file() and p.name[0] != "."):
-        target = Path("figures") / path.relative_to(figures)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}")
-        shutil.copyfile(path, scratch)
-        os.replace(scratch, target)
+        with files.whole(Path("figures") / path.relative_to(figures)) as scratch:
+            shutil.copyfile(path, scratch)
     for path in executed:
         notebooks.publish(path, f"notebooks/{path.name}")
 
@@ -111,9 +108,8 @@ def publish(figures: Path, executed: list[Path]) -> None:
 def put_between(path: Path, start: str, end: str, text: str) -> None:
     """Put `text` between two marks of a file, for what was there; a whole file or none."""
     head, mark, rest = path.read_text().partition(start)
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(head + mark + text + rest[rest.index(end) :])
-    os.replace(scratch, path)
+    with files.whole(path) as scratch:
+        scratch.write_text(head + mark + text + rest[rest.index(end) :])
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+from lib import files
 from workflow import plan
+from workflow.run import KERNEL
 
 METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "kernelspec": KERNEL,
     "language_info": {"name": "python"},
     # so that jupytext writes the script back without a header
     "jupytext": {"cell_metadata_filter": "tags,-all", "notebook_metadata_filter": "-all"},
@@ -46,9 +48,8 @@ def publish(executed: str | Path, target: str | Path) -> None:
             output.get("data", {}).pop("image/png", None)
             if output.output_type == "execute_result":
                 output.execution_count = count
-    scratch = Path(target).with_name(f".{Path(target).name}")
-    nbformat.write(notebook, scratch)
-    os.replace(scratch, target)
+    with files.whole(target) as scratch:
+        nbformat.write(notebook, scratch)
 
 
 def used_parameters(name: str, notebook) -> dict:

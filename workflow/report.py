@@ -8,7 +8,6 @@ nothing, neither from the network nor from disk: pictures are embedded, formulas
 
 import html
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 import pypandoc
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from lib import files
 from workflow import finish
 
 HERE = Path(__file__).parent
@@ -47,9 +47,6 @@ def report(target: str | Path = "build/report.html") -> Path:
         "# Notebooks",
         *map(notebook, papers),
     ]
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}")
     options = [
         "--standalone",
         "--embed-resources",
@@ -59,11 +56,11 @@ def report(target: str | Path = "build/report.html") -> Path:
         "--wrap=none",
     ]
     options += ["--metadata=title:Perturbation Lab", f"--css={HERE}/report.css"]
-    pypandoc.convert_text(
-        "\n\n".join(parts), "html5", "markdown-smart", extra_args=options, outputfile=str(scratch)
-    )
-    os.replace(scratch, target)
-    return target
+    text = "\n\n".join(parts)
+    with files.whole(target) as scratch:
+        output = {"extra_args": options, "outputfile": str(scratch)}
+        pypandoc.convert_text(text, "html5", "markdown-smart", **output)
+    return Path(target)
 
 
 def figures(papers: list[Path]) -> list[str]:

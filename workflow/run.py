@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jupytext
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -34,9 +33,7 @@ def run(source: str, executed: str, parameters: dict) -> str | None:
             papermill.execute_notebook(notebook, part, parameters, progress_bar=False, **streams)
         except PapermillExecutionError as error:
             said = f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
-        except DeadKernelError as error:
-            said = f"failed: {error}"
-        except RuntimeError as error:  # a kernel that lost a race for a port
+        except RuntimeError as error:  # a kernel that died; before its first reply, of chance
             said = f"failed: {error}"
             if "Kernel died before replying" in said and attempt == "first":
                 continue

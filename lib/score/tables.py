@@ -1,11 +1,12 @@
 """Tables of tidy rows, and of their means with intervals: made, written and read."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.special
+
+from lib import files
 
 KEYS = ["scenario", "mechanism", "model", "gene", "split", "metric", "replicate"]
 _AVERAGED = [key for key in KEYS if key != "replicate"]  # keys of a row of means
@@ -24,11 +25,8 @@ def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def write(tidy: pd.DataFrame, path: str | Path) -> None:
     """Write a table as .csv, to four significant digits: the whole file, or none of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}")
-    tidy.to_csv(scratch, index=False, float_format="%.4g")
-    os.replace(scratch, path)
+    with files.whole(path) as scratch:
+        tidy.to_csv(scratch, index=False, float_format="%.4g")
 
 
 def read(path: str | Path) -> pd.DataFrame:

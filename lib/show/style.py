@@ -1,6 +1,5 @@
 """One style for all figures: sizes as printed, text of 5 to 7 pt, one colour a model."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import PIL.Image
 
+from lib import files
 from lib.predict import registry
 
 SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
@@ -94,18 +94,16 @@ def save(fig: plt.Figure, folder: str | Path, name: str) -> Picture:
     below a cell that ends with this call.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     without = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
         "png": {"Software": None},
     }
     for kind, metadata in without.items():
-        scratch = folder / f".{name}.{kind}"
-        fig.savefig(scratch, format=kind, metadata=metadata)
-        if kind == "png":
-            _reduce(scratch)
-        os.replace(scratch, folder / f"{name}.{kind}")
+        with files.whole(folder / f"{name}.{kind}") as scratch:
+            fig.savefig(scratch, format=kind, metadata=metadata)
+            if kind == "png":
+                _reduce(scratch)
     plt.close(fig)
     return Picture(folder / f"{name}.png")
 

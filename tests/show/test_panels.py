@@ -16,13 +16,6 @@ from lib.predict import registry
 from lib.show import panels, style
 
 
-@pytest.fixture
-def ax():
-    fig, ax = plt.subplots()
-    yield ax
-    plt.close(fig)
-
-
 def rgb(colour):
     return mpl.colors.to_rgb(colour)
 

@@ -1,16 +1,7 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
 
 from lib.show.figures import skill
-
-
-@pytest.fixture
-def ax():
-    fig, ax = plt.subplots()
-    yield ax
-    plt.close(fig)
 
 
 def levels(ax):

@@ -1,0 +1,19 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write to, which takes its place at the end of the block.
+
+    Its folders are made. Where the block fails, the file that was there stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}")
+    yield scratch
+    os.replace(scratch, path)
