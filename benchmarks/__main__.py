@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks import cases, figure, growth
 from benchmarks.measure import ROOT, in_a_process, machine, read
-from workflow.finish import put_between
+from lib.files import put_between
 
 FOLDER = ROOT / "benchmarks"
 KNOWN = [*cases.CASES, "growth"]

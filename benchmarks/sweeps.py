@@ -44,7 +44,7 @@ from lib.score import board, tables
 from lib.show import style
 from lib.show.figures import leaderboard
 from lib.tasks import conditional
-from workflow import parameters
+from lib import parameters
 
 parameters.check("toy", globals())
 

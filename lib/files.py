@@ -17,3 +17,15 @@ def whole(path: str | Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}")
     yield scratch
     os.replace(scratch, path)
+
+
+def put_between(path: str | Path, start: str, end: str, text: str) -> None:
+    """Put `text` between two marks of a file, for what was there.
+
+    Raises ValueError for a mark that isn't there.
+    """
+    head, _, rest = Path(path).read_text().partition(start)
+    if end not in rest:
+        raise ValueError(f"{path}: must have {start!r} and, behind it, {end!r}")
+    with whole(path) as scratch:
+        scratch.write_text(head + start + text + end + rest.partition(end)[2])

@@ -59,9 +59,8 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-from lib import dataset
+from lib import dataset, parameters
 from lib.score import recovery, tables
-from workflow import parameters
 
 parameters.check("01_generative_modelling", globals())
 

@@ -64,9 +64,9 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
+from lib import parameters
 from lib.score import answers, tables
 from lib.tasks import mechanistic
-from workflow import parameters
 
 parameters.check("02_mechanistic_gene", globals())
 

@@ -55,9 +55,9 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
+from lib import parameters
 from lib.score import answers, tables
 from lib.tasks import conditional, mechanistic
-from workflow import parameters
 
 parameters.check("03_perturb_and_predict", globals())
 

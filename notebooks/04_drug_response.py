@@ -74,9 +74,8 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
-from lib import dataset
+from lib import dataset, parameters
 from lib.score import drug, tables
-from workflow import parameters
 
 parameters.check("04_drug_response", globals())
 

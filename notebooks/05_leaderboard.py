@@ -72,9 +72,9 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
+from lib import parameters
 from lib.score import board, tables
 from lib.tasks import conditional
-from workflow import parameters
 
 parameters.check("05_leaderboard", globals())
 

@@ -25,9 +25,9 @@ import sys
 os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
 sys.path.insert(0, os.getcwd())
 
+from lib import parameters
 from lib.score import tables
 from lib.show import style, sweeps
-from workflow import parameters
 
 parameters.check("06_sweeps", globals())
 

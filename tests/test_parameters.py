@@ -8,9 +8,8 @@ import jupytext
 import pytest
 import yaml
 
-from lib import checks, dataset
+from lib import checks, dataset, parameters
 from tests.agreement import one_line
-from workflow import parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("*.py"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow import finish, plan, sweep
+from lib.show import summary
+from workflow import plan, sweep
 
 ROOT = Path(__file__).parents[1]
 PLACES = [".", "lib", "lib/predict", "workflow", "benchmarks"]
@@ -97,7 +98,7 @@ def test_the_map_of_a_folder_names_everything_in_it(place):
     assert not [name for name in named if name not in TEXTS[place]]
 
 
-def test_summary_table_is_that_of_the_committed_run():
+def test_summary_is_that_of_the_committed_run():
     block = TEXTS["."].partition("<!-- summary")[2].partition("-->\n")[2]
     table = block.partition("<!-- end of summary")[0].strip()
-    assert table == finish.summary_table(ROOT / "figures" / "tables")
+    assert table == summary.table(ROOT / "figures" / "tables")

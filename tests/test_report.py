@@ -14,7 +14,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from workflow import finish, report
+from lib.show import summary
+from workflow import report
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
@@ -115,7 +116,7 @@ def test_every_figure_is_there_with_its_caption(page, name):
 
 
 def test_every_number_of_the_summary_is_there(page):
-    table = finish.summary_table(ROOT / "figures/tables").splitlines()[2:]
+    table = summary.table(ROOT / "figures/tables").splitlines()[2:]
     cells = {cell.text.strip() for cell in page.find(id="summary").find_next("table")("td")}
     for line in table:
         assert {cell.strip() for cell in line.strip("|").split("|")} <= cells

@@ -40,7 +40,7 @@ import pandas as pd
 from lib.laws import maximum_likelihood, zinb
 from lib.score import tables
 from lib.seeds import stream
-from workflow import parameters
+from lib import parameters
 
 parameters.check("toy", globals())
 

@@ -16,31 +16,28 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import files
-from lib.predict import registry
 from lib.score import tables
-from lib.show import style
+from lib.show import summary
 from lib.tasks import conditional, drug
 from workflow import notebooks
 
 TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
-SPLITS = ["held_out", "do_inside", "do_beyond"]
 
 
 def finish(mode: str) -> None:
     """Summarise build/<mode>, and publish it if it is the full run."""
     build = Path("build") / mode
     figures = build / "figures"
-    executed = [
-        build / "executed" / f"{path.stem}.ipynb" for path in sorted(Path("notebooks").glob("*.py"))
-    ]
+    names = sorted(path.stem for path in Path("notebooks").glob("*.py"))
+    executed = [build / "executed" / f"{name}.ipynb" for name in names]
     about = made_with(executed)
     write_summary(figures / "tables", about)
     (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    table = summary_table(figures / "tables")
+    table = summary.table(figures / "tables")
     if mode == "full":
         publish(figures, executed)
         start, end = "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->"
-        put_between(Path("README.md"), start, end, f"\n{table}\n\n")
+        files.put_between(Path("README.md"), start, end, f"\n{table}\n\n")
     place = "figures" if mode == "full" else figures
     print(f"{table}\n\nFigures: {place}/, tables: {place}/tables/, their means: summary.csv")
     where = "notebooks" if mode == "full" else build / "executed"
@@ -83,19 +80,6 @@ def write_summary(folder: Path, about: dict) -> None:
     tables.write(pd.concat(parts, ignore_index=True), folder / "summary.csv")
 
 
-def summary_table(folder: Path) -> str:
-    """The README's table: the skill of a few models, a mean over mechanisms, from summary.csv."""
-    summary = tables.read(folder / "summary.csv").query("scenario == 'leaderboard'")
-    skill = summary[summary["metric"] == "skill_kl"]
-    shown = skill.groupby(["model", "split"])["mean"].mean().unstack()[SPLITS]
-    shown = shown.map(lambda value: f"{value:z.2f}")
-    off_target = summary[summary["metric"] == "off_target_kl"].set_index("model")["mean"]
-    shown["off target (nats)"] = off_target.map("{:.2g}".format)
-    shown = shown.reindex([key for key in registry.keys("readme") if key in shown.index])
-    shown.index = [style.label(key) for key in shown.index]
-    return shown.rename(columns=style.label).to_markdown(disable_numparse=True)
-
-
 def publish(figures: Path, executed: list[Path]) -> None:
     """Copy figures and tables of a run to figures/, and its notebooks to notebooks/."""
     for path in sorted(p for p in figures.rglob("*") if p.is_file() and p.name[0] != "."):
@@ -103,13 +87,6 @@ def publish(figures: Path, executed: list[Path]) -> None:
             shutil.copyfile(path, scratch)
     for path in executed:
         notebooks.publish(path, f"notebooks/{path.name}")
-
-
-def put_between(path: Path, start: str, end: str, text: str) -> None:
-    """Put `text` between two marks of a file, for what was there; a whole file or none."""
-    head, mark, rest = path.read_text().partition(start)
-    with files.whole(path) as scratch:
-        scratch.write_text(head + mark + text + rest[rest.index(end) :])
 
 
 if __name__ == "__main__":

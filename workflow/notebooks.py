@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import nbformat
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor, TagRemovePreprocessor
 
 from lib import files
 from workflow import plan
@@ -27,12 +27,9 @@ def publish(executed: str | Path, target: str | Path) -> None:
     notebook shows it by a link into figures/. A whole file or none.
     """
     notebook = nbformat.read(executed, as_version=4)
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
-    notebook, _ = CoalesceStreamsPreprocessor(enabled=True)(notebook, {})
+    drop = TagRemovePreprocessor(enabled=True, remove_cell_tags=["injected-parameters"])
+    for step in (drop, CoalesceStreamsPreprocessor(enabled=True)):
+        notebook, _ = step(notebook, {})
     notebook.metadata = METADATA
     notebook.nbformat_minor = 5
     count = 0

@@ -25,8 +25,8 @@ import yaml
 from annotated_types import Len
 from pydantic import BaseModel, ValidationError
 
+from lib import parameters as rules
 from lib.predict import registry
-from workflow import parameters as rules
 
 MANY = 10_000  # runs, above which the user must say yes
 IMPORT = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")  # package.module:name
@@ -149,8 +149,8 @@ def files(notebook: str, values: dict | None = None) -> list[str]:
 
     values: parameters of the run, which may name modules (`my_models:Ridge`) or published models
 
-    The workflow changes no result, and isn't among them. `lib.predict.guard` makes models by the
-    import strings in their rows of the registry.
+    The workflow and the rules of parameters change no result, and aren't among them.
+    `lib.predict.guard` makes models by the import strings in their rows of the registry.
     """
     every = [v for value in (values or {}).values() for v in _items(value) if isinstance(v, str)]
     rows = [registry.BY_KEY[v] for v in every if v in registry.BY_KEY]
@@ -161,7 +161,7 @@ def files(notebook: str, values: dict | None = None) -> list[str]:
 
 @functools.cache
 def _files(house, notebook, modules):
-    finder = ModuleFinder([str(house)], excludes=["workflow"])
+    finder = ModuleFinder([str(house)], excludes=["workflow", "lib.parameters"])
     finder.run_script(f"notebooks/{notebook}.py")
     ours = [row for row in registry.ROWS if "peers" not in row.sets.split()]
     made = {m.string.partition(":")[0] for row in ours for m in row.made.values()}

@@ -18,10 +18,12 @@ import pypandoc
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import files
-from workflow import finish
+from lib.show import summary
 
 HERE = Path(__file__).parent
 ROWS = 50  # rows shown of a sweep's table
+PAGE = "--standalone --embed-resources --toc --toc-depth=2 --mathml --wrap=none".split()
+FOLD = "--embed-resources --shift-heading-level-by=2 --mathml --wrap=none".split()
 
 
 def report(target: str | Path = "build/report.html") -> Path:
@@ -38,7 +40,7 @@ def report(target: str | Path = "build/report.html") -> Path:
     parts = [
         Path("README.md").read_text().split("\n\n")[1],
         "# Summary\n\nSkill (KL), a mean over mechanisms: oracle 1, marginal 0.",
-        finish.summary_table(tables),
+        summary.table(tables),
         "# Figures",
         *figures(papers),
         *sweeps(Path("build/sweeps")),
@@ -47,15 +49,7 @@ def report(target: str | Path = "build/report.html") -> Path:
         "# Notebooks",
         *map(notebook, papers),
     ]
-    options = [
-        "--standalone",
-        "--embed-resources",
-        "--toc",
-        "--toc-depth=2",
-        "--mathml",
-        "--wrap=none",
-    ]
-    options += ["--metadata=title:Perturbation Lab", f"--css={HERE}/report.css"]
+    options = [*PAGE, "--metadata=title:Perturbation Lab", f"--css={HERE}/report.css"]
     text = "\n\n".join(parts)
     with files.whole(target) as scratch:
         output = {"extra_args": options, "outputfile": str(scratch)}
@@ -65,9 +59,8 @@ def report(target: str | Path = "build/report.html") -> Path:
 
 def figures(papers: list[Path]) -> list[str]:
     """Every figure with its caption, as Markdown."""
-    texts = [
-        c.source for p in papers for c in nbformat.read(p, 4).cells if c.cell_type == "markdown"
-    ]
+    cells = [cell for path in papers for cell in nbformat.read(path, 4).cells]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     found = re.findall(r"^\*\*Figure (\w+)\.\*\* ((?:.+\n?)+)", "\n\n".join(texts), flags=re.M)
     captions = {number: " ".join(caption.split()) for number, caption in found}
     paths = sorted(Path("figures").glob("fig*.png"))
@@ -115,13 +108,7 @@ def made_with(about: dict) -> str:
 
 def notebook(path: Path) -> str:
     """A notebook with its outputs, folded, as HTML."""
-    options = [
-        "--mathml",
-        f"--id-prefix={path.stem[:2]}-",
-        "--embed-resources",
-        "--shift-heading-level-by=2",
-    ]
-    options += ["--wrap=none", f"--lua-filter={HERE}/report.lua"]
+    options = [*FOLD, f"--id-prefix={path.stem[:2]}-", f"--lua-filter={HERE}/report.lua"]
     body = pypandoc.convert_file(str(path), "html5", format="ipynb", extra_args=options)
     title = nbformat.read(path, 4).cells[0].source.partition("\n")[0].removeprefix("# ")
     fold = f"<details id='{path.stem}'><summary>{html.escape(title)}</summary>\n{body}</details>"

@@ -46,9 +46,8 @@ def run(source: str, executed: str, parameters: dict) -> str | None:
 def commit() -> str | None:
     """The commit of this folder, marked where files differ from it; None outside of git."""
     command = "git describe --always --dirty --abbrev=40 --exclude='*' 2> /dev/null"
-    return (
-        subprocess.run(command, shell=True, capture_output=True, text=True).stdout.strip() or None
-    )
+    said = subprocess.run(command, shell=True, capture_output=True, text=True)
+    return said.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What the notebooks may be given: a rule for each parameter, the same in a notebook and a sweep.
 
+It changes no result, so that an edit here makes no run stale (`files` of `workflow/plan.py`), and
+imports what takes seconds only where a rule asks for it.
+
 A rule is called as `rule(name, value, others)`, others: all parameters of the notebook, and raises
 ValueError in one line that names the parameter, the value and what is allowed. The same name has
 the same rule in all notebooks (`RULES`), but where one of them has limits of its own (`OWN`).
@@ -10,7 +13,6 @@ compute for ever.
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from types import ModuleType
 
 from lib import checks
@@ -88,31 +90,35 @@ def tables_of_sweeps(name, value, others):
 
 
 def data_of_02(name, value, others):
+    from lib.predict import registry
+
     checks.text(name, value, empty=False)
-    parts = ("train", *import_module("lib.predict.registry").keys("saved"))
+    parts = ("train", *registry.keys("saved"))
     stems = [f"02_{part}_{r}" for r in range(others["replicates"]) for part in parts]
     checks.files(name, value, stems, "run notebook 02 first, with as many replicates")
 
 
-# Rules that ask other modules of lib. These are imported by name, when asked: they take seconds,
-# and a notebook doesn't depend on what only another's rule needs (`files` of `workflow/plan.py`).
-
-
 def counts(name, value, others):
+    from lib.counts import read_counts
+
     if not checks.text(name, value):
         return
     if not os.path.exists(value):
         raise ValueError(f"{name} = {checks.shown(value)}: no such file")
-    import_module("lib.counts").read_counts(value)
+    read_counts(value)
 
 
 def device(name, value, others):
-    import_module("lib.neural.device").pick_device(checks.text(name, value))
+    from lib.neural.device import pick_device
+
+    pick_device(checks.text(name, value))
 
 
 def mechanism(name, value, others):
+    from lib.simulate import mechanisms
+
     if checks.text(name, value):
-        import_module("lib.simulate.mechanisms").resolve(value, name)
+        mechanisms.resolve(value, name)
 
 
 def mechanisms(name, value, others):
@@ -121,26 +127,31 @@ def mechanisms(name, value, others):
 
 
 def model(name, value, others):
+    from lib.predict import guard
+
     if checks.text(name, value):
-        import_module("lib.predict.guard").load(name, value)
+        guard.load(name, value)
 
 
 def models(name, value, others):
-    checks.listed(
-        name, value, import_module("lib.predict.registry").keys(task="conditional"), least=0
-    )
+    from lib.predict import registry
+
+    checks.listed(name, value, registry.keys(task="conditional"), least=0)
 
 
 def more_models(name, value, others):
-    known = import_module("lib.predict.registry").keys("peers", task="drug")
-    checks.listed(name, value, known, least=0)
+    from lib.predict import registry
+
+    checks.listed(name, value, registry.keys("peers", task="drug"), least=0)
 
 
 def perturbed_gene(name, value, others):
+    import anndata
+
     train = f"{others['data_dir']}/02_train_0.h5ad"
     known = checks.text(name, value, empty=False) in ("largest", "smallest")
     if not known and os.path.exists(train):  # where it isn't, the rule of data_dir says so
-        genes = import_module("anndata").read_h5ad(train, backed="r").var_names
+        genes = anndata.read_h5ad(train, backed="r").var_names
         checks.genes(name, value, list(genes))
 
 
