@@ -10,6 +10,7 @@ costs is measured apart: `python benchmarks/sweeps.py`.
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from benchmarks import cases, figure, growth
 from benchmarks.measure import ROOT, in_a_process, machine, read
 from lib.files import put_between
+from workflow.run import commit
 
 FOLDER = ROOT / "benchmarks"
 KNOWN = [*cases.CASES, "growth"]
@@ -51,6 +53,11 @@ def arguments() -> argparse.Namespace:
         parser.error(f"{wrong[0]!r}: must be one of {', '.join(KNOWN)}")
     if not 0 < given.share <= 1:
         parser.error(f"--share {given.share:g}: must be above 0 and at most 1")
+    given.out = given.out.resolve()
+    if given.out == FOLDER and given.share < 1:
+        parser.error("--share: what is published has full sizes; --out names another folder")
+    if given.out == FOLDER and find_spec("scvi") is None:
+        parser.error("scVI isn't installed, and what is published is measured against it")
     return given
 
 
@@ -58,7 +65,7 @@ def measure_case(name: str, share: float, folder: Path) -> None:
     """Run one benchmark, print its rows, and put them in place of its old ones in results.csv."""
     print(f"{name}: {cases.CASES[name].__doc__.partition(chr(10))[0]}", flush=True)
     measured = in_a_process("benchmarks.cases", name, share)
-    rows = pd.DataFrame(measured).assign(case=name, machine=machine())
+    rows = pd.DataFrame(measured).assign(case=name, machine=machine(), commit=commit())
     for _, result in rows.iterrows():
         print(f"  {in_words(result)}", flush=True)
     path = folder / "results.csv"

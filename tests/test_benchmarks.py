@@ -54,7 +54,7 @@ def small(tmp_path_factory):
 
 def test_tables_and_the_figure_come_out(small):
     rows = pd.read_csv(small / "results.csv")
-    assert list(rows.columns) == [*measure.COLUMNS, "case", "machine"]
+    assert list(rows.columns) == [*measure.COLUMNS, "case", "machine", "commit"]
     assert list(pd.unique(rows["case"])) == TRIED
     signed = rows["measure"].str.contains("behind")
     assert (rows["ours"] >= 0)[~signed].all() and rows["machine"].str.contains("cores").all()
@@ -88,9 +88,12 @@ def test_one_benchmark_leaves_the_rows_of_the_others(small):
     [
         (["speed"], "'speed': must be one of training"),
         (["--share", "2"], "--share 2: must be above 0 and at most 1"),
+        (["--share", "0.5"], "--share: what is published has full sizes"),
+        (["--share", "0.5", "--out", "benchmarks"], "--share: what is published has full sizes"),
     ],
 )
 def test_bad_arguments_end_in_a_line(given, part, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["bench", *given])
     with pytest.raises(SystemExit) as error:
         main.main()

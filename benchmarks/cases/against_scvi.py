@@ -1,7 +1,8 @@
 """Our VAE against scVI's: at equal batches, and each at its best.
 
 Both have one hidden layer of 128, 10 latent dimensions, a theta a gene and a ZINB likelihood. Both
-train on all cells, dense in memory, with one thread and the full KL weight from the first step.
+train on all cells, dense in memory, with one thread and the full KL weight from the first step. All
+else is each side's own: layers, optimiser, schedule.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from lib import dataset, model
 from lib import training as loop
 
 BATCHES = (128, 512, 2048)
-RATES = (1e-3, 5e-3, 2e-2)
+SEARCHED = (64, *BATCHES)
+RATES = (1e-3, 5e-3, 2e-2, 5e-2)
 EPOCHS = (5, 10, 15, 20, 30, 40)
 NEAR = 1.1  # the quality to reach, in units of that which both sides can reach
 
@@ -30,9 +32,13 @@ class Ours:
         self.seed, self.counts = seed, model.to_tensor(cells.X)
         start = torch.Generator().manual_seed(seed)
         self.module = model.ZINBVAE(cells.n_vars, n_layers=1, dispersion="gene", generator=start)
-        self.module.start_at(self.counts)
+        self.has_started = False
 
     def train(self, n_epochs: int, batch_size: int, learning_rate: float = 1e-3) -> None:
+        """So many epochs more; before the first, heads start at each gene's mean and zeros."""
+        if not self.has_started:
+            self.module.start_at(self.counts)
+            self.has_started = True
         options = {"betas": (0.9, 0.99), "schedule": "one_cycle", "validation_fraction": 0.0}
         options |= {"max_epochs": n_epochs, "batch_size": batch_size}
         loop.fit(self.module, self.counts, seed=self.seed, learning_rate=learning_rate, **options)
@@ -102,7 +108,7 @@ def tuned(share: float) -> None:
         setting = f"{4 * n_cells:,} x {n_genes:,} in 4 cell types"
         data = [_cells(n_cells, n_genes, seed) for seed in (41, 42, 43, 44)]
         sides = {"ours": Ours} | ({"scVI": scvi} if scvi else {})
-        grid = list(itertools.product(BATCHES, RATES, EPOCHS))
+        grid = list(itertools.product(SEARCHED, RATES, EPOCHS))
         if share < 0.1:
             grid = grid[:2]
         for side in sides.values():
@@ -116,10 +122,10 @@ def tuned(share: float) -> None:
             name: min((run for run in own if run.gap <= target), key=lambda run: run.seconds)
             for name, own in runs.items()
         }
-        reported = {
-            name: [_run(side, *cells, *best[name][:3]) for cells in data[1:]]
-            for name, side in sides.items()
-        }
+        reported: dict = {name: [] for name in sides}
+        for cells in data[1:]:
+            for name, side in sides.items():
+                reported[name].append(_run(side, *cells, *best[name][:3]))
         _rows_of_tuned(f"{setting}; ours: {best['ours']}", target, best, reported)
 
 
@@ -132,16 +138,17 @@ def _rows_of_tuned(setting, target, best, reported):
     to_target = f"CPU seconds to within {target:.3g} nats of the true law"
     gap = "negative ELBO of held-out cells less that of the true law, nats"
     seconds_taken, its_gap = medians["ours"]
+    near = f"<= {target:.3g}"
     if "scVI" not in best:
         row("tuned", setting, to_target, seconds_taken)
-        row("tuned", setting, gap, its_gap)
+        row("tuned", setting, gap, its_gap, reach=near)
         return
     reference = f"scVI: {best['scVI']}"
     pairs = zip(reported["ours"], reported["scVI"], strict=True)
     ratio = np.median([theirs.seconds / ours.seconds for ours, theirs in pairs])
     its_seconds = medians["scVI"][0]
     row("tuned", setting, to_target, seconds_taken, its_seconds, reference, ratio, ">= 2.5")
-    row("tuned", setting, gap, its_gap, medians["scVI"][1], reference)
+    row("tuned", setting, gap, its_gap, medians["scVI"][1], reference, reach=near)
 
 
 def _scvi():
