@@ -13,6 +13,7 @@ compute for ever.
 from __future__ import annotations
 
 import os
+from inspect import signature
 from types import ModuleType
 
 from lib import checks
@@ -23,8 +24,8 @@ SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}  # names that a ker
 def check(notebook: str, namespace: dict) -> None:
     """Check a notebook's parameters before it computes anything.
 
-    notebook : its name, such as "02_mechanistic_gene"
-    namespace : the notebook's `globals()`. Its parameters cell declares each one with a type
+    notebook: its name, such as "02_mechanistic_gene"
+    namespace: the notebook's `globals()`. Its parameters cell declares each one with a type
         (`n_cells: int = 10_000`), so a name that papermill injected and that has no declared
         type is unknown: papermill itself only warns, and runs with the default.
 
@@ -56,7 +57,7 @@ def rule(notebook: str, name: str):
 
 
 def written_folders(notebook: str, names) -> list[str]:
-    """Those of a notebook's parameters that say where it writes."""
+    """The notebook's parameters that say where it writes."""
     return [name for name in names if rule(notebook, name) is written]
 
 
@@ -77,6 +78,28 @@ def written(name, value, others):
 def boolean(name, value, others):
     if not isinstance(value, bool):
         raise ValueError(f"{name} = {checks.shown(value)}: must be of type bool")
+
+
+def share_of_zeros(name, value, others):
+    """Dropout can't take zeros away: the laws' own share is the least.
+
+    That of a gene with the lowest mu and the highest dispersion; whether one as bad is drawn in
+    some replicate is chance, and would be seen hours later.
+    """
+    from lib.laws import ZINB
+    from lib.simulate.cells import base_genes
+
+    checks.number(name, value, 0, 0.99)
+    default = {k: p.default for k, p in signature(base_genes).parameters.items()}
+    of_type = "type_" if name.startswith("type_") else ""
+    mu = others.get("mu_range", default["mu_range"])
+    dispersion = others.get(f"{of_type}dispersion_range", default["dispersion_range"])
+    mu = checks.interval("mu_range", mu, 1e-3, 1_000_000)[0]
+    theta = 1 / checks.interval(f"{of_type}dispersion_range", dispersion, 1e-6, 10_000)[1]
+    least = float(ZINB(mu, theta, 0.0).zero_prob)
+    if value < least:
+        why = f"a gene with mu {mu:g} and theta {theta:g} has as many zeros without dropout"
+        raise ValueError(f"{name} = {value:g}: must be at least {least:.3g}; {why}")
 
 
 def some_of_the_genes(name, value, others):
@@ -136,7 +159,9 @@ def model(name, value, others):
 def models(name, value, others):
     from lib.predict import registry
 
-    checks.listed(name, value, registry.keys(task="conditional"), least=0)
+    leaky = registry.keys("leaky")
+    known = [key for key in registry.keys(task="conditional") if key not in leaky]
+    checks.listed(name, value, known, least=0)
 
 
 def more_models(name, value, others):
@@ -151,8 +176,8 @@ def perturbed_gene(name, value, others):
     train = f"{others['data_dir']}/02_train_0.h5ad"
     known = checks.text(name, value, empty=False) in ("largest", "smallest")
     if not known and os.path.exists(train):  # where it isn't, the rule of data_dir says so
-        genes = anndata.read_h5ad(train, backed="r").var_names
-        checks.genes(name, value, list(genes))
+        genes = anndata.read_h5ad(train).var["mechanistic"]
+        checks.choice(name, value, ["largest", "smallest", *genes.index[~genes.astype(bool)]])
 
 
 TYPES = {int: by(checks.integer), float: by(checks.number), str: by(checks.text), bool: boolean}
@@ -172,8 +197,8 @@ RULES = {
     "n_doses": by(checks.integer, 2, 10_000),
     "n_pair_doses": by(checks.integer, 1, 100),  # squared
     # laws: beyond these, counts and their sums lose precision
-    "zero_rate": by(checks.number, 0, 0.99),
-    "type_zero_rate": by(checks.number, 0, 0.99),
+    "zero_rate": share_of_zeros,
+    "type_zero_rate": share_of_zeros,
     "mu_range": by(checks.interval, 1e-3, 1_000_000),
     "dispersion_range": by(checks.interval, 1e-6, 10_000),
     "type_dispersion_range": by(checks.interval, 1e-6, 10_000),

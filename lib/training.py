@@ -112,7 +112,7 @@ def fit(
 def fit_together(
     modules: list[Stackable], counts: list, *, seeds: Sequence, **options
 ) -> list[pd.DataFrame]:
-    """As `fit`, of several modules of one configuration at once, each with its own seed and as many
+    """`fit` for several modules of one configuration at once, each with its own seed and as many
     counts.
 
     Their weights are stacked (torch.func), so that a step of all costs about as many calls as a

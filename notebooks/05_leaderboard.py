@@ -12,7 +12,7 @@
 #
 # - in **held-out cells**;
 # - after $do(x_i = v)$ of the parent with the largest weight, **inside** the doses of training
-#   (up to the 99th percentile of its counts) and **beyond** (up to twice the 99.9th);
+#   (up to the 99th percentile of its counts) and **beyond** (to twice the 99.9th at least);
 # - after setting that parent and a second one (**pairs**).
 #
 # **Off target**, it is asked for the law of base genes that the intervention doesn't touch.
@@ -215,7 +215,7 @@ tables.readable(scored.query("split == 'held_out'"), "skill_kl")
 tables.readable(scored.query("split == 'do_inside'"), "skill_kl")
 
 # %% [markdown]
-# Beyond them, up to twice the 99.9th percentile:
+# Beyond them, to twice the 99.9th percentile at least:
 
 # %%
 tables.readable(scored.query("split == 'do_beyond'"), "skill_kl")

@@ -26,7 +26,7 @@ ARROWS = {
     "tasks": {"laws", "dataset", "perturb", "predict.base"},
     "score": {"laws", "predict", "tasks"},
     "show": {"score", "predict.registry"},
-    "parameters": {"simulate", "neural", "predict"},  # above all rooms: no room imports it
+    "parameters": {"laws", "simulate", "neural", "predict"},  # above all rooms: no room imports it
     "seeds": set(),
     "checks": set(),
     "counts": set(),

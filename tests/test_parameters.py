@@ -57,13 +57,13 @@ COUNTS_FROM_0 = {"seed", "n_parents", "n_off_target"}
 COUNTS_FROM_1 = {
     "replicates", "n_reference", "n_pair_doses", "n_members", "n_latent", "max_epochs", "n_steps",
 }  # fmt: skip
-REAL = {"zero_rate", "type_zero_rate", "shift", "dose", "beta"}
+REAL = {"shift", "dose", "beta"}
 READ_IF_THERE = {"known_dir"}
 MADE = {"figures_dir", "data_dir"}
 LEGAL = {  # of the above, what some parameters may be
     "zero": COUNTS_FROM_0 | REAL,  # nothing of it
     "one": COUNTS_FROM_0 | COUNTS_FROM_1 | {"shift", "dose", "beta", "fold"},
-    "fraction": REAL | {"fold"},
+    "fraction": REAL | {"fold", "type_zero_rate"},
     "numbers, the larger first": {"betas"},  # no interval: in any order
     "empty text": {"counts", "mechanism", "model"},  # none of one's own
     "empty list": {"models", "more_models"},  # all; none
@@ -76,6 +76,7 @@ LEGAL = {  # of the above, what some parameters may be
 LEGAL_IN = {  # in one notebook, in place of the above
     ("03_perturb_and_predict", "data_dir"): set(),  # is read, and must hold what notebook 02 wrote
     ("04_drug_response", "max_epochs"): set(),  # at least 12
+    ("04_drug_response", "zero_rate"): {"fraction"},  # its genes have fewer zeros
 }
 
 
@@ -171,6 +172,10 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
         ("01", {"betas": [0.5, "x"]}, "betas = 'x': must be a number"),
         ("01", {"mu_range": [10, 1]}, "mu_range = (10, 1): must be two numbers, the smaller"),
         ("01", {"mu_range": [1, 1e30]}, "mu_range = 1e+30: must be from 0.001 to 1,000,000"),
+        ("01", {"zero_rate": 0.57}, "zero_rate = 0.57: must be at least 0.577; a gene with mu 1"),
+        ("01", {"type_zero_rate": 0.44}, "must be at least 0.444; a gene with mu 1 and theta 2"),
+        ("01", {"zero_rate": 0.6, "mu_range": [0.5, 1]}, "zero_rate = 0.6: must be at least 0.70"),
+        ("05", {"zero_rate": 0.5}, "zero_rate = 0.5: must be at least 0.577"),
         ("01", {"counts": "no.h5ad"}, "counts = 'no.h5ad': no such file"),
         ("01", {"counts": "file"}, "counts = 'file': not a readable .h5ad"),
         ("01", {"device": "tpu"}, "device = 'tpu': must be auto, cpu or cuda"),
@@ -185,7 +190,8 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
             "must hold 02_train_0, and has not; run notebook 02",
         ),
         ("03", {"replicates": 11}, "data_dir = 'data': must hold 02_train_10"),
-        ("03", {"perturbed_gene": "gene_9"}, "perturbed_gene = 'gene_9': no such gene; the genes"),
+        ("03", {"perturbed_gene": "gene_9"}, "perturbed_gene = 'gene_9': must be one of largest"),
+        ("03", {"perturbed_gene": "mech_linear"}, "must be one of largest, smallest, gene_0"),
         ("03", {"perturbed_gene": "gene_9", "data_dir": None}, "data_dir = None: must be text"),
         ("04", {"n_cells": 19}, "n_cells = 19: must be from 20"),
         ("04", {"max_epochs": 11}, "max_epochs = 11: must be from 12"),
@@ -193,6 +199,7 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
         ("05", {"n_parents": 21}, "n_parents = 21: must be from 0 to 20"),
         ("05", {"mechanism": ["x"]}, "mechanism = ['x']: must be text"),
         ("05", {"models": ["ridge", "rigde"]}, "models = 'rigde': must be one of oracle"),
+        ("05", {"models": ["vae_leaky"]}, "models = 'vae_leaky': must be one of oracle"),
         ("05", {"known_dir": ""}, "known_dir = '': must not be empty"),
         ("06", {"tables_dir": "data"}, "tables_dir = 'data': must hold 06_cells, and has not; ./r"),
         ("06", {"tables": "data"}, "tables = 'data': no such parameter; there are tables_dir"),
@@ -210,6 +217,8 @@ def test_the_line_says_what_is_allowed(good, notebook, values, message):
     [
         ("01", {"counts": "data/02_train_0.h5ad", "mu_range": (1, 1)}),
         ("01", {"figures_dir": "figures of mine/é"}),
+        ("01", {"zero_rate": 0.578, "type_zero_rate": 0.445}),
+        ("04", {"zero_rate": 0.4, "dispersion_range": [0.001, 0.01], "n_genes": 5}),
         ("02", {"mechanisms": ["hill", "tests.mechanisms_of_ones_own:saturating"]}),
         ("03", {"perturbed_gene": "gene_2", "replicates": 1}),
         ("03", {"perturbed_gene": "smallest"}),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lib import files
 from lib.neural.base import Trainable
 from lib.seeds import stream
 
@@ -62,9 +63,8 @@ def keep_freed_memory() -> bool:
 
 def save(module: Trainable, path: str | Path) -> None:
     """Write a network's settings and weights, nothing else; a whole file or none."""
-    scratch = Path(f"{path}.part")
-    torch.save({"config": module.config, "weights": module.state_dict()}, scratch)
-    os.replace(scratch, path)
+    with files.whole(path) as scratch:
+        torch.save({"config": module.config, "weights": module.state_dict()}, scratch)
 
 
 def load(kind: type[Trainable], path: str | Path, device: str = "auto") -> Trainable:

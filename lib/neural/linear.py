@@ -28,7 +28,7 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`, but differentiable once.
 
-    x: (..., n_in); weight : (n_out, n_in); bias : (n_out,)
+    x: (..., n_in); weight: (n_out, n_in); bias: (n_out,)
     """
     fits = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.shape[-1] > 0
     is_stacked = torch._C._functorch.is_batchedtensor(weight)  # by torch.func.vmap

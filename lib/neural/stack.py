@@ -69,7 +69,7 @@ class One:
 
 
 class Stack:
-    """Several modules, their weights stacked along a first axis; methods as of `One`."""
+    """Several modules, their weights stacked along a first axis; the methods are those in `One`."""
 
     def __init__(self, modules: list[Stackable], options):
         self.modules, self.options = list(modules), options

@@ -228,17 +228,19 @@ def enter(
     clock = time.perf_counter()
     cores = time.process_time()
     guarded.fit(train)
-    answered = 0
+    answered, why = 0, ""
     for query in {tuple(q.genes): q for q in queries}.values():
         few = query if query.perturbation else query._replace(cells=query.cells[:2])
-        with contextlib.suppress(NotImplementedError):
+        try:
             guarded.predict(few)
             answered += 1
+        except NotImplementedError as error:
+            why = f": {error}" if str(error) else ""
     took = time.perf_counter() - clock, time.process_time() - cores
     if guarded.told:
         return took
     if not answered:
-        raise ValueError(f"{name}: answers no question (NotImplementedError each time)")
+        raise ValueError(f"{name}: answers no question (NotImplementedError{why})")
     n_cells = 300 if name in registry.BY_KEY else None  # a model of one's own: all cells
     for query in [*queries, *more]:
         with contextlib.suppress(NotImplementedError):

@@ -55,7 +55,7 @@ def ask_series(
 def scores(answered: Iterable[Answered], *, observed: bool = False) -> pd.DataFrame:
     """Scores of models on every question: model, metric, value, mechanism, gene, split.
 
-    answered: "marginal" among the models of each
+    answered: questions with the answers to them, the marginal's among them
     observed: adds nll_nats, a score of the cells' own counts of the gene
 
     Laws are scored by KL and CRPS, draws and means by CRPS and the mean alone. Off target, the

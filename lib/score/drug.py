@@ -41,7 +41,7 @@ def models(
 
     more: keys of published models beside those of the registry's list
     own: import string of a model of one's own, "" for none
-    setting: of the models, such as device and training_options
+    setting: options that all models take, such as device and training_options
     """
     wanted = [*registry.keys("drug"), *more]
     rows = [row for row in registry.rows(task="drug") if row.key in wanted]

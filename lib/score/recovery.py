@@ -117,7 +117,7 @@ def misfit(counts: np.ndarray, law: ZINB) -> np.ndarray:
     """Total variation distance between the observed and a fitted distribution of each gene.
 
     counts: (n_cells, n_genes)
-    law: of each gene, (n_genes,)
+    law: (n_genes,) law
     """
     counts = counts.astype(int)
     n_counts = counts.max() + 1

@@ -63,17 +63,23 @@ def readable(
     rows, columns: keys that make the rows and the columns
     """
     part = summary[summary["metric"] == metric]
-    text = [_with_interval(*row) for row in zip(part["mean"], part["ci_low"], part["ci_high"])]
+    short = _skill if metric.startswith("skill") else _digits
+    text = [_text(*row, short) for row in zip(part["mean"], part["ci_low"], part["ci_high"])]
     table = part.assign(text=text).pivot(index=rows, columns=columns, values="text")
     return table.reindex(index=list(part[rows].unique()), columns=list(part[columns].unique()))
 
 
-def _with_interval(mean, low, high):
+def _text(mean, low, high, short):
     if np.isnan(low):
-        return _short(mean)
-    return f"{_short(mean)} [{_short(low)}, {_short(high)}]"
+        return short(mean)
+    return f"{short(mean)} [{short(low)}, {short(high)}]"
 
 
-def _short(value):
-    """A number to three digits, and none beyond the fourth decimal place."""
+def _digits(value):
+    """A number to three digits; what is rounding alone is 0."""
+    return "0" if abs(value) < 1e-12 else f"{value:.3g}"
+
+
+def _skill(value):
+    """A skill to three digits, and none beyond the fourth decimal place."""
     return f"{round(value, 4) + 0.0:.3g}"

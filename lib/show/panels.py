@@ -153,7 +153,7 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float) -> None
     """Dose-response curves: median over cells, and a band from the 10th to the 90th percentile.
 
     curves: columns model, dose, <value>; model "true" is black and has a dashed line
-    end_inside: the largest dose that is interpolation; beyond it, markers are hollow
+    end_inside: up to which a dose is interpolation; beyond it, markers are hollow
     """
     for model in pd.unique(curves["model"]):
         grouped = curves[curves["model"] == model].groupby("dose")[value]
@@ -169,16 +169,20 @@ def response(ax, curves: pd.DataFrame, value: str, *, end_inside: float) -> None
         for part, face in ((inside, colour), (~inside, "white")):
             thin = middle[part][::3]
             ax.plot(thin.index, thin, "o", ms=2, mfc=face, mec=colour, mew=0.5, zorder=4)
-    ax.axvline(end_inside + 0.5, color="0.7", lw=0.5, zorder=0)
+    ax.axvline(np.floor(end_inside) + 0.5, color="0.7", lw=0.5, zorder=0)
+
+
+def diagonal(ax, low: float, high: float) -> None:
+    """The line on which a prediction equals the truth."""
+    ax.plot([low, high], [low, high], color=TRUTH, lw=0.6, ls="--")
 
 
 def against_truth(ax, true, predicted, model: str, *, log: bool = False) -> None:
-    """Predicted against true values, with the diagonal on which they agree."""
+    """Predicted against true values, each (n_values,), with the diagonal on which they agree."""
     look = {"color": COLOURS.get(model, OWN), "mec": "none", "rasterized": True}
     ax.plot(true, predicted, "o", ms=1.2, alpha=0.35, **look)
     both = np.concatenate([np.ravel(true), np.ravel(predicted)])
-    ends = [both[both > 0].min() if log else min(0, both.min()), both.max()]
-    ax.plot(ends, ends, color=TRUTH, lw=0.6, ls="--")
+    diagonal(ax, both[both > 0].min() if log else min(0, both.min()), both.max())
     if log:
         ax.set(xscale="log", yscale="log")
     ax.set_aspect("equal", adjustable="box")

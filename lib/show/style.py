@@ -1,4 +1,4 @@
-"""One style for all figures: sizes as printed, text of 5 to 7 pt, one colour a model."""
+"""One style for all figures: sizes as printed, text of 5 to 7 pt, panel letters of 8."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from lib import files
 from lib.predict import registry
 
 SMALL, MEDIUM, LARGE, LETTER = 5, 6, 7, 8  # pt
+SYMBOLS = {"mu": "μ", "theta": "θ", "pi": "π"}
 TRUTH = "black"
 COLOURS = {row.key: row.colour for row in registry.ROWS} | {
     "true": TRUTH,

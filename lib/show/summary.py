@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from lib.predict import registry
 from lib.score import tables
 from lib.show import style
@@ -10,16 +12,17 @@ SPLITS = ["held_out", "do_inside", "do_beyond"]
 
 
 def table(folder: str | Path) -> str:
-    """Skill of the models in the README, a mean over mechanisms, and what they do off target.
+    """Skill of the models in the README, a mean over mechanisms, and their KL off target.
 
     folder: holds the means of all tables, summary.csv
 
-    Returns Markdown.
+    Returns Markdown. A model that lacks a mechanism has no mean.
     """
     means = tables.read(Path(folder) / "summary.csv").query("scenario == 'leaderboard'")
     skill = means[means["metric"] == "skill_kl"]
-    shown = skill.groupby(["model", "split"])["mean"].mean().unstack()[SPLITS]
-    shown = shown.map(lambda value: f"{value:z.2f}")
+    each = skill.pivot_table(index="model", columns=["split", "mechanism"], values="mean")
+    shown = pd.concat({s: each[s].mean(axis=1, skipna=False) for s in SPLITS}, axis=1)
+    shown = shown.map(lambda value: "" if pd.isna(value) else f"{value:z.2f}")
     off_target = means[means["metric"] == "off_target_kl"].set_index("model")["mean"]
     shown["off target (nats)"] = off_target.map("{:.2g}".format)
     shown = shown.reindex([key for key in registry.keys("readme") if key in shown.index])

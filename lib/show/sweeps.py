@@ -62,14 +62,21 @@ def exact(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
 def readable(table: pd.DataFrame, parameters: list[str], values: str) -> pd.DataFrame:
     """One metric as a table to read: "mean [ci_low, ci_high]" over seeds, by swept parameters.
 
-    table: rows of one metric. The mean over mechanisms is taken for each seed
+    table: rows of one metric, scenario and split. The mean over mechanisms is taken for each seed
     parameters: swept parameters to keep apart
     values: parameter whose values are the columns; the model and the others are the rows
+
+    Raises ValueError for rows of several metrics, scenarios or splits.
     """
-    means = _means(table, ["model", "metric", *parameters, REPLICATE], parameters)
-    rows = ["model", *(p for p in parameters if p != values)]
+    for key in ("metric", "scenario", "split"):
+        several = list(pd.unique(table[key]))
+        if len(several) > 1:
+            raise ValueError(f"table: has {key} {', '.join(several)}; must be of one")
+    swept = [column(p) for p in parameters]
+    means = _means(table, ["model", "metric", *swept, REPLICATE], swept)
+    rows = ["model", *(p for p in swept if p != column(values))]
     means["row"] = means[rows].astype(str).agg(", ".join, axis=1)
-    shown = tables.readable(means, means["metric"].iloc[0], rows="row", columns=values)
+    shown = tables.readable(means, means["metric"].iloc[0], rows="row", columns=column(values))
     return shown.rename_axis(index=", ".join(rows), columns=values)
 
 
@@ -168,7 +175,7 @@ def _layout(table, places, one_model):
 def _draw_row(row, shown, values, layout):
     """A row of panels of the same height.
 
-    values: of the parameters `layout.down`
+    values: one value for each parameter in `layout.down`
     """
     part = shown.means
     for p, value in zip(layout.down, values):

@@ -75,9 +75,9 @@ def identified(versions: dict[int, str], names: tuple[str, ...], parameters: dic
         change what is asked
 
     1000 and 1e3 are the same. Where a parameter is an import string, the file that it names is
-    hashed too.
+    hashed too. Raises KeyError for a parameter that isn't given.
     """
-    made = {name: _plain(parameters[name]) for name in names if name in parameters}
+    made = {name: _plain(parameters[name]) for name in names}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     return f"v{max(versions)}-{digest[:12]}"
 
@@ -87,7 +87,7 @@ def _plain(value):
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if not isinstance(value, str):
-        return float(value)
+        return float(value) if float(value) == value else value  # a seed may have more digits
     module, colon, _ = value.partition(":")
     spec = importlib.util.find_spec(module) if colon else None
     if spec is None or not spec.origin:

@@ -111,7 +111,8 @@ def questions(
     test: held-out cells
     reference: cells on which interventions are performed
     n_doses: doses of the parent with the largest weight (the first, where a mechanism has none),
-        from 0 to twice the 99.9th percentile of its counts in `train`; inside up to the 99th
+        from 0 to at least twice the 99.9th percentile of its counts in `train`; inside up to the
+        99th
     n_pair_doses: doses of that parent and of a second one, inside
     n_off_target: base genes asked about after do() of a parent of the first mechanistic gene
     """
@@ -133,7 +134,7 @@ def questions(
         asked += [series.question.part(rows, split) for split, rows in series.splits()]
         if len(dataset.parents(train)[gene]) > 1:
             second = perturb.second_parent(train, parent, gene)
-            tops = {g: np.floor(_percentile_99(train, g)) for g in (parent, second)}
+            tops = {g: _percentile_99(train, g) for g in (parent, second)}
             asked.append(_pairs(reference, gene, tops, n_pair_doses, seed))
         if gene == next(iter(kinds)):
             asked += _off_target(series, n_off_target, every=2)
@@ -200,9 +201,10 @@ def dose_series(
 def _pairs(reference, gene, tops, n_doses, seed):
     """The question after do() of two genes at once, in every fourth reference cell.
 
-    tops: gene -> its largest dose, for the two
+    tops: gene -> what its doses go up to, for the two
     """
-    grid = {g: np.unique(np.round(np.linspace(0, top, n_doses))) for g, top in tops.items()}
+    ends = {g: np.floor(top) for g, top in tops.items()}  # no rounding leads beyond
+    grid = {g: np.unique(np.round(np.linspace(0, end, n_doses))) for g, end in ends.items()}
     every_fourth = range(0, reference.n_obs, 4)
     cells = perturb.dose_series(reference, grid, cells=every_fourth, seed=(*seed, 3))
     return question(cells, gene, "pairs", dataset.kinds(reference)[gene])
@@ -230,7 +232,7 @@ def interventional_data(
 ) -> ad.AnnData | None:
     """A screen of as many cells as `train`: controls, and an arm for each of some base genes.
 
-    These are the genes whose doses aren't asked about. Returns None where there are fewer than two.
+    These are the genes that no dose series sets. Returns None where there are fewer than two.
     """
     set_to_doses = [q.cells.obs["perturbed"] for q in asked if q.dose is not None]
     held_out = {str(gene) for perturbed in set_to_doses for gene in perturbed.unique()}

@@ -478,6 +478,15 @@ def test_a_model_that_has_no_answer_where_hidden_things_are_other_is_refused(tra
         guard.check_leaks(Dodges().fit(train), Query(test, ["gene_1"]), "mine")
 
 
+def test_a_model_that_answers_nothing_is_refused_with_its_reason(train, test):
+    class Fails(own_models.MyModel):
+        def predict(self, adata, gene):
+            raise NotImplementedError("no kernel for this device")
+
+    with pytest.raises(ValueError, match="mine: answers no question .*no kernel for this device"):
+        guard.enter(Fails(), train, [Query(test, ["gene_1"])], "mine")
+
+
 def test_a_model_of_ones_own_is_checked_in_all_cells(train, test, base):
     class LeaksInMany(own_models.MyModel):
         def predict(self, adata, gene):

@@ -58,3 +58,17 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     pd.testing.assert_frame_equal(tables.read(tmp_path / "t.csv"), tidy, check_dtype=False)
     tables.write(tables.summary(tidy), tmp_path / "s.csv")
     assert np.isnan(tables.read(tmp_path / "s.csv").query("model == 'None'")["ci_low"].item())
+
+
+def test_a_readable_table_has_three_digits_and_no_noise():
+    values = [
+        ("kl_nats", 0.0001506, 6.2e-05, 0.0002394, "0.000151 [6.2e-05, 0.000239]"),
+        ("kl_nats", 1e-17, -1e-18, 1e-16, "0 [0, 0]"),
+        ("kl_nats", 1.2345, np.nan, np.nan, "1.23"),
+        ("skill_kl", 3e-05, -4e-05, 0.12345, "0 [0, 0.123]"),
+        ("skill_kl", -0.59321, -1.5, 0.3, "-0.593 [-1.5, 0.3]"),
+    ]
+    for metric, mean, low, high, text in values:
+        keys = {"model": ["vae"], "mechanism": ["hill"], "metric": [metric]}
+        row = pd.DataFrame({**keys, "mean": [mean], "ci_low": [low], "ci_high": [high]})
+        assert tables.readable(row, metric).loc["vae", "hill"] == text

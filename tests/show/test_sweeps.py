@@ -140,6 +140,19 @@ def test_a_readable_table_has_the_mean_over_seeds_of_the_mean_over_mechanisms(sw
     assert shown.loc["mlp", 100] == "170 [145, 195]"
 
 
+@pytest.mark.parametrize("key", ["metric", "scenario", "split"])
+def test_what_must_not_be_averaged_is_refused(swept, key):
+    both = pd.concat([swept, swept.assign(**{key: "other"})])
+    with pytest.raises(ValueError, match=f"table: has {key} .*other; must be of one"):
+        sweeps.readable(both, ["n_cells"], "n_cells")
+
+
+def test_a_readable_table_has_parameters_with_the_name_of_a_key(swept):
+    named = swept.rename(columns={"n_cells": sweeps.column("model")})
+    shown = sweeps.readable(named, ["model"], "model")
+    assert shown.loc["vae", 100] == "17 [14.5, 19.5]"
+
+
 def test_other_parameters_are_named_beside_the_model(swept):
     both = pd.concat([swept.assign(zero_rate=z) for z in (0.6, 0.95)])
     shown = sweeps.readable(both, ["zero_rate", "n_cells"], "n_cells")

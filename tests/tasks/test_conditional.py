@@ -153,8 +153,10 @@ def test_pairs_are_inside_where_the_99th_percentile_is_no_whole_number():
         train = dataset.with_counts(train, {gene: counts})
     cells = dataset.fresh_cells(train, 4, seed=1)
     asked = conditional.questions(train, cells, cells, n_doses=6, n_off_target=0, seed=2)
-    cells = next(q for q in asked if q.split == "pairs").cells
-    assert [perturb.dose_of(cells, gene).max() for gene in ("gene_0", "gene_1")] == [20, 10]
+    answered = conditional.responses(train, cells, n_doses=6, n_off_target=0, seed=2)
+    for questions in (asked, answered[0][1]):
+        pairs = next(q for q in questions if q.split == "pairs").cells
+        assert [perturb.dose_of(pairs, gene).max() for gene in ("gene_0", "gene_1")] == [20, 10]
 
 
 def test_a_gene_with_one_parent_has_no_pairs():
@@ -322,6 +324,10 @@ def test_questions_are_known_by_their_parameters_and_by_no_other():
     turned = dict(reversed(PARAMETERS.items()))
     assert known == conditional.identity(**turned, replicates=3, beta=0.5, mechanism="")
     assert known == conditional.identity(**PARAMETERS | {"n_cells": 1e4, "n_parents": 0.0})
+    large = [conditional.identity(**PARAMETERS | {"seed": 10**17 + i}) for i in (0, 1)]
+    assert large[0] != large[1]  # though they are the same float
+    with pytest.raises(KeyError, match="n_genes"):
+        conditional.identity(**{k: v for k, v in PARAMETERS.items() if k != "n_genes"})
     gate = conditional.identity(**PARAMETERS | {"mechanisms": ["gate"]})
     assert gate == conditional.identity(**PARAMETERS, mechanism="gate")
     changes = {

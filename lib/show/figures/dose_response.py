@@ -7,8 +7,6 @@ from lib.predict import registry
 from lib.show import panels, style
 from lib.show.figures import skill
 
-_SYMBOLS = {"mu": "μ", "theta": "θ", "pi": "π"}
-
 
 def figure(
     summary: pd.DataFrame, laws: pd.DataFrame, perturbed: dict[str, tuple[str, float]]
@@ -17,7 +15,7 @@ def figure(
 
     summary: means over replicates, from `tables.summary`
     laws: parameters of the true and predicted laws in one replicate, from `answers.parameters`
-    perturbed: mechanistic gene -> the gene that is set, and its largest dose inside
+    perturbed: mechanistic gene -> the gene that is set, and the end of its doses inside
     """
     n = len(perturbed)
     top = ["a", *(f"mu{i}" for i in range(1, n))]
@@ -29,9 +27,9 @@ def figure(
     for i, (gene, (parent, end)) in enumerate(perturbed.items()):
         column = [axes[top[i]], *(axes[row[i]] for row in below)]
         curves(column, drawn[drawn["gene"] == gene], parent, end)
-    for ax, parameter in zip((axes[row[0]] for row in (top, *below)), _SYMBOLS):
+    for ax, parameter in zip((axes[row[0]] for row in (top, *below)), style.SYMBOLS):
         of = " of the mechanistic gene" if parameter == "mu" else ""
-        ax.set_ylabel(_SYMBOLS[parameter] + of)
+        ax.set_ylabel(style.SYMBOLS[parameter] + of)
     compared = registry.keys("basic", "compared")
     order = list(laws.groupby("gene", sort=False)["mechanism"].first()[list(perturbed)])
     for letter, split in (("b", "do_inside"), ("c", "do_beyond")):
@@ -44,10 +42,10 @@ def curves(axes: list, laws: pd.DataFrame, parent: str, end: float) -> None:
     """One gene's mu, theta and pi over the dose of a parent, from top to bottom.
 
     laws: columns mechanism, model, dose, mu, theta, pi
-    end: largest dose inside
+    end: 99th percentile of the counts in training, up to which a dose is inside
     """
     mu, theta, pi = axes
-    for ax, parameter in zip(axes, _SYMBOLS):
+    for ax, parameter in zip(axes, style.SYMBOLS):
         panels.response(ax, laws, parameter, end_inside=end)
     mu.set_title(style.label(laws["mechanism"].iloc[0]))
     theta.set_yscale("log")

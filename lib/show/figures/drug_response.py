@@ -23,7 +23,7 @@ SCORES = {  # panel -> split, metric, name of the axis
 def figure(
     summary: pd.DataFrame, positions: dict[str, pd.DataFrame], means: dict[str, pd.DataFrame]
 ) -> plt.Figure:
-    """Cells and genes of the held-out type under four drugs, and the scores of all models.
+    """Cells and genes of the held-out type under four drugs, and the scores of models.
 
     summary: means over replicates, from `tables.summary`
     positions: drug -> cells in the latent space; columns source (control, treated, predicted), x, y
@@ -44,8 +44,7 @@ def figure(
             axes[letter].set_yscale("log")
         else:
             axes[letter].set_ylim(-0.05, 1.05)
-    shown = ["oracle", *registry.keys("drug", "compared")]
-    panels.models_legend(fig, [axes["c"], axes["e"]], shown)
+    panels.models_legend(fig, [axes["c"], axes["e"]], ["oracle", *_compared(summary)])
     return fig
 
 
@@ -58,8 +57,7 @@ def latent_space(ax, positions: pd.DataFrame) -> None:
 
 def treated_means(ax, means: pd.DataFrame) -> None:
     """Predicted against true mean counts of treated cells, a point a gene."""
-    ends = [0, 1.05 * means["true"].max()]
-    ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
+    panels.diagonal(ax, 0, 1.05 * means["true"].max())
     for model in means.columns.drop("true"):
         look = {"color": style.COLOURS[model], "mec": "none", "alpha": 0.7}
         ax.plot(means["true"], means[model], "o", ms=2, **look)
@@ -74,7 +72,13 @@ def scores(ax, summary: pd.DataFrame, drugs: list[str]) -> None:
     The oracle is left out where its score is 0, the exact distances.
     """
     exact = (summary["metric"] == "kl_nats").any()
-    shown = [*([] if exact else ["oracle"]), *registry.keys("drug", "compared")]
+    shown = [*([] if exact else ["oracle"]), *_compared(summary)]
     there = [model for model in shown if (summary["model"] == model).any()]
     part = summary.set_index("model").loc[there].reset_index()
     panels.intervals(ax, part, "scenario", order=drugs)
+
+
+def _compared(summary):
+    """The models to draw: those compared, and what was asked for beside them."""
+    more = [key for key in pd.unique(summary["model"]) if key not in registry.keys("drug")]
+    return [*registry.keys("drug", "compared"), *more]

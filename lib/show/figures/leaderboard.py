@@ -38,14 +38,15 @@ def skill_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Mean skills, a row a model.
 
     Columns are (split, mechanism) for skill by KL, and ("mean_crps", split) for skill by CRPS, a
-    mean over mechanisms.
+    mean over mechanisms; NaN for a model that lacks one of them.
     """
     splits = [split for split in _SPLITS if split in set(summary["split"])]
     asked = summary[summary["split"].isin(splits)]
     kl, crps = (asked[asked["metric"] == metric] for metric in ("skill_kl", "skill_crps"))
     options = {"index": "model", "values": "mean", "sort": False}
     by_kl = kl.pivot_table(columns=["split", "mechanism"], **options)[splits]
-    by_crps = crps.pivot_table(columns="split", **options)[splits]
+    each = crps.pivot_table(columns=["split", "mechanism"], **options)
+    by_crps = pd.concat({s: each[s].mean(axis=1, skipna=False) for s in splits}, axis=1)
     by_crps.columns = pd.MultiIndex.from_product([["mean_crps"], splits])
     return pd.concat([by_kl, by_crps], axis=1)
 

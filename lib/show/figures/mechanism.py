@@ -10,7 +10,7 @@ from lib.show.figures import skill
 
 
 def figure(summary: pd.DataFrame, laws: pd.DataFrame, dispersion: str) -> plt.Figure:
-    """Laws of single genes in the first replicate, skill of all models, and what a leak looks like.
+    """Laws of single genes in the first replicate, skill of the compared models, and a leak.
 
     summary: means over replicates, from `tables.summary`
     laws: parameters of the true and predicted laws in one replicate, from `answers.parameters`
@@ -23,7 +23,6 @@ def figure(summary: pd.DataFrame, laws: pd.DataFrame, dispersion: str) -> plt.Fi
     for name, model in zip(("a", "a2", "a3", "a4"), registry.keys("basic", "scatter")):
         scatter(axes[name], of_first, model, first)
     axes["a"].set_ylabel("predicted μ")
-    axes["a"].set_title("a", loc="left", fontweight="bold", fontsize=style.LETTER)
     main = summary[summary["scenario"] == "mechanistic_gene"]
     skills(axes["b"], main)
     thetas(axes["c"], laws[laws["gene"] == dispersion])
@@ -43,7 +42,7 @@ def skills(ax, summary: pd.DataFrame) -> None:
     """Skill (KL) of the compared models by mechanism."""
     compared = registry.keys("basic", "compared")
     shown = (summary["metric"] == "skill_kl") & summary["model"].isin(compared)
-    skill.by_mechanism(ax, summary[shown])
+    skill.by_mechanism(ax, summary[shown], low=-0.08)
     at_edge = {"transform": ax.get_yaxis_transform(), "ha": "right", "fontsize": style.SMALL}
     ax.text(0.995, 1.01, "oracle", va="bottom", **at_edge)
     ax.text(0.995, -0.01, "marginal", va="top", color="0.5", **at_edge)
@@ -58,8 +57,7 @@ def thetas(ax, laws: pd.DataFrame) -> None:
         points = {"color": style.COLOURS[model], "label": style.label(model)}
         points |= {"ms": 1.2, "alpha": 0.35, "mec": "none", "rasterized": True}
         ax.plot(true, _of(laws, model)["theta"], "o", **points)
-    ends = [true.min(), true.max()]
-    ax.plot(ends, ends, color=style.TRUTH, lw=0.6, ls="--")
+    panels.diagonal(ax, true.min(), true.max())
     labels = {"xlabel": "true θ, mechanistic dispersion", "ylabel": "predicted θ"}
     ax.set(xscale="log", yscale="log", **labels)
     ax.legend(loc="upper left", markerscale=3)

@@ -8,7 +8,6 @@ import seaborn as sns
 from lib.show import panels, style
 from lib.show.embedding import Together
 
-SYMBOLS = {"mu": "μ", "theta": "θ", "pi": "π"}
 DASHED = {"color": style.TRUTH, "lw": 0.6, "ls": "--"}
 DOTS = {"mec": "none", "rasterized": True}
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.1, 0.99), "ncols": 2, "columnspacing": 0.8}
@@ -36,7 +35,7 @@ def figure(
     fig, axes = style.figure(mosaic, 183, 140)
     one_law = laws["true"][0]
     recovered = {"maximum_likelihood": laws["maximum_likelihood"], "vae": laws["beta=1"]}
-    for name, parameter in zip(("a", "a2", "a3"), SYMBOLS):
+    for name, parameter in zip(("a", "a2", "a3"), style.SYMBOLS):
         estimates(axes[name], one_law, recovered, parameter)
     axes["a"].legend(loc="upper left")
     over_beta(axes["b"], summary)
@@ -65,13 +64,12 @@ def estimates(ax, true, estimated: dict, parameter: str) -> None:
     values = {model: getattr(law, parameter) for model, law in estimated.items()}
     values = {m: np.median(v, axis=0) if v.ndim == 2 else v for m, v in values.items()}
     every = np.concatenate([truth, *values.values()])
-    ends = [every.min(), every.max()]
-    ax.plot(ends, ends, **DASHED)
+    panels.diagonal(ax, every.min(), every.max())
     for (model, value), marker in zip(values.items(), "so"):
         face = "none" if marker == "s" else None
         look = {"color": style.COLOURS[model], "label": style.label(model), "mfc": face}
         ax.plot(truth, value, marker, ms=3, mew=0.7, **look)
-    symbol = SYMBOLS[parameter]
+    symbol = style.SYMBOLS[parameter]
     ax.set(xlabel=f"true {symbol}", ylabel=f"estimated {symbol}")
 
 
@@ -130,7 +128,7 @@ def families(ax, misfits: pd.DataFrame) -> None:
     sns.boxplot(misfits, color="0.85", fliersize=0, linewidth=0.6, width=0.6, ax=ax)
     ax.set_xticks(range(misfits.shape[1]), [str(name).replace(" ", "\n") for name in misfits])
     ax.set(title="real counts, gene by gene", xlabel="", ylabel="total variation distance")
-    ax.set_ylim(0, 0.25)
+    ax.set_ylim(bottom=0)
 
 
 def moments(of_variance, of_zeros, counts: dict[str, np.ndarray], colours: dict[str, str]) -> None:

@@ -57,6 +57,17 @@ def axes(summary, positions, means):
     plt.close(figure)
 
 
+def test_models_beside_those_compared_are_drawn_too(summary, positions, means):
+    mine = summary[summary["model"] == "vae"].assign(model="Mine")
+    figure = drug_response.figure(pd.concat([summary, mine]), positions, means)
+    (legend,) = figure.legends
+    assert legend.get_texts()[-1].get_text() == "Mine"
+    for ax in figure.axes[-4:]:
+        colours = {rgb(bar.lines[0].get_color()) for bar in ax.containers}
+        assert rgb(style.OWN) in colours
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("number, drug", list(enumerate(DRUGS)))
 def test_each_cell_has_its_place_and_the_colour_of_its_source(axes, positions, number, drug):
     ax = axes[PANELS[number]]

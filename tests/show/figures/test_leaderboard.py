@@ -67,6 +67,14 @@ def test_the_table_has_every_skill_by_kl_and_the_mean_of_mechanisms_by_crps(summ
     assert table.loc["bilinear", "mean_crps"].notna().all()
 
 
+def test_a_model_that_lacks_a_mechanism_has_no_mean_over_them(summary):
+    lacks = (summary["model"] == "ridge") & (summary["mechanism"] == "gate")
+    table = leaderboard.skill_table(summary[~lacks | (summary["split"] != "do_inside")])
+    assert np.isnan(table.loc["ridge", ("mean_crps", "do_inside")])
+    others = table["mean_crps"].drop(columns="do_inside").loc["ridge"]
+    assert others.notna().all() and table["mean_crps"].drop(index="ridge").notna().all(axis=None)
+
+
 def test_splits_that_were_not_asked_have_no_column(summary):
     table = leaderboard.skill_table(summary[summary["split"] != "pairs"])
     assert "pairs" not in table.columns.get_level_values(0)
