@@ -36,15 +36,19 @@ TEXT
 }
 
 mode=full force=()
+refuse() { echo "run_all.sh: $1" >&2; exit 2; }
 case "${1-}" in sweep | bench) mode=$1 && shift ;; esac
 [ "$mode" = sweep ] || [ "$mode" = bench ] || for argument in "$@"; do
   case "$argument" in
-    quick | test | tiny | report | peers) mode=$argument ;;
+    quick | test | tiny | report | peers)
+      [ "$mode" = full ] || refuse "'$mode $argument': one at a time"
+      mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "run_all.sh: '$argument': must be quick, test, sweep, report, peers, bench, --force or --help, or nothing" >&2; exit 2 ;;
+    *) refuse "'$argument': must be quick, test, sweep, report, peers, bench, --force or --help, or nothing" ;;
   esac
 done
+case "$mode $#" in "test 2" | "report 2") refuse "--force: $mode has nothing to force" ;; esac
 
 requirements=requirements.txt environment=.venv
 if [ "$mode" = peers ] || [ "$mode" = bench ]; then
@@ -71,7 +75,9 @@ PATH="$(dirname "$python"):$PATH"
 export PATH JUPYTER_PREFER_ENV_PATH=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MPLBACKEND=agg
 export PYTHONWARNINGS="ignore:IProgress not found" PYTHONDONTWRITEBYTECODE=1 PYDEVD_DISABLE_FILE_VALIDATION=1
 
+cores=${CORES:-$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')}
 if [ "$mode" = sweep ]; then
+  export CORES=$cores
   exec "$python" workflow/sweep.py "$@"
 fi
 if [ "$mode" = bench ]; then
@@ -84,8 +90,7 @@ if [ "$mode" = report ]; then
   exec "$python" workflow/report.py
 fi
 
-cores=${CORES:-$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')}
-mkdir -p "build/$mode"
+mkdir -p "build/$mode/executed"
 if command -v flock > /dev/null; then
   exec 9> "build/$mode/.lock"
   flock -n 9 || { echo "run_all.sh: another run of '$mode' is under way in this folder" >&2; exit 1; }
@@ -97,12 +102,19 @@ if [ "$mode" = peers ]; then
 fi
 started=$SECONDS
 touch "build/$mode/.started"
+said=build/$mode/snakemake.txt  # what Snakemake says; shown are the lines of notebooks
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
-  --rerun-incomplete --nolock --quiet all "${force[@]+"${force[@]}"}" -- "${targets[@]}"; then
-  find "build/$mode/executed" -name '*.part.ipynb' -newer "build/$mode/.started" | while read -r part; do
+  --rerun-incomplete --nolock --quiet rules progress host reason "${force[@]+"${force[@]}"}" -- "${targets[@]}" 2>&1 |
+  (trap '' INT TERM; tee "$said" | sed -un '/^0[0-9]_[a-z_]* | /p' >&2); then
+  failed=$(find "build/$mode/executed" -name '*.part.ipynb' -newer "build/$mode/.started")
+  for part in $failed; do
     log=${part%.part.ipynb}.ipynb.txt
     echo "run_all.sh: $(tail -n 1 "$log"), messages: $log" >&2
   done
+  if [ -z "$failed" ]; then  # no notebook, but Snakemake
+    { grep -m 1 -A 2 -E 'Error|Exception' "$said" || tail -n 3 "$said"; } >&2
+    echo "run_all.sh: stopped, messages: $said" >&2
+  fi
   exit 1
 fi
 if [ "$mode" = peers ]; then

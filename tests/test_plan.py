@@ -103,6 +103,13 @@ def test_a_run_needs_its_own_modules_and_no_others(there, tmp_path, monkeypatch)
     assert needed == [set(), {"first_model.py"}, {"second_model.py"}]
 
 
+def test_a_run_needs_the_files_that_its_parameters_name(there, tmp_path):
+    (tmp_path / "mine.h5ad").write_text("")
+    (run,) = values(there("grid: {name: [mine.h5ad]}"))
+    assert set(plan.files("toy", run)) - set(plan.files("toy")) == {"mine.h5ad"}
+    assert plan.defaults("toy")["rates"] == [0.1]
+
+
 def test_an_override_fixes_a_parameter_or_sweeps_it(there):
     grid = "grid: {n: [1, 2], rate: [0.1, 0.2]}"
     assert [run["n"] for run in values(there(grid, {"n": 7}))] == [7, 7]

@@ -33,6 +33,7 @@ import os
 import sys
 import time
 
+print("gpu", os.environ.get("CUDA_VISIBLE_DEVICES"), "from", time.time(), flush=True)
 sys.path.insert(0, os.getcwd())
 
 import pandas as pd
@@ -56,6 +57,7 @@ rows = rows.assign(split="train", replicate=0)
 tables.write(tables.tidy([rows]), f"{figures_dir}/tables/toy.csv")
 seconds = pd.DataFrame([{"metric": "seconds", "value": time.time()}])
 tables.write(tables.tidy([seconds]), f"{figures_dir}/tables/toy_seconds.csv")
+print("until", time.time(), flush=True)
 """
 SWEEP = "notebook: toy\nset: {zero_rate: 6e-1}\ngrid: {n_cells: [100, 200], seed: [1, 2]}\n"
 CORES = 2  # runs at once, whose end a kill may hide from Snakemake
@@ -280,7 +282,7 @@ def test_runs_of_other_parameters_are_no_result_where_nothing_has_run(house):
 
 
 def test_a_full_disk_leaves_nothing_that_looks_finished(house):
-    """No file may grow beyond 512 bytes, as on a disk that is nearly full."""
+    """No file may grow beyond 1,024 bytes, as on a disk that is nearly full."""
     shutil.rmtree(place(house))
     limited = command(house, "bash", "-c", "ulimit -f 1; exec ./run_all.sh sweep toy")
     assert limited.returncode != 0
@@ -350,6 +352,7 @@ def test_two_at_a_time_of_the_same_sweep_are_refused(house):
     "options, message",
     [
         (["toys"], "sweep = 'toys': no file workflow/sweeps/toys.yaml; there are"),
+        (["my/my toy.yaml"], "sweep = 'my toy': must be of letters, digits, _, - and ."),
         (["toy", "-p", "cells", "3"], "cells: no such parameter"),
         (["toy", "-p", "n_cells", "3"], "n_cells = 3: must be from 100 to 10,000,000"),
         (["toy", "-p", "n_cells", "-1e3"], "n_cells = -1000: must be from 100 to 10,000,000"),
@@ -381,10 +384,14 @@ def test_runs_take_turns_with_the_gpus(house, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,9")
     assert sweeping._gpus(made) == [] and sweeping._gpus(for_gpus) == ["7", "9"]
-    options = ["--dry-run", "--forceall", "--printshellcmds", "--cores", "2"]
+    options = ["--forceall", "--cores", "3", "--resources", "gpu=2"]
     words = sweeping._snakemake(made, place(house), house / "plan.json", *options)
     environment = HERE | {"SWEEP_GPUS": "7 9"}
     said = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=house)
     assert said.returncode == 0, said.stderr
-    assert re.findall(r"gpu=(\d);", said.stdout + said.stderr).count("7") == 2
-    assert re.findall(r"gpu=(\d);", said.stdout + said.stderr).count("9") == 2
+    texts = [path.read_text() for path in place(house).glob("runs/*/*/log.txt")]
+    held = [re.search(r"gpu (\d) from ([\d.]+)(?s:.*)until ([\d.]+)", text) for text in texts]
+    spans = sorted((found[1], float(found[2]), float(found[3])) for found in held)
+    assert len(spans) == 4 and {gpu for gpu, _, _ in spans} == {"7", "9"}
+    for (gpu, _, end), (other, start, _) in zip(spans, spans[1:]):
+        assert gpu != other or end < start  # never two on one

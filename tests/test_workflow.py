@@ -132,10 +132,11 @@ def test_run_json_says_what_a_run_was_made_with(tiny):
 
 
 def test_a_second_run_has_nothing_left_to_do(tiny):
-    executed = BUILD / "executed" / "02_mechanistic_gene.ipynb"
-    before = executed.stat().st_mtime
+    executed = sorted((BUILD / "executed").glob("0?_*.ipynb"))
+    before = [path.stat().st_mtime for path in executed]
     done = run("./run_all.sh", "tiny")
-    assert done.returncode == 0 and executed.stat().st_mtime == before
+    assert done.returncode == 0 and len(executed) == 6
+    assert [path.stat().st_mtime for path in executed] == before
 
 
 def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
@@ -152,17 +153,23 @@ def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):
         assert (tmp_path / "figures" / file).read_bytes() == (BUILD / "figures" / file).read_bytes()
 
 
-def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
+def house_of(tmp_path, notebook):
+    """A copy of the repository in which all notebooks are this one."""
     for part in ("lib", "workflow"):
         shutil.copytree(ROOT / part, tmp_path / part)
     for part in ("run_all.sh", "requirements.txt"):
         shutil.copy(ROOT / part, tmp_path)
     (tmp_path / "notebooks").mkdir()
     for source in (ROOT / "notebooks").glob("*.py"):
-        (tmp_path / "notebooks" / source.name).write_text(
-            '# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n'
-            '\n# %%\nraise RuntimeError("no luck")\n'
-        )
+        (tmp_path / "notebooks" / source.name).write_text(notebook)
+    return tmp_path
+
+
+PARAMETERS_CELL = '# %% tags=["parameters"]\nfigures_dir: str = ""\ndata_dir: str = ""\n'
+
+
+def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
+    house_of(tmp_path, f'{PARAMETERS_CELL}\n# %%\nraise RuntimeError("no luck")\n')
     done = run("./run_all.sh", "tiny", cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
@@ -171,9 +178,32 @@ def test_a_failing_notebook_stops_the_run_with_one_line(tmp_path):
     assert path.is_file() and path.name.removesuffix(".part.ipynb") in last
 
 
-def test_an_unknown_command_is_refused():
-    done = run("./run_all.sh", "everything")
-    assert done.returncode == 2 and done.stderr.startswith("run_all.sh: 'everything': must be")
+@pytest.mark.parametrize(
+    "notebook, message",
+    [
+        (f"{PARAMETERS_CELL}n_cells: int = 10 +\n", "SyntaxError"),
+        (f"{PARAMETERS_CELL}\n# %%\n1\n", "MissingOutputException"),
+    ],
+)
+def test_what_stops_snakemake_itself_is_said(tmp_path, notebook, message):
+    done = run("./run_all.sh", "tiny", cwd=house_of(tmp_path, notebook))
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and any(message in line for line in lines[-4:-1])
+    assert lines[-1] == "run_all.sh: stopped, messages: build/tiny/snakemake.txt"
+    assert message in (tmp_path / "build/tiny/snakemake.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["everything"], "'everything': must be"),
+        (["quick", "test"], "'quick test': one at a time"),
+        (["test", "--force"], "--force: test has nothing to force"),
+    ],
+)
+def test_an_unknown_command_is_refused(words, message):
+    done = run("./run_all.sh", *words)
+    assert done.returncode == 2 and done.stderr.startswith(f"run_all.sh: {message}")
 
 
 def test_help_names_the_commands():

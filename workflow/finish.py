@@ -2,8 +2,8 @@
 
     python workflow/finish.py MODE
 
-Tracked files, the README's table among them, are touched only here, when every notebook has
-succeeded.
+Of these commands only this one touches tracked files, the README's table among them, and only
+when every notebook has succeeded.
 """
 
 import json
@@ -29,7 +29,8 @@ def finish(mode: str) -> None:
     build = Path("build") / mode
     figures = build / "figures"
     names = sorted(path.stem for path in Path("notebooks").glob("*.py"))
-    executed = [build / "executed" / f"{name}.ipynb" for name in names]
+    every = [build / "executed" / f"{name}.ipynb" for name in names]
+    executed = [path for path in every if path.exists()]  # all but notebooks of one's own
     about = made_with(executed)
     write_summary(figures / "tables", about)
     (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -51,9 +51,9 @@ def publish(executed: str | Path, target: str | Path) -> None:
 
 def used_parameters(name: str, notebook) -> dict:
     """All parameters of an executed notebook, but those that say where files are."""
-    defaults = {key: default for key, (_, default) in plan.parameters(name).items()}
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
-    return {key: v for key, v in (defaults | given).items() if not key.endswith("_dir")}
+    every = plan.defaults(name) | given
+    return {key: value for key, value in every.items() if not key.endswith("_dir")}
 
 
 def made_with() -> dict:

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -29,6 +30,7 @@ from lib import parameters as rules
 from lib.predict import registry
 
 MANY = 10_000  # runs, above which the user must say yes
+NAME = re.compile(r"\w[\w.-]*")  # of a folder that shell commands name
 IMPORT = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")  # package.module:name
 
 
@@ -80,6 +82,8 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
     Raises ValueError in one line.
     """
     path = Path(path)
+    if not NAME.fullmatch(path.stem):
+        raise ValueError(f"sweep = {path.stem!r}: must be of letters, digits, _, - and .")
     said = _file(path)
     declared = parameters(said.notebook)
     fixed = dict(said.set)
@@ -94,12 +98,12 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
             raise ValueError("figures_dir: can't be set in a sweep, since every run has its own")
         if name in fixed and name in varied:
             raise ValueError(f"{name}: is both in set and swept")
-    defaults = {name: default for name, (_, default) in declared.items()}
+    whole = defaults(said.notebook)
     runs = {}
     for row in rows:
         values = {n: _typed(v, declared[n][0]) for n, v in {**fixed, **row}.items()}
-        whole = defaults | values
-        place = "/".join(f"{name}~{_label(whole[name])}" for name in varied) or "run~default"
+        every = whole | values
+        place = "/".join(f"{name}~{_label(every[name])}" for name in varied) or "run~default"
         if place in runs:
             raise ValueError(f"{place}: is there twice")
         runs[place] = values
@@ -122,6 +126,11 @@ def parameters(notebook: str) -> dict[str, tuple[type, object]]:
     return {n: (kind, namespace[n]) for n, kind in namespace.get("__annotations__", {}).items()}
 
 
+def defaults(notebook: str) -> dict:
+    """The values of a notebook's parameters as they stand in it."""
+    return {name: default for name, (_, default) in parameters(notebook).items()}
+
+
 def own_folders(notebook: str) -> list[str]:
     """The parameters that say where a notebook writes: each run has folders of its own."""
     return rules.written_folders(notebook, parameters(notebook))
@@ -133,9 +142,9 @@ def check_ranges(plan: Plan, folder: str, *, elsewhere: bool = False) -> None:
     folder: stands in for the folders that a run writes to
     elsewhere: runs are for other machines, which may have a GPU that this one lacks
     """
-    defaults = _declared(plan.notebook) | dict.fromkeys(own_folders(plan.notebook), folder)
+    whole = _declared(plan.notebook) | dict.fromkeys(own_folders(plan.notebook), folder)
     for values in plan.runs.values():
-        chosen = defaults | values | {"_parameters_were_checked": True}
+        chosen = whole | values | {"_parameters_were_checked": True}
         if elsewhere and str(chosen.get("device")).startswith("cuda"):
             chosen["device"] = "cpu"
         try:
@@ -145,24 +154,28 @@ def check_ranges(plan: Plan, folder: str, *, elsewhere: bool = False) -> None:
 
 
 def files(notebook: str, values: dict | None = None) -> list[str]:
-    """The files of this repository that a run needs: the notebook, and all that it imports.
+    """The files that a run needs: the notebook, what it imports of this repository, and its data.
 
-    values: parameters of the run, which may name modules (`my_models:Ridge`) or published models
+    values: parameters of the run, which may name modules (`my_models:Ridge`), published models and
+        files
 
     The workflow and the rules of parameters change no result, and aren't among them.
     `lib.predict.guard` makes models by the import strings in their rows of the registry.
     """
-    every = [v for value in (values or {}).values() for v in _items(value) if isinstance(v, str)]
+    lists = [v if isinstance(v, list) else [v] for v in (values or {}).values()]
+    every = [item for items in lists for item in items if isinstance(item, str)]
     rows = [registry.BY_KEY[v] for v in every if v in registry.BY_KEY]
     every += [made.string for row in rows for made in row.made.values()]
     modules = {found[1] for v in every if (found := IMPORT.fullmatch(v))}
-    return _files(Path.cwd(), notebook, frozenset(modules))
+    data = [value for value in every if os.path.isfile(value)]
+    return [*imported(Path.cwd(), f"notebooks/{notebook}.py", frozenset(modules)), *data]
 
 
 @functools.cache
-def _files(house, notebook, modules):
+def imported(house: Path, script: str, modules: frozenset = frozenset()) -> list[str]:
+    """A script, and the files of a repository that it and `modules` import; below `house`."""
     finder = ModuleFinder([str(house)], excludes=["workflow", "lib.parameters"])
-    finder.run_script(f"notebooks/{notebook}.py")
+    finder.run_script(script)
     ours = [row for row in registry.ROWS if "peers" not in row.sets.split()]
     made = {m.string.partition(":")[0] for row in ours for m in row.made.values()}
     for module in [*modules, *(made if "lib.predict.guard" in finder.modules else [])]:
@@ -172,10 +185,6 @@ def _files(house, notebook, modules):
             continue
     found = [house / module.__file__ for module in finder.modules.values() if module.__file__]
     return sorted(str(path.relative_to(house)) for path in found)
-
-
-def _items(value):
-    return value if isinstance(value, list) else [value]
 
 
 def _file(path):

@@ -94,7 +94,7 @@ def made_with(about: dict) -> str:
         {
             "notebook": name,
             "seconds": run["seconds"],
-            "commit": (run["commit"] or "unknown")[:12],
+            "commit": re.sub(r"(\w{12})\w*", r"\1", run["commit"] or "unknown"),
             "parameters": ", ".join(f"{key} = {v}" for key, v in run["parameters"].items()),
         }
         for name, run in about["notebooks"].items()

@@ -23,6 +23,8 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflow import plan as plans
 
+SHIPPED = Path("workflow/sweeps").resolve()
+
 
 def main(arguments: list[str]) -> int:
     """Read and check a sweep, and run it or say what would run; an exit code. Raises ValueError."""
@@ -42,12 +44,12 @@ def main(arguments: list[str]) -> int:
             print("".join(f"  {run}: {why}\n" for run, why in waiting.items()), end="")
             return 0
     lock = _lock(folder)
-    return _run(plan, folder, asked, publish=not overrides, lock=lock)
+    ships = not overrides and Path(path).resolve().parent == SHIPPED
+    return _run(plan, folder, asked, publish=ships, lock=lock)
 
 
 def _arguments(arguments):
-    about = "Run a notebook for many sets of parameters."
-    parser = argparse.ArgumentParser(prog="run_all.sh sweep", description=about)
+    parser = argparse.ArgumentParser(prog="run_all.sh sweep")
     add = parser.add_argument
     add("name", help="workflow/sweeps/NAME.yaml, or the path of such a file")
     add("--dry-run", "-n", action="store_true", help="say which runs are done, and which would run")
@@ -55,7 +57,7 @@ def _arguments(arguments):
     add("-p", "--parameters", **pair, help="a value in place of the file's; a list is swept")
     add("--yes", action="store_true", help="yes, more than 10,000 runs")
     add("--profile", help="Snakemake's, for a cluster: workflow/profiles/slurm")
-    cores = int(os.environ.get("CORES") or os.cpu_count())
+    cores = int(os.environ.get("CORES", 1))  # run_all.sh counts them
     add("--cores", type=int, default=cores, help="runs at once, by default one a core")
     values = {i + 2 for i, a in enumerate(arguments) if a in ("-p", "--parameters")}
     # a space, else argparse takes -1e-3 for an option
@@ -135,7 +137,7 @@ def _run(plan, folder, asked, *, publish, lock):
 
 def _gpus(plan):
     """The GPUs of this machine that runs take turns with: none where all ask for the CPU."""
-    default = plans.parameters(plan.notebook).get("device", (str, "cpu"))[1]
+    default = plans.defaults(plan.notebook).get("device", "cpu")
     if all(values.get("device", default) == "cpu" for values in plan.runs.values()):
         return []
     import torch
@@ -164,11 +166,11 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> pd
     from lib.show import style, sweeps
     from workflow import notebooks
 
-    declared = plans.parameters(plan.notebook)
+    default = plans.defaults(plan.notebook)
     nothing = pd.DataFrame(columns=[*tables.KEYS, "value"])
     runs = []
     for run in done:
-        swept = {name: plan.runs[run].get(name, declared[name][1]) for name in plan.varied}
+        swept = {name: plan.runs[run].get(name, default[name]) for name in plan.varied}
         written = sorted((folder / "runs" / run).glob("figures/tables/*.csv"))
         rows = [p for p in written if not p.stem.endswith(("_seconds", "summary"))]
         runs.append((swept, tables.tidy([*map(tables.read, rows)] or [nothing])))

@@ -9,8 +9,7 @@ from workflow import plan
 with open(config["plan"]) as file:
     PLAN = json.load(file)
 OUT, RUNS = PLAN["folder"], PLAN["runs"]  # path of a run -> its parameters
-NUMBERS = {run: number for number, run in enumerate(RUNS)}
-GPUS = os.environ.get("SWEEP_GPUS", "").split()  # of this machine, to take turns with; a cluster gives its own
+DEFAULTS = plan.defaults(PLAN["notebook"])
 
 
 def settings(run):
@@ -30,18 +29,20 @@ rule all:
 rule run:
     """A notebook with the parameters of a run; it is there when the run has succeeded."""
     input:
-        lambda wildcards: plan.files(PLAN["notebook"], RUNS[wildcards.run]),
+        lambda wildcards: plan.files(PLAN["notebook"], DEFAULTS | RUNS[wildcards.run]),
         "requirements.txt",
     output: f"{OUT}/runs/{{run}}/notebook.ipynb"
     log: f"{OUT}/runs/{{run}}/log.txt"
     params:
         settings=lambda wildcards: settings(wildcards.run),
     resources:
-        gpu=1 if GPUS else 0,
-        number=lambda wildcards: GPUS[NUMBERS[wildcards.run] % len(GPUS)] if GPUS else "",
-    shell:
+        gpu=1 if os.environ.get("SWEEP_GPUS") else 0,  # a cluster gives its own
+    shell:  # a run waits for a job of a sweep that was killed, and takes the first free GPU
         "export OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} CORES={threads}\n"
-        "gpu={resources.number:q}; [ -z $gpu ] || export CUDA_VISIBLE_DEVICES=$gpu\n"
-        "exec 9> {OUT}/runs/{wildcards.run}/.lock; flock 9  # a job of a sweep that was killed may still be at it\n"
+        "lock=$(command -v flock || echo true); exec 9> {OUT}/runs/{wildcards.run}/.lock; $lock 9\n"
+        "for gpu in ${{SWEEP_GPUS-}}; do\n"
+        "  export CUDA_VISIBLE_DEVICES=$gpu; exec 8> {OUT}/.gpu-${{gpu//\\//-}}\n"
+        "  ! $lock -n 8 || break\n"
+        "done\n"
         "rm -rf {OUT}/runs/{wildcards.run}/figures {OUT}/runs/{wildcards.run}/data\n"
         "{sys.executable:q} workflow/run.py notebooks/{PLAN[notebook]}.py {output:q} {params.settings:q} > {log:q} 2>&1"

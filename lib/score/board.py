@@ -117,6 +117,13 @@ def read_summary(path: str | Path) -> pd.DataFrame:
     return summary if "questions" in summary else summary.iloc[:0].assign(questions="")
 
 
+def published(path: str | Path) -> pd.DataFrame:
+    """Means of the rows in a 05_peers.csv; none where there is no such file."""
+    if not Path(path).is_file():
+        return pd.DataFrame(columns=tables.SUMMARY)
+    return tables.summary(tables.read(path))
+
+
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
     """Means of cell-eval's scores of each model, and of its exact skill_kl in the same cells.
 

@@ -245,6 +245,15 @@ def test_known_means_stand_beside_those_scored_here_in_the_order_of_the_tables()
     assert set(both["questions"]) == {"v1-abc"} and list(both["n"]) == [10, 2, 10, 1]
 
 
+def test_published_rows_are_read_as_means(tmp_path):
+    assert board.published(tmp_path / "none.csv").empty
+    row = {"model": "scgen", "metric": "excess_crps", "scenario": "drug"}
+    rows = pd.DataFrame([row | {"value": value, "replicate": value} for value in (1.0, 2.0)])
+    tables.write(tables.tidy([rows]), tmp_path / "05_peers.csv")
+    (found,) = board.published(tmp_path / "05_peers.csv").itertuples()
+    assert (found.model, found.scenario, found.mean, found.n) == ("scgen", "drug", 1.5, 2)
+
+
 def test_scores_of_cell_eval_are_read_as_means_by_model(tmp_path):
     assert board.cell_eval(tmp_path / "none.csv") == {}
     written = pd.DataFrame(
