@@ -102,10 +102,13 @@ if [ "$mode" = peers ]; then
 fi
 started=$SECONDS
 touch "build/$mode/.started"
+stopped=
+trap 'stopped=yes' INT
 said=build/$mode/snakemake.txt  # what Snakemake says; shown are the lines of notebooks
 if ! "$python" -m snakemake --snakefile workflow/Snakefile --config "mode=$mode" --cores "$cores" \
   --rerun-incomplete --nolock --quiet rules progress host reason "${force[@]+"${force[@]}"}" -- "${targets[@]}" 2>&1 |
-  (trap '' INT TERM; tee "$said" | sed -un '/^0[0-9]_[a-z_]* | /p' >&2); then
+  (trap '' INT; tee "$said" | sed -un '/^0[0-9]_[a-z_]* | /p' >&2); then
+  [ -z "$stopped" ] || { echo "run_all.sh: stopped; the same command goes on with the notebooks that are missing" >&2; exit 130; }
   failed=$(find "build/$mode/executed" -name '*.part.ipynb' -newer "build/$mode/.started")
   for part in $failed; do
     log=${part%.part.ipynb}.ipynb.txt

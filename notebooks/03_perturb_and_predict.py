@@ -186,7 +186,7 @@ tables.readable(summary, "off_target_kl", columns="metric")
 #   ZINB regression does harm: −0.59 and −0.35, worse than one constant law.
 # - **Pairs** are harder than single genes for the conditional VAE (0.53 to 0.86) and most others.
 #   The right form loses nothing (ZINB regression on the linear mechanism, 0.99).
-# - **Off target**, an honest model should still say the marginal law. The ELBO's VAE does (0.0002
+# - **Off target**, an honest model should still say the marginal law. The ELBO's VAE does (0.00015
 #   nats); the baselines and the conditional VAE nearly do (0.002 to 0.007). The copying VAE
 #   doesn't (0.38): it reads noise of the other genes as signal.
 # - No model has the right $\theta$ (Figure 3a, second row): what it gets wrong of $\mu$ in a cell

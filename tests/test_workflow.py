@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 import zlib
 from pathlib import Path
@@ -191,6 +193,22 @@ def test_what_stops_snakemake_itself_is_said(tmp_path, notebook, message):
     assert done.returncode == 1 and any(message in line for line in lines[-4:-1])
     assert lines[-1] == "run_all.sh: stopped, messages: build/tiny/snakemake.txt"
     assert message in (tmp_path / "build/tiny/snakemake.txt").read_text()
+
+
+def test_a_run_that_is_interrupted_says_that_it_goes_on(tmp_path):
+    house = house_of(tmp_path, f"{PARAMETERS_CELL}\n# %%\nimport time\n\ntime.sleep(60)\n")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    how = {"cwd": house, "env": environment, "start_new_session": True}
+    running = subprocess.Popen(["./run_all.sh", "tiny"], **how, **pipes)
+    while not list((house / "build").rglob("*.part.ipynb")):
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=30)[1].splitlines()
+    assert running.returncode == 130
+    assert said[-1].startswith("run_all.sh: stopped; the same command goes on")
+    assert not [p for p in house.glob("build/*/executed/*.ipynb") if ".part" not in p.name]
 
 
 @pytest.mark.parametrize(
