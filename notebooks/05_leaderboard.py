@@ -32,9 +32,9 @@
 #
 # **Figure 5.** **a**, Skill of every model (rows) for every mechanism, by what was asked: by KL,
 # and in the last block by CRPS, a mean over the mechanisms (of models that have an answer for
-# each), which models of draws or means have too; mean over replicates. **b**, Skill on $do(x_i =
-# v)$ inside the doses of training, with 95 % intervals over replicates; dashed, the oracle;
-# dotted, 0.95; grey, the marginal. **c**, The two harms of a generative model: what it gets wrong
+# each), which models of draws or means have too; mean over replicates. **b**, Skill on
+# $do(x_i = v)$ inside the doses of training, with 95 % intervals over replicates; dashed, the
+# oracle; dotted, 0.95; grey, the marginal. **c**, The two harms of a generative model: what it gets wrong
 # of the base genes' own laws in held-out cells (horizontal), and of the law of genes that an
 # intervention doesn't touch (vertical). The marginal, the dependency network and its ensemble lie
 # on one another. **d**, What cell-eval, which knows no law, says of cells sampled from six
