@@ -34,12 +34,12 @@
 # and in the last block by CRPS, a mean over the mechanisms (of models that have an answer for
 # each), which models of draws or means have too; mean over replicates. **b**, Skill on
 # $do(x_i = v)$ inside the doses of training, with 95 % intervals over replicates; dashed, the
-# oracle; dotted, 0.95; grey, the marginal. **c**, The two harms of a generative model: what it gets wrong
-# of the base genes' own laws in held-out cells (horizontal), and of the law of genes that an
-# intervention doesn't touch (vertical). The marginal, the dependency network and its ensemble lie
-# on one another. **d**, What cell-eval, which knows no law, says of cells sampled from six
-# models' predictions under do() of six genes (means of three replicates), against the exact skill
-# in the same cells.
+# oracle; dotted, 0.95; grey, the marginal. **c**, The two harms of a generative model: what it
+# gets wrong of the base genes' own laws in held-out cells (horizontal), and of the law of genes
+# that an intervention doesn't touch (vertical). The marginal, the dependency network and its
+# ensemble lie on one another. **d**, What cell-eval, which knows no law, says of cells sampled
+# from six models' predictions under do() of six genes (means of three replicates), against the
+# exact skill in the same cells.
 #
 # *As committed, from the default run. A run of your own draws its figure further down.*
 
