@@ -88,6 +88,7 @@ class ScVI:
         own = self._own(cells)
         scvi.model.SCVI.setup_anndata(own, size_factor_key="size_factor")
         self.model = scvi.model.SCVI(own, gene_likelihood="zinb")
+        self.model.deregister_manager()  # else the data of every model before stays in memory
 
     def train(self, n_epochs: int, batch_size: int, learning_rate: float = 1e-3) -> None:
         """So many epochs more, on all cells."""

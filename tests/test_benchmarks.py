@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from benchmarks import __main__ as main
 from benchmarks import cases, figure, growth, measure, references
 from benchmarks.cases import against_scvi
-from lib import dataset
+from lib import dataset, training
 from tests.agreement import scipy_pmf
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +165,22 @@ def test_our_side_of_the_comparison_learns_and_says_its_loss():
     before = side.negative_elbo(test)
     side.train(10, 128, 5e-3)
     assert loss_of_truth < side.negative_elbo(test) < before
+
+
+@pytest.mark.parametrize("why", ["divergence", "nan"])
+def test_a_training_that_diverges_is_never_the_best(why):
+    class Diverges:
+        def __init__(self, cells):
+            pass
+
+        def train(self, *settings):
+            if why == "divergence":
+                raise training.DivergenceError(1, float("nan"))
+
+        def negative_elbo(self, cells):
+            return float("nan")
+
+    assert against_scvi._run(Diverges, None, None, 0.0, 128, 0.1, 5).gap == np.inf
 
 
 def test_slope_is_the_power():
