@@ -125,7 +125,7 @@ def frequencies(ax, counts: dict[str, np.ndarray], colours: dict[str, str]) -> N
 
 def families(ax, misfits: pd.DataFrame) -> None:
     """Misfit of families of laws, a box over genes."""
-    sns.boxplot(misfits, color="0.85", fliersize=0, linewidth=0.6, width=0.6, ax=ax)
+    sns.boxplot(misfits, color="0.85", showfliers=False, linewidth=0.6, width=0.6, ax=ax)
     ax.set_xticks(range(misfits.shape[1]), [str(name).replace(" ", "\n") for name in misfits])
     ax.set(title="real counts, gene by gene", xlabel="", ylabel="total variation distance")
     ax.set_ylim(bottom=0)
