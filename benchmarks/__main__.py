@@ -27,12 +27,13 @@ KNOWN = [*cases.CASES, "growth"]
 def main() -> None:
     given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
+    made_at = commit()  # before the tables change
     for name in given.names or KNOWN:
         if name == "growth":
             points = pd.DataFrame(growth.points(given.share))
             points.to_csv(given.out / "growth.csv", index=False, float_format="%.3g")
         else:
-            measure_case(name, given.share, given.out)
+            measure_case(name, given.share, given.out, made_at)
     if given.out == FOLDER:
         write_readme(given.out)
     if (given.out / "results.csv").exists() and (given.out / "growth.csv").exists():
@@ -61,11 +62,11 @@ def arguments() -> argparse.Namespace:
     return given
 
 
-def measure_case(name: str, share: float, folder: Path) -> None:
+def measure_case(name: str, share: float, folder: Path, made_at: str | None) -> None:
     """Run one benchmark, print its rows, and put them in place of its old ones in results.csv."""
     print(f"{name}: {cases.CASES[name].__doc__.partition(chr(10))[0]}", flush=True)
     measured = in_a_process("benchmarks.cases", name, share)
-    rows = pd.DataFrame(measured).assign(case=name, machine=machine(), commit=commit())
+    rows = pd.DataFrame(measured).assign(case=name, machine=machine(), commit=made_at)
     for _, result in rows.iterrows():
         print(f"  {in_words(result)}", flush=True)
     path = folder / "results.csv"
