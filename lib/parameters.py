@@ -90,12 +90,16 @@ def share_of_zeros(name, value, others):
     from lib.simulate.cells import base_genes
 
     checks.number(name, value, 0, 0.99)
-    default = {k: p.default for k, p in signature(base_genes).parameters.items()}
+
+    def given(limits):
+        usual = signature(base_genes).parameters[limits.removeprefix("type_")].default
+        value = others.get(limits, usual)
+        RULES[limits](limits, value, others)
+        return value
+
     of_type = "type_" if name.startswith("type_") else ""
-    mu = others.get("mu_range", default["mu_range"])
-    dispersion = others.get(f"{of_type}dispersion_range", default["dispersion_range"])
-    mu = checks.interval("mu_range", mu, 1e-3, 1_000_000)[0]
-    theta = 1 / checks.interval(f"{of_type}dispersion_range", dispersion, 1e-6, 10_000)[1]
+    mu = given("mu_range")[0]
+    theta = 1 / given(f"{of_type}dispersion_range")[1]
     least = float(ZINB(mu, theta, 0.0).zero_prob)
     if value < least:
         why = f"a gene with mu {mu:g} and theta {theta:g} has as many zeros without dropout"

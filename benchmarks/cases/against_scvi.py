@@ -20,7 +20,7 @@ from lib import training as loop
 
 BATCHES = (128, 512, 2048)
 # the grid of `tuned`. Two searches before it had batches of 2,048, rates of 1e-3 (scVI's default)
-# and 5e-3, and 40 epochs as well, and ended at smaller batches, higher rates and fewer epochs
+# and 5e-3, and 40 epochs as well, which neither side's best settings had
 SEARCHED = (32, 64, 128, 512)
 RATES = (2e-2, 5e-2, 1e-1)
 EPOCHS = (2, 3, 5, 7, 10, 15, 20, 30)

@@ -55,6 +55,17 @@ def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
     return result[[*also, *SUMMARY]]
 
 
+def over_mechanisms(summary: pd.DataFrame, metric: str, splits: list[str]) -> pd.DataFrame:
+    """One metric's mean over mechanisms, a row a model and a column a split.
+
+    NaN for a model that lacks one of the mechanisms.
+    """
+    part = summary[summary["metric"] == metric]
+    keys = {"index": "model", "columns": ["split", "mechanism"], "values": "mean", "sort": False}
+    each = part.pivot_table(**keys)
+    return pd.concat({split: each[split].mean(axis=1, skipna=False) for split in splits}, axis=1)
+
+
 def readable(
     summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism"
 ) -> pd.DataFrame:

@@ -19,9 +19,7 @@ def table(folder: str | Path) -> str:
     Returns Markdown. A model that lacks a mechanism has no mean.
     """
     means = tables.read(Path(folder) / "summary.csv").query("scenario == 'leaderboard'")
-    skill = means[means["metric"] == "skill_kl"]
-    each = skill.pivot_table(index="model", columns=["split", "mechanism"], values="mean")
-    shown = pd.concat({s: each[s].mean(axis=1, skipna=False) for s in SPLITS}, axis=1)
+    shown = tables.over_mechanisms(means, "skill_kl", SPLITS)
     shown = shown.map(lambda value: "" if pd.isna(value) else f"{value:z.2f}")
     off_target = means[means["metric"] == "off_target_kl"].set_index("model")["mean"]
     shown["off target (nats)"] = off_target.map("{:.2g}".format)

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from lib.predict import registry
+from lib.score import tables
 from lib.show import panels, style
 from lib.show.figures import skill
 
@@ -42,11 +43,9 @@ def skill_table(summary: pd.DataFrame) -> pd.DataFrame:
     """
     splits = [split for split in _SPLITS if split in set(summary["split"])]
     asked = summary[summary["split"].isin(splits)]
-    kl, crps = (asked[asked["metric"] == metric] for metric in ("skill_kl", "skill_crps"))
-    options = {"index": "model", "values": "mean", "sort": False}
-    by_kl = kl.pivot_table(columns=["split", "mechanism"], **options)[splits]
-    each = crps.pivot_table(columns=["split", "mechanism"], **options)
-    by_crps = pd.concat({s: each[s].mean(axis=1, skipna=False) for s in splits}, axis=1)
+    keys = {"index": "model", "columns": ["split", "mechanism"], "values": "mean", "sort": False}
+    by_kl = asked[asked["metric"] == "skill_kl"].pivot_table(**keys)[splits]
+    by_crps = tables.over_mechanisms(asked, "skill_crps", splits)
     by_crps.columns = pd.MultiIndex.from_product([["mean_crps"], splits])
     return pd.concat([by_kl, by_crps], axis=1)
 
