@@ -1,0 +1,72 @@
+"""Molecules of regulators, drawn parents first, and the mean molecules of every gene given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lib.simulate.grn.network import GRN
+from lib.simulate.grn.regulation import Regulation, program_folds
+
+
+class Cells:
+    """Cells of one type, from their hidden state to the mean molecules of any gene.
+
+    regulation: the network's folds
+    cell_type: place of the cells' type
+    activities: (n_cells, n_columns) of the hidden programs
+    change: function of places of genes, which returns the fold by which something else changes
+        their means, (n_genes, n_cells) or what broadcasts to it; by default nothing does
+    """
+
+    def __init__(
+        self,
+        regulation: Regulation,
+        cell_type: int,
+        activities: np.ndarray,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        self.regulation = regulation
+        self.network: GRN = regulation.network
+        self.cell_type = cell_type
+        self.activities = activities
+        self.change = change
+        shape = len(self.network.regulators), len(activities)
+        self.molecules = np.zeros(shape, dtype=np.int32)
+
+    def means(self, genes: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """Mean molecules of genes given their regulators' molecules, (n_genes, n_cells).
+
+        genes: places
+        rows: which of the cells
+        """
+        mu = self.regulation.folds(self.cell_type, genes, self.molecules[:, rows])
+        mu *= self.network.base[genes, self.cell_type][:, None]
+        by_programs = program_folds(self.network, genes, self.activities[rows])
+        if by_programs is not None:
+            mu *= by_programs
+        if self.change is not None:
+            changed = self.change(genes)
+            mu *= changed[:, rows] if np.shape(changed)[-1] > 1 else changed
+        return mu
+
+    def generations(self):
+        """Yield (rows in `molecules`, places) of regulators whose own are drawn already."""
+        for genes in self.network.generations:
+            rows = np.flatnonzero(np.isin(self.network.regulators, genes))
+            if len(rows):
+                yield rows, self.network.regulators[rows]
+
+    def draw(self, stream_of: Callable[[str], np.random.Generator]) -> Cells:
+        """Draw the regulators' molecules.
+
+        stream_of: function of a gene's name, which returns its generator
+        """
+        for rows, genes in self.generations():
+            mu = self.means(genes)
+            for row, gene, its_mu in zip(rows, genes, mu):
+                rng, theta = stream_of(str(self.network.genes[gene])), self.network.theta[gene]
+                unit = rng.standard_gamma(theta, len(its_mu))
+                self.molecules[row] = rng.poisson(unit * (its_mu / theta))
+        return self

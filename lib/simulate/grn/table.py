@@ -1,0 +1,124 @@
+"""A gene regulatory network from tables, as published ones are distributed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import checks
+from lib.simulate.grn.network import GRN, OWN
+
+EDGE = ("regulator", "target", "effect")
+POWER = 2.0  # Hill coefficient of an edge that names none
+
+
+def from_table(
+    edges: pd.DataFrame | str | Path,
+    genes: pd.DataFrame | None = None,
+    *,
+    base: float = 10.0,
+    theta: float = 5.0,
+    logic: str = "product",
+    mechanisms: dict | None = None,
+) -> GRN:
+    """The network of a table of edges.
+
+    edges: table or path of a .csv with columns regulator, target and effect (log2 of a fold), and
+        optionally half (molecules; else the regulator's mean base), power (else 2) and cell_type
+        (else, and where it is "", all of them)
+    genes: table with a row a gene, named by the index, and optionally columns base (or, a cell
+        type each, "base <type>"), theta, logic and module; by default the genes of `edges`, sorted
+    base, theta, logic: those of genes for which `genes` has no column
+    mechanisms: as in `GRN`; these genes need no logic
+
+    `GRN.edge_table()` and `GRN.gene_table()` give such tables. Raises ValueError in one line for
+    edges in a cycle, of a gene that isn't in `genes`, or there twice, and for NaN.
+    """
+    table = _checked(edges)
+    if genes is None:
+        genes = pd.DataFrame(index=np.unique(table[["regulator", "target"]].to_numpy().ravel()))
+    names = [str(gene) for gene in genes.index]
+    for column in ("regulator", "target"):
+        missing = ~table[column].isin(names)
+        if missing.any():
+            gene = table.loc[missing, column].iloc[0]
+            raise ValueError(f"edges: {column} {gene!r} isn't in genes; must be a row there")
+    types = [c.removeprefix("base ") for c in genes.columns if c.startswith("base ")]
+    types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
+    own = dict(mechanisms or {})
+
+    def of_genes(column, default):
+        return genes[column].to_numpy() if column in genes else np.full(len(names), default)
+
+    common = of_genes("base", base)
+    bases = np.column_stack([of_genes(f"base {t}", np.nan) for t in types]).astype(float)
+    bases = np.where(np.isnan(bases), common[:, None], bases)
+    logics = np.where(np.isin(names, list(own)), OWN, of_genes("logic", logic).astype(object))
+    return GRN(
+        **_edges(table, names, types, bases.mean(axis=1)),
+        genes=names,
+        cell_types=types,
+        logic=logics,
+        base=bases,
+        theta=of_genes("theta", theta),
+        module=of_genes("module", 0),
+        loadings=np.zeros((len(names), 0)),
+        programs=[],
+        mechanisms=own,
+    )
+
+
+def _checked(edges):
+    """The table of edges, with all columns. Raises ValueError for what it may not hold."""
+    table = edges
+    if not isinstance(edges, pd.DataFrame):
+        path = Path(checks.text("edges", str(edges), empty=False))
+        if not path.is_file():
+            raise ValueError(f"edges = {str(path)!r}: no such file")
+        table = pd.read_csv(path, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+    lacking = [column for column in EDGE if column not in table]
+    if lacking:
+        has = ", ".join(map(str, table.columns))
+        raise ValueError(f"edges: has no column {lacking[0]!r}, but {has}")
+    table = table.reset_index(drop=True).copy()
+    for column in EDGE:
+        if table[column].isna().any():
+            row = int(np.flatnonzero(table[column].isna())[0])
+            raise ValueError(f"edges: {column} is missing in row {row}; must be in none")
+    for column in ("effect", "half", "power"):
+        default = {"half": np.nan, "power": POWER}.get(column)
+        values = table.get(column, pd.Series(default, table.index))
+        table[column] = pd.to_numeric(values, errors="coerce")
+        lost = table[column].isna() & values.notna()
+        if lost.any():
+            raise ValueError(f"edges: {column} = {values[lost].iloc[0]!r}: must be a number")
+    table["power"] = table["power"].fillna(POWER)
+    types = table.get("cell_type", pd.Series("", table.index)).fillna("")
+    return table.assign(cell_type=types.astype(str)).astype({"regulator": str, "target": str})
+
+
+def _edges(table, names, types, usual_half):
+    """The fields of `GRN` that are about edges. Rows that differ in cell type alone are one edge.
+
+    usual_half: (n_genes,) half of a regulator's edges that have none
+    """
+    places = {gene: place for place, gene in enumerate(names)}
+    ends = [table[column].map(places).to_numpy() for column in ("regulator", "target")]
+    half = np.where(table["half"].isna(), usual_half[ends[0]], table["half"])
+    values = np.column_stack([*ends, table["effect"], half, table["power"]])
+    once, first, edge = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as in the table
+    edge = np.argsort(order)[edge.ravel()]
+    acts = np.zeros((len(once), len(types)), dtype=int)
+    for number, cell_type in zip(edge, table["cell_type"]):
+        if cell_type:
+            acts[number, types.index(checks.choice("cell_type of edges", cell_type, types))] += 1
+        else:
+            acts[number] += 1
+    if (acts > 1).any():
+        regulator, target = once[order][(acts > 1).any(axis=1)][0, :2].astype(int)
+        pair = f"{names[regulator]} -> {names[target]}"
+        raise ValueError(f"edges: {pair} is there twice; must be once in a cell type")
+    regulator, target, effect, half, power = once[order].T
+    fields = {"regulator": regulator.astype(int), "target": target.astype(int), "acts": acts > 0}
+    return fields | {"effect": effect, "half": half, "power": power}
