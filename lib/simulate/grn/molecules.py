@@ -16,8 +16,8 @@ class Cells:
     regulation: the network's folds
     cell_type: place of the cells' type
     activities: (n_cells, n_columns) of the hidden programs
-    change: function of places of genes, which returns the fold by which something else changes
-        their means, (n_genes, n_cells) or what broadcasts to it; by default nothing does
+    change: function of places of genes and their means, (n_genes, n_cells), which it changes in
+        place; by default nothing does
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Cells:
         regulation: Regulation,
         cell_type: int,
         activities: np.ndarray,
-        change: Callable[[np.ndarray], np.ndarray] | None = None,
+        change: Callable[[np.ndarray, np.ndarray], None] | None = None,
     ):
         self.regulation = regulation
         self.network: GRN = regulation.network
@@ -35,20 +35,18 @@ class Cells:
         shape = len(self.network.regulators), len(activities)
         self.molecules = np.zeros(shape, dtype=np.int32)
 
-    def means(self, genes: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+    def means(self, genes: np.ndarray) -> np.ndarray:
         """Mean molecules of genes given their regulators' molecules, (n_genes, n_cells).
 
         genes: places
-        rows: which of the cells
         """
-        mu = self.regulation.folds(self.cell_type, genes, self.molecules[:, rows])
+        mu = self.regulation.folds(self.cell_type, genes, self.molecules)
         mu *= self.network.base[genes, self.cell_type][:, None]
-        by_programs = program_folds(self.network, genes, self.activities[rows])
+        by_programs = program_folds(self.network, genes, self.activities)
         if by_programs is not None:
             mu *= by_programs
         if self.change is not None:
-            changed = self.change(genes)
-            mu *= changed[:, rows] if np.shape(changed)[-1] > 1 else changed
+            self.change(genes, mu)
         return mu
 
     def generations(self):
@@ -70,3 +68,10 @@ class Cells:
                 unit = rng.standard_gamma(theta, len(its_mu))
                 self.molecules[row] = rng.poisson(unit * (its_mu / theta))
         return self
+
+    def part(self, rows: slice) -> Cells:
+        """Some of the cells."""
+        change = None if self.change is None else self.change.part(rows)
+        some = Cells(self.regulation, self.cell_type, self.activities[rows], change)
+        some.molecules = self.molecules[:, rows]
+        return some

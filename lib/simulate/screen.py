@@ -1,0 +1,139 @@
+"""A Perturb-seq screen of a gene regulatory network: controls, and cells of arms."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from lib import checks
+from lib.counts import CONTROL
+from lib.seeds import stream
+from lib.simulate import arms as of_arms
+from lib.simulate.arms import IS_CONTROL, NOTHING, Screen
+from lib.simulate.grn import GRN
+from lib.simulate.measurement import Measurement
+from lib.simulate.regulated import World, checked, drawn
+
+
+def screen(
+    network: GRN,
+    arms: int | list[str] | pd.DataFrame = 100,
+    *,
+    pairs: int = 0,
+    n_cells: int = 100,
+    n_control: int = 5000,
+    kind: str = "knockdown",
+    strengths: list[float] | None = None,
+    n_guides: int = 3,
+    guide_spread: float = 0.3,
+    escapers: float = 0.1,
+    wrong_guides: float = 0.02,
+    shift: float = 0.0,
+    control_bias: float = 0.0,
+    measurement: Measurement | None = None,
+    depth: float = 1.0,
+    seed: int | tuple[int, ...] = 0,
+) -> ad.AnnData:
+    """Cells of a Perturb-seq screen: controls, and arms of one gene or of two.
+
+    arms: number of genes to perturb, half of them regulators as far as there are so many; or the
+        arms' names, GENE or GENE1+GENE2; or a table with a column perturbation and, if there,
+        perturbation_type and strength
+    pairs: number of pairs, drawn among the arms of one gene
+    n_cells, n_control: cells of each arm, and controls, of each cell type
+    kind: knockdown, knockout or activation
+    strengths: every arm is there at each. Knockdown: share of expression that is taken away, by
+        default 0.8; knockout: share of cells with a guide in which the gene is lost, 0.9;
+        activation: fold, 4
+    n_guides: guides an arm, in whose cells the strengths differ
+    guide_spread: sd of a guide's deviation, of the logit of its share or of the log of the log fold
+    escapers: share of an arm's cells in which its guide does nothing
+    wrong_guides: share of an arm's cells that have a guide of another arm in truth
+    shift: activity that every perturbed cell gains in the hidden program "stress" (the network's
+        last that is no cycle), |normal| about it with half of it as sd, one value an arm: what
+        Systema calls systematic variation
+    control_bias: sd of the log of the fold by which each gene differs in controls
+    measurement, depth: as in `dataset.grn_cells`
+
+    `obs` has perturbation ("control", GENE or GENE1+GENE2), perturbation_type, strength as
+    intended, guide, n_perturbations, cell_type, batch and total_counts. What is hidden, and what
+    `truth.arm` needs, is named in `lib.simulate.regulated`; `dataset.shown` takes it away. Raises
+    ValueError in one line for what can't be.
+    """
+    n_cells = checks.integer("n_cells", n_cells, low=1)
+    n_control = checks.integer("n_control", n_control, low=1)
+    measurement = checked(measurement, network)
+    table = of_arms.listed(network, arms, pairs, kind, strengths, seed)
+    fields = of_arms.drawn(
+        network, table, n_guides, guide_spread, escapers, wrong_guides, shift, control_bias, seed
+    )
+    parts = {"captures": np.zeros(0), "batches": np.zeros(0, dtype=int)}
+    plan = Screen(**fields, **parts)
+    of_one_type = _labelled(plan, n_cells, n_control)
+    n_types = len(network.cell_types)
+    types = np.repeat(np.arange(n_types), len(of_one_type))
+    labelled = np.tile(of_one_type, n_types)
+    acting = _in_truth(plan, labelled, seed)
+    gained = np.where(acting >= 0, plan.shift[plan.arm[acting]], 0) if plan.program >= 0 else None
+    cells = drawn(
+        World(network, measurement, plan),
+        types,
+        acting,
+        depth=depth,
+        seed=seed,
+        shift=gained,
+        obs=_obs(plan, labelled),
+    )
+    controls = labelled == IS_CONTROL
+    captures = cells.obsm["capture"][controls, 0]
+    batches = cells.obs["batch"].cat.codes.to_numpy()[controls].astype(np.int64)
+    whole = Screen(**fields, captures=captures, batches=batches)
+    cells.uns["screen"] = whole.as_arrays()
+    return cells
+
+
+def _labelled(plan, n_cells, n_control):
+    """The guide that each cell of a type is labelled with, IS_CONTROL for controls."""
+    cells = [np.full(n_control, IS_CONTROL)]
+    for arm in range(len(plan.perturbation)):
+        guides = plan.guides(arm)
+        cells.append(guides[np.arange(n_cells) % len(guides)])
+    return np.concatenate(cells)
+
+
+def _in_truth(plan, labelled, seed):
+    """The guide that acts in each cell: another arm's, or none in those that escape."""
+    acting, rng = labelled.copy(), stream(seed, "who escapes")
+    of_arm = np.flatnonzero(labelled >= 0)
+    wrong = of_arm[rng.random(len(of_arm)) < plan.wrong_guides]
+    if len(wrong):
+        # any guide but those of the cell's own arm, whose guides stand together
+        own = plan.arm[labelled[wrong]]
+        n_own = np.bincount(plan.arm)[own]
+        first = np.searchsorted(plan.arm, own)
+        others = rng.integers(0, len(plan.arm) - n_own)
+        acting[wrong] = np.where(others >= first, others + n_own, others)
+    escapes = rng.random(len(of_arm)) < plan.escapers
+    fails = rng.random(len(of_arm)) >= plan.works[acting[of_arm]]
+    acting[of_arm[escapes | fails]] = NOTHING
+    return acting
+
+
+def _obs(plan, labelled):
+    """The columns of obs that are about the arm, as an experimenter has them."""
+    is_control = labelled == IS_CONTROL
+    arm = plan.arm[np.where(is_control, 0, labelled)]
+    n_genes = np.array([len(genes) for genes in plan.genes])
+
+    def text(of_cells, of_control):
+        values = np.where(is_control, of_control, of_cells.astype(object))
+        return pd.Categorical(values, categories=list(dict.fromkeys([of_control, *of_cells])))
+
+    return {
+        "perturbation": text(plan.perturbation[arm], CONTROL),
+        "perturbation_type": text(plan.kind[arm], CONTROL),
+        "strength": np.where(is_control, 0.0, plan.strength[arm]),
+        "guide": text(plan.guide[labelled], "non-targeting"),
+        "n_perturbations": np.where(is_control, 0, n_genes[arm]),
+    }
