@@ -15,6 +15,9 @@ Names of genes, cell types and drugs are values, never names of columns or keys,
 survives `write_h5ad` and `write_zarr`. `law(adata)` computes the true law from these and from the
 cells' own counts, so it can't go stale. Where X no longer holds whole counts, `law` and
 interventions take those of `layers["counts"]`, and refuse cells that have none.
+
+Cells of a gene regulatory network (`grn_cells`) have molecules apart from what is measured of them,
+and a law given the molecules; what they hold is named in `lib.simulate.regulated`.
 """
 
 from lib.counts import (
@@ -26,12 +29,15 @@ from lib.counts import (
     read_counts,
     with_counts,
 )
+from lib.simulate import grn, measurement
 from lib.simulate.cells import base_genes, base_genes_from_counts, fresh_cells, get_mech_dataset
 from lib.simulate.layout import cell_types, concat, descendants, kinds, parents, weights
-from lib.simulate.truth import law, treated_law
+from lib.simulate.regulated import grn_cells, shown
+from lib.simulate.truth import arm, law, treated_law
 
 __all__ = [
-    "CONTROL", "base_genes", "base_genes_from_counts", "cell_types", "check_counts", "concat",
-    "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "kinds", "law",
-    "parents", "pbmc_counts", "read_counts", "treated_law", "weights", "with_counts",
+    "CONTROL", "arm", "base_genes", "base_genes_from_counts", "cell_types", "check_counts", "concat",
+    "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "grn", "grn_cells",
+    "kinds", "law", "measurement",
+    "parents", "pbmc_counts", "read_counts", "shown", "treated_law", "weights", "with_counts",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Interventions: set a gene, combine genes, give a drug.
+"""Interventions: set a gene, combine genes, give a drug, screen a network.
 
 Each returns new cells in which the descendants of what was intervened on are drawn anew from their
 new laws, parents first; `dataset.law` gives the exact truth about them. Where X doesn't hold whole
@@ -17,7 +17,13 @@ from lib.counts import CONTROL, counts_of, dense, with_columns, with_counts, wit
 from lib.seeds import stream
 from lib.simulate import layout
 from lib.simulate.layout import descendants, with_true_counts
+from lib.simulate.screen import screen
 from lib.simulate.truth import law_given
+
+__all__ = [
+    "additive", "do", "dose_of", "dose_series", "doses_to_beyond", "exogenous_noise", "fold_change",
+    "parent_to_perturb", "produce_perturbed_observations_1gene", "screen", "second_parent", "treat",
+]  # fmt: skip
 
 _BLOCK = 500_000  # counts drawn at a time, to bound memory
 

@@ -175,7 +175,15 @@ def _some_pairs(single, pairs, rng):
 
 
 def drawn(
-    network: GRN, table: pd.DataFrame, n_guides, guide_spread, escapers, wrong_guides, shift, bias, seed
+    network: GRN,
+    table: pd.DataFrame,
+    n_guides,
+    guide_spread,
+    escapers,
+    wrong_guides,
+    shift,
+    bias,
+    seed,
 ) -> dict:
     """The fields of a `Screen` but those of its controls; see `lib.perturb.screen`."""
     n_guides = checks.integer("n_guides", n_guides, 1, 100)
@@ -216,6 +224,27 @@ def drawn(
         "program": normal[-1] if shift else -1,
         "control_bias": bias * stream(seed, "control bias").normal(0, 1, len(network.genes)),
     }
+
+
+def in_truth(plan: Screen, labelled: np.ndarray, seed) -> np.ndarray:
+    """The guide that acts in each cell, as `Acting` takes it: its own, another arm's, or none.
+
+    labelled: (n_cells,) the guide by the cell's label, IS_CONTROL for controls
+    """
+    acting, rng = labelled.copy(), stream(seed, "who escapes")
+    of_arm = np.flatnonzero(labelled >= 0)
+    wrong = of_arm[rng.random(len(of_arm)) < plan.wrong_guides]
+    if len(wrong):
+        # any guide but those of the cell's own arm, whose guides stand together
+        own = plan.arm[labelled[wrong]]
+        n_own = np.bincount(plan.arm)[own]
+        first = np.searchsorted(plan.arm, own)
+        others = rng.integers(0, len(plan.arm) - n_own)
+        acting[wrong] = np.where(others >= first, others + n_own, others)
+    escapes = rng.random(len(of_arm)) < plan.escapers
+    fails = rng.random(len(of_arm)) >= plan.works[acting[of_arm]]
+    acting[of_arm[escapes | fails]] = NOTHING
+    return acting
 
 
 class Acting:

@@ -20,7 +20,7 @@ from lib.counts import (
 )
 from lib.laws import ZINB, maximum_likelihood, zinb
 from lib.seeds import stream
-from lib.simulate import layout
+from lib.simulate import layout, regulated
 from lib.simulate.layout import PARAMETERS, labels
 from lib.simulate.mechanisms import MECHANISMS, resolve
 from lib.simulate.truth import inputs, law_given, mu_and_theta
@@ -184,11 +184,13 @@ def _checked_parents(adata, gene, parents):
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed: int | tuple[int, ...]) -> ad.AnnData:
-    """New control cells of the same genes and mechanisms.
+    """New control cells of the same genes and mechanisms, or of the same network.
 
     n_cells: cells of each cell type that `adata` has cells of
     """
     checks.integer("n_cells", n_cells, low=1)
+    if regulated.is_regulated(adata):
+        return regulated.fresh_cells(adata, n_cells, seed=seed)
     adata = layout.with_laws(adata)
     types = pd.unique(labels(adata.obs, "cell_type"))
     varm = {p: adata.varm[p] for p in PARAMETERS}

@@ -104,6 +104,11 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
 
 def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded` for cells that have laws. Raises ValueError for others."""
+    if "grn" in adata.uns:
+        raise ValueError(
+            "adata: cells of a gene regulatory network; must be mechanistic cells, since a law "
+            "given molecules can't be reached from counts"
+        )
     adata = upgraded(adata)
     needed = [("varm", p) for p in PARAMETERS] + [("uns", "cell_types"), ("var", "mechanistic")]
     missing = [(part, name) for part, name in needed if name not in getattr(adata, part)]
@@ -139,8 +144,11 @@ def with_true_counts(adata: ad.AnnData) -> ad.AnnData:
 def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     """Data sets one below the other, with all that `law` needs; cells are named anew.
 
-    Raises ValueError where two differ in a mechanism, a drug or a cell type of the same name.
+    Raises ValueError where two differ in a mechanism, a drug or a cell type of the same name, and
+    for cells of different networks, measurements or screens.
     """
+    if any("grn" in adata.uns for adata in adatas):
+        return _concat_regulated(adatas)
     adatas = [with_true_counts(adata) for adata in adatas]
     joined = ad.concat(adatas, merge="unique", index_unique="-")
     if "mechanistic" not in joined.var:
@@ -150,6 +158,18 @@ def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     joined.uns.update(uns | joined_entries([adata.uns for adata in adatas]))
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
     joined.obs = joined.obs.astype({"cell_type": "category", "drug": "category"})
+    return joined
+
+
+def _concat_regulated(adatas):
+    """`concat` for cells of gene regulatory networks: all must be of one."""
+    for name in ("grn", "measurement", "screen", "regulators"):
+        values = [adata.uns.get(name, {}) for adata in adatas]
+        if not all(_same(values[0], value) for value in values):
+            raise ValueError(f"adatas: uns[{name!r}] differs in two; must be cells of the same")
+    joined = ad.concat(adatas, merge="same", uns_merge="same", index_unique="-")
+    joined.uns |= {name: adatas[0].uns[name] for name in adatas[0].uns if name not in joined.uns}
+    joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
     return joined
 
 

@@ -22,7 +22,7 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import counts_of, dense
 from lib.laws import ZINB
-from lib.seeds import stream
+from lib.seeds import key, stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
 from lib.simulate.grn import GRN
@@ -118,6 +118,12 @@ def grn_cells(
     return drawn(world, types, acting, depth=depth, seed=seed)
 
 
+def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
+    """New unperturbed cells of the same network, measured alike; see `grn_cells`."""
+    world = World.of(adata)
+    return grn_cells(world.network, n_cells, measurement=world.measurement, seed=(*key(seed), 0))
+
+
 def checked(measurement: Measurement | None, network: GRN) -> Measurement:
     """A measurement of the network's genes. Raises ValueError for one of other genes."""
     if measurement is None:
@@ -127,23 +133,27 @@ def checked(measurement: Measurement | None, network: GRN) -> Measurement:
     return measurement
 
 
-def drawn(world: World, types, acting, *, depth, seed, shift=None, obs=None) -> ad.AnnData:
+def drawn(
+    world: World, types, acting, *, seed, depth=1.0, captures=None, batch=None, obs=None
+) -> ad.AnnData:
     """Draw cells.
 
     types: (n_cells,) places of their types
     acting: (n_cells,) guides, as `Acting` takes them
-    shift: (n_cells,) activity that the shared program gains; None: none
+    captures, batch: (n_cells,) captures, and places of batches; None: drawn, and by turns
     obs: columns of obs beside cell_type, batch and total_counts
     """
     network, measurement = world.network, world.measurement
     depth = checks.number("depth", depth, 1e-9, 1)
     n_cells = len(types)
-    batch = np.arange(n_cells) % len(measurement.batches)
+    batch = np.arange(n_cells) % len(measurement.batches) if batch is None else batch
     programs = draw_activities(network, lambda i: stream(seed, f"program {i}").random(n_cells))
-    if shift is not None:
-        programs[:, world.screen.program] += shift
-    capture = measurement.captures(stream(seed, "capture").random(n_cells), batch)
-    state = State(programs, capture, acting)
+    if world.screen is not None and world.screen.program >= 0:
+        shifts = world.screen.shift[world.screen.arm[acting]]
+        programs[:, world.screen.program] += np.where(acting >= 0, shifts, 0)
+    if captures is None:
+        captures = measurement.captures(stream(seed, "capture").random(n_cells), batch)
+    state = State(programs, captures, acting)
     molecules = np.zeros((n_cells, len(network.regulators)), dtype=np.int32)
     blocks, order = [], []
     regulation = Regulation(network)
@@ -154,7 +164,7 @@ def drawn(world: World, types, acting, *, depth, seed, shift=None, obs=None) -> 
             cells.draw(lambda gene, name=name: stream(seed, f"molecules of {(gene, str(name))}"))
             molecules[rows] = cells.molecules.T
             rng = stream(seed, f"counts of type {name}")
-            blocks += _counts(world, cells, capture[rows], batch[rows], rng)
+            blocks += _counts(world, cells, captures[rows], batch[rows], rng)
             order.append(rows)
     counts = sparse.vstack(blocks, format="csr")
     if (np.diff(types) < 0).any():
@@ -167,7 +177,7 @@ def drawn(world: World, types, acting, *, depth, seed, shift=None, obs=None) -> 
         "total_counts": np.asarray(counts.sum(axis=1), dtype=np.int64).ravel(),
     }
     is_regulator = np.isin(np.arange(len(network.genes)), network.regulators)
-    hidden = {"molecules": molecules, "programs": programs, "capture": depth * capture[:, None]}
+    hidden = {"molecules": molecules, "programs": programs, "capture": depth * captures[:, None]}
     if world.screen is not None:
         hidden["acting"] = acting.astype(np.int32)[:, None]
     return ad.AnnData(
@@ -246,7 +256,9 @@ def _state(adata, world):
     whole = np.isfinite(molecules) & (molecules >= 0) & (molecules == np.floor(molecules))
     if not whole.all():
         given = molecules[~whole].flat[0]
-        raise ValueError(f"adata: obsm['molecules'] holds {given:g}; must be molecules, whole numbers")
+        raise ValueError(
+            f"adata: obsm['molecules'] holds {given:g}; must be molecules, whole numbers"
+        )
     acting = np.full(adata.n_obs, NOTHING)
     if world.screen is not None:
         acting = np.asarray(adata.obsm["acting"])[:, 0].astype(int)
@@ -255,7 +267,7 @@ def _state(adata, world):
 
 
 def _check_thinned(adata, network, molecules):
-    """Raise ValueError for a regulator with more counts than molecules, which then aren't its own."""
+    """Raise ValueError for a regulator with more counts than molecules, which aren't its own."""
     counts = counts_of(adata, simulated=True)
     columns = adata.var_names.get_indexer(network.genes[network.regulators])
     there = np.flatnonzero(columns >= 0)

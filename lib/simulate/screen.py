@@ -8,9 +8,8 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import CONTROL
-from lib.seeds import stream
 from lib.simulate import arms as of_arms
-from lib.simulate.arms import IS_CONTROL, NOTHING, Screen
+from lib.simulate.arms import IS_CONTROL, Screen
 from lib.simulate.grn import GRN
 from lib.simulate.measurement import Measurement
 from lib.simulate.regulated import World, checked, drawn
@@ -74,15 +73,13 @@ def screen(
     n_types = len(network.cell_types)
     types = np.repeat(np.arange(n_types), len(of_one_type))
     labelled = np.tile(of_one_type, n_types)
-    acting = _in_truth(plan, labelled, seed)
-    gained = np.where(acting >= 0, plan.shift[plan.arm[acting]], 0) if plan.program >= 0 else None
+    acting = of_arms.in_truth(plan, labelled, seed)
     cells = drawn(
         World(network, measurement, plan),
         types,
         acting,
         depth=depth,
         seed=seed,
-        shift=gained,
         obs=_obs(plan, labelled),
     )
     controls = labelled == IS_CONTROL
@@ -100,24 +97,6 @@ def _labelled(plan, n_cells, n_control):
         guides = plan.guides(arm)
         cells.append(guides[np.arange(n_cells) % len(guides)])
     return np.concatenate(cells)
-
-
-def _in_truth(plan, labelled, seed):
-    """The guide that acts in each cell: another arm's, or none in those that escape."""
-    acting, rng = labelled.copy(), stream(seed, "who escapes")
-    of_arm = np.flatnonzero(labelled >= 0)
-    wrong = of_arm[rng.random(len(of_arm)) < plan.wrong_guides]
-    if len(wrong):
-        # any guide but those of the cell's own arm, whose guides stand together
-        own = plan.arm[labelled[wrong]]
-        n_own = np.bincount(plan.arm)[own]
-        first = np.searchsorted(plan.arm, own)
-        others = rng.integers(0, len(plan.arm) - n_own)
-        acting[wrong] = np.where(others >= first, others + n_own, others)
-    escapes = rng.random(len(of_arm)) < plan.escapers
-    fails = rng.random(len(of_arm)) >= plan.works[acting[of_arm]]
-    acting[of_arm[escapes | fails]] = NOTHING
-    return acting
 
 
 def _obs(plan, labelled):

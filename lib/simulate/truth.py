@@ -1,4 +1,7 @@
-"""The true law of cells, computed from the genes' parameters and the cells' own inputs."""
+"""The true law of cells, computed from the genes' parameters and the cells' own inputs.
+
+`law` is that of single cells, `arm` that of a whole arm of a screen (`lib.simulate.arm_truth`).
+"""
 
 import anndata as ad
 import numpy as np
@@ -8,8 +11,12 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import BLOCK, CONTROL, counts_of, dense
 from lib.laws import ZINB, zinb
+from lib.simulate import regulated
+from lib.simulate.arm_truth import Arm, Truth, arm
 from lib.simulate.layout import PARAMETERS, cell_types, entries_of, in_order, labels, with_laws
 from lib.simulate.mechanisms import evaluate
+
+__all__ = ["Arm", "Truth", "arm", "inputs", "law", "law_given", "mu_and_theta", "treated_law"]
 
 _JOIN = "hasn't got it (join with lib.dataset.concat)"
 # keys that an entry of uns["drugs"] must have: anndata's own concat may drop some of them
@@ -21,6 +28,8 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
 
     genes: names, by default all genes
 
+    In cells of a gene regulatory network it is the law given the regulators' molecules.
+
     Parents' counts are taken from X or, where that holds no whole counts, `layers["counts"]`. A
     base gene's law depends on no count, and is given whatever X is. The law is NaN where an
     intervention set the count. Raises ValueError where `adata` lacks what the law depends on.
@@ -28,6 +37,8 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
     names = list(adata.var_names)
     if genes is not None:
         names = checks.genes("genes", genes, names)
+    if regulated.is_regulated(adata):
+        return regulated.law(adata, names)
     adata = with_laws(adata)
     counts = counts_of(adata, simulated=True) if _is_mechanistic(adata, names).any() else None
     return law_given(adata, names, counts)

@@ -121,15 +121,18 @@ class GRN:
 
         cell_type: in whose edges; None: in all
         """
-        edges = np.arange(len(self.effect))
-        if cell_type is not None:
-            edges = self.edges_in(self.type_of(cell_type))
-        is_reached = np.zeros(len(self.genes), dtype=bool)
-        is_reached[[self.places[gene] for gene in genes]] = True
-        n_before = 0
-        while (n := is_reached.sum()) > n_before:
-            n_before = n
-            is_reached[self.target[edges][is_reached[self.regulator[edges]]]] = True
+        starts = np.zeros(len(self.genes), dtype=bool)
+        starts[[self.places[gene] for gene in genes]] = True
+        return self.downstream(starts, None if cell_type is None else self.type_of(cell_type))
+
+    def downstream(self, starts: np.ndarray, cell_type: int | None = None) -> np.ndarray:
+        """`reached` from a mask of genes, (n_genes,), and the place of a cell type."""
+        edges = slice(None) if cell_type is None else self.edges_in(cell_type)
+        regulator, target = self.regulator[edges], self.target[edges]
+        is_reached, n_before = starts.copy(), -1
+        while (n_now := is_reached.sum()) > n_before:
+            is_reached[target[is_reached[regulator]]] = True
+            n_before = n_now
         return is_reached
 
     def edge_table(self) -> pd.DataFrame:

@@ -1,0 +1,345 @@
+"""The exact law of an arm of a screen, over the cells that it would have in endless number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from lib import checks
+from lib.counts import CONTROL
+from lib.laws.population import Population, Rates, Tables, aligned, mixed
+from lib.simulate.arms import IS_CONTROL, NOTHING, SEPARATOR, in_truth
+from lib.simulate.latent import Latent
+from lib.simulate.regulated import World, drawn
+
+AFFECTED = 0.005  # nats from control
+SENSES = "as_intended", "as_labelled"
+ADDITIVE = 0.1  # a deviation from additivity below this is none
+N_CELLS = 4000  # in each of two computations
+_INFLATION = 0.004  # variance of a law that a grid may add, relative to the least that it has
+_COARSEST = 0.06  # step of a grid of logs
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The truth about an arm in cells of one type.
+
+    perturbation, cell_type, sense: what it is about
+    law: `Population` of the genes' counts, (n_genes,), over the controls' captures, or at the one
+        that was stated
+    genes: a row a gene: `mean` count; `mean_log1p`, mean of log(1 + count) at the fixed capture;
+        `log_fold_change`, log of the mean over that of control; `kl_nats`, divergence of the
+        control's law from the arm's; `reached`, downstream of a perturbed gene, or one; `affected`,
+        whether kl_nats is above 0.005; `error_nats`, numerical error of the law: a quarter of the
+        divergence of two independent computations, whose mean the law is
+    fixed_capture: of `mean_log1p`
+    """
+
+    perturbation: str
+    cell_type: str
+    sense: str
+    law: Population
+    genes: pd.DataFrame
+    fixed_capture: float
+
+    @property
+    def error_nats(self) -> float:
+        """Mean numerical error of the laws, nats."""
+        return float(self.genes["error_nats"].mean())
+
+
+class Truth:
+    """The truth about the arms of a screen in cells of one type, for more than one arm.
+
+    screen: cells of `perturb.screen`, some of them, or their copy on disk; what is asked about are
+        their genes
+    cell_type: by default the only one
+    capture: one for all cells; None: those of the controls
+    fixed_capture: at which `mean_log1p` is; by default the median of the controls'
+    n_cells: cells in each of two independent computations. The error falls as 1 / n_cells
+    seed: of these computations, apart from all of the screen's own
+    """
+
+    def __init__(
+        self,
+        screen: ad.AnnData,
+        cell_type: str | None = None,
+        *,
+        capture: float | None = None,
+        fixed_capture: float | None = None,
+        n_cells: int = N_CELLS,
+        seed: int = 0,
+    ):
+        self.world = world = World.of(screen)
+        self.network, self.screen = world.network, world.screen
+        if self.screen is None:
+            raise ValueError("screen: has no uns['screen']; must be cells of perturb.screen")
+        types = [str(name) for name in self.network.cell_types]
+        if cell_type is None and len(types) > 1:
+            raise ValueError(f"cell_type = None: must be one of {', '.join(types)}")
+        self.cell_type = types[0] if cell_type is None else cell_type
+        self._type = self.network.type_of(self.cell_type)
+        self.names = checks.genes("genes of screen", list(screen.var_names), self.network.places)
+        self.places = np.array([self.network.places[name] for name in self.names])
+        n_cells = checks.integer("n_cells", n_cells, low=100)
+        self._seed = checks.integer("seed", seed, low=0)
+        self._halves = [Latent(world, self._type, n_cells, (seed, half)) for half in (0, 1)]
+        means = [half.cells.means(self.places) for half in self._halves]
+        captures = self.screen.captures
+        if capture is not None:
+            captures = np.full(len(captures), checks.number("capture", capture, 1e-6, 1))
+        usual = np.mean(means, axis=(0, 2)) * np.median(captures)
+        theta, pi = self.network.theta[self.places], world.measurement.pi[self.places]
+        least = 1 / np.maximum(usual, 1e-9) + 1 / theta
+        self._step = np.minimum(np.sqrt(_INFLATION * least), _COARSEST)
+        self._unperturbed = [Rates.of(mu, self._step) for mu in means]
+        self._tables = Tables(self._captured(captures), theta, pi)
+        if fixed_capture is None:
+            fixed_capture = float(np.median(self.screen.captures))
+        self.fixed_capture = checks.number("fixed_capture", fixed_capture, 1e-6, 1)
+        fixed = np.full(len(captures), self.fixed_capture)
+        self._fixed = Tables(self._captured(fixed), theta, pi)
+        self._seen: dict = {}
+
+    def arm(
+        self,
+        perturbation: str,
+        *,
+        perturbation_type: str | None = None,
+        strength: float | None = None,
+        sense: str = "as_intended",
+    ) -> Arm:
+        """The truth about an arm, or about "control".
+
+        perturbation_type, strength: need be named only where there are several such arms
+        sense: "as_intended", every cell perturbed by one of the arm's guides, against unperturbed
+            cells; or "as_labelled", escapers and wrong guides included, against controls with
+            their bias
+        """
+        checks.choice("sense", sense, SENSES)
+        is_labelled = sense == "as_labelled"
+        control = self._control(is_labelled)
+        rates, is_reached = control, np.zeros(len(self.network.genes), dtype=bool)
+        if perturbation != CONTROL:
+            arm = self.screen.find(perturbation, perturbation_type, strength)
+            is_reached = self.network.reached(self.screen.genes[arm], self.cell_type)
+            rates = self._labelled(arm) if is_labelled else self._intended(arm)
+        columns = self._columns(rates, control)
+        columns["reached"] = is_reached[self.places]
+        columns["affected"] = columns["kl_nats"] > AFFECTED
+        columns["error_nats"] = columns.pop("error_nats")
+        table = pd.DataFrame(columns, index=pd.Index(self.names, name="gene"))
+        over_captures = mixed(rates, [0.5, 0.5]).times(self._tables.scale)
+        law = Population(over_captures, self._tables.theta, self._tables.pi)
+        return Arm(perturbation, self.cell_type, sense, law, table, self.fixed_capture)
+
+    def additivity(self, pair: str, *, scale: str = "log", threshold: float = ADDITIVE, **which):
+        """How far a pair's effects are from the sum of those of its genes, as intended, unshifted.
+
+        pair: GENE1+GENE2
+        scale: of effects, all differences from control: "log" of the mean count, "count", the mean
+            count, or "log1p", the mean of log(1 + count) at the fixed capture
+        threshold: effects and deviations below it count as none
+        which: perturbation_type and strength, as in `arm`
+
+        Returns a row a gene: effects of the `first`, the `second` and `both` with the pair's own
+        guides, `deviation` = both - first - second, and `class`: "none" (no effect, alone or
+        together), "additive", "synergistic" (further than the sum, in its direction),
+        "buffering" (less far), "reversed" (on the other side of control) or "target", one of the
+        pair's own genes, whose deviation is NaN.
+        """
+        checks.choice("scale", scale, ("log", "count", "log1p"))
+        threshold = checks.number("threshold", threshold, 0)
+        arm = self.screen.find(pair, **which)
+        genes = self.screen.genes[arm]
+        if len(genes) != 2:
+            raise ValueError(f"pair = {pair!r}: must be GENE1{SEPARATOR}GENE2")
+        control = self._on(scale, self._control(False))
+        alone = [self._on(scale, self._perturbed(arm, only=gene)) - control for gene in (0, 1)]
+        both = self._on(scale, self._perturbed(arm, shift=0.0)) - control
+        table = pd.DataFrame({"first": alone[0], "second": alone[1], "both": both})
+        table.index = pd.Index(self.names, name="gene")
+        table["deviation"] = both - alone[0] - alone[1]
+        table["class"] = _classes(*alone, both, threshold)
+        table.loc[table.index.isin(genes), ["deviation", "class"]] = np.nan, "target"
+        return table
+
+    def log_normalised(
+        self,
+        perturbation: str,
+        *,
+        sense: str = "as_intended",
+        target_sum: float = 1e4,
+        n_cells: int = 5000,
+        **which,
+    ) -> pd.DataFrame:
+        """Mean of log(1 + target_sum count / total) of each gene, as usual analyses have it.
+
+        It needs all genes of a cell together, so it is the mean over `n_cells` new cells, whose
+        standard error stands beside it: columns mean and error. Totals are over all genes of the
+        network; a cell without a count has 0.
+
+        which: perturbation_type and strength, as in `arm`
+        """
+        checks.choice("sense", sense, SENSES)
+        target_sum = checks.number("target_sum", target_sum, 1e-9)
+        n_cells = checks.integer("n_cells", n_cells, low=2)
+        acting = np.full(n_cells, IS_CONTROL if sense == "as_labelled" else NOTHING)
+        if perturbation != CONTROL:
+            arm = self.screen.find(perturbation, **which)
+            guides = self.screen.guides(arm)
+            acting = guides[np.arange(n_cells) % len(guides)]
+            if sense == "as_labelled":
+                acting = in_truth(self.screen, acting, (self._seed, 1))
+        like = np.arange(n_cells) % len(self.screen.captures)
+        cells = drawn(
+            self.world,
+            np.full(n_cells, self._type),
+            acting,
+            captures=self.screen.captures[like],
+            batch=self.screen.batches[like],
+            seed=(self._seed, 2),
+        )
+        totals = np.maximum(cells.obs["total_counts"].to_numpy(), 1)[:, None]
+        logs = np.log1p(cells.X[:, self.places].toarray() * (target_sum / totals))
+        columns = {"mean": logs.mean(axis=0), "error": logs.std(axis=0, ddof=1) / n_cells**0.5}
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="gene"))
+
+    def _captured(self, captures):
+        """Distributions over controls of the share of molecules that is counted, a row a gene."""
+        factors = self.world.measurement.factors[self.places]
+        of_controls = (captures * row[self.screen.batches] for row in factors)
+        return Rates.of(of_controls, self._step)
+
+    def _control(self, is_labelled):
+        """Distributions of means in controls, in each of the two computations."""
+        if not (is_labelled and self.screen.control_bias.any()):
+            return self._unperturbed
+        if CONTROL not in self._seen:
+            bias = np.exp(self.screen.control_bias)
+
+            def change(genes, mu):
+                mu *= bias[genes][:, None]
+
+            everywhere = np.ones(len(bias), dtype=bool)
+            self._seen[CONTROL] = self._changed(change, 0.0, everywhere)
+        return self._seen[CONTROL]
+
+    def _intended(self, arm):
+        """Those in cells of an arm that one of its guides acts in."""
+        if arm not in self._seen:
+            self._seen[arm] = self._perturbed(arm, shift=self.screen.shift[arm])
+        return self._seen[arm]
+
+    def _perturbed(self, arm, *, shift: float = 0.0, only: int | None = None):
+        """Those in cells of an arm with another shift, or with one of its two genes alone."""
+        screen, network = self.screen, self.network
+        guides = screen.guides(arm)
+        guides = guides[np.arange(self._halves[0].cells.activities.shape[0]) % len(guides)]
+        folds = {}
+        for place, gene in enumerate(screen.genes[arm]):
+            if only in (None, place):
+                folds[network.places[gene]] = screen.folds[guides, place]
+
+        def change(genes, mu):
+            for row in np.flatnonzero(np.isin(genes, list(folds))):
+                mu[row] *= folds[genes[row]]
+
+        starts = np.isin(np.arange(len(network.genes)), list(folds))
+        if shift:
+            starts |= network.loadings[:, screen.program] != 0
+        return self._changed(change, shift, network.downstream(starts, self._type))
+
+    def _changed(self, change, shift, is_reached):
+        found, genes = [], np.flatnonzero(is_reached[self.places])
+        for half, before in zip(self._halves, self._unperturbed):
+            if len(genes):
+                after = half.perturbed(change, shift, is_reached)
+                means = after.means(self.places[genes])
+                before = before.put(genes, Rates.of(means, self._step[genes]))
+            found.append(before)
+        return found
+
+    def _with_escapers(self, arm):
+        """Those in cells that truly have a guide of the arm, whether or not it acts."""
+        screen = self.screen
+        acts = (1 - screen.escapers) * screen.works[screen.guides(arm)].mean()
+        halves = zip(self._intended(arm), self._unperturbed)
+        return [mixed(half, [acts, 1 - acts]) for half in halves]
+
+    def _labelled(self, arm):
+        """Those in cells that are labelled with the arm."""
+        own, wrong = self._with_escapers(arm), self.screen.wrong_guides
+        if not wrong:
+            return own
+        n_guides = np.bincount(self.screen.arm)
+        if "every arm" not in self._seen:
+            every = [self._with_escapers(other) for other in range(len(n_guides))]
+            weights = n_guides / n_guides.sum()
+            self._seen["every arm"] = [mixed(list(halves), weights) for halves in zip(*every)]
+        share = n_guides[arm] / n_guides.sum()  # of the mean over all guides, which isn't wrong
+        weights = [wrong / (1 - share), 1 - wrong - wrong * share / (1 - share)]
+        return [mixed(list(halves), weights) for halves in zip(self._seen["every arm"], own)]
+
+    def _columns(self, rates, control):
+        """Columns of `Arm.genes`."""
+        first, shares, none = aligned([*rates, *control])
+        columns = {"kl_nats": np.zeros(len(first)), "error_nats": np.zeros(len(first))}
+        columns["mean_log1p"] = np.zeros(len(first))
+        differs = (shares[:2] != shares[2:]).any(axis=(0, 1)) | (none[:2] != none[2:]).any(axis=0)
+        for gene in range(len(first)):
+            points = np.flatnonzero(shares[:, :, gene].any(axis=0))
+            points = slice(points[0], points[-1] + 1) if len(points) else slice(0, 1)
+            given = first[gene] + points.start, shares[:, points, gene], none[:, gene]
+            f, g, *of_control = self._tables.pmf(gene, *given)
+            columns["error_nats"][gene] = _divergence(f, g) / 4
+            if differs[gene]:
+                columns["kl_nats"][gene] = _divergence((f + g) / 2, sum(of_control) / 2)
+            at_fixed = self._fixed.pmf(gene, given[0], given[1][:2], given[2][:2]).mean(axis=0)
+            columns["mean_log1p"][gene] = at_fixed @ np.log1p(np.arange(len(at_fixed)))
+        kept = (1 - self._tables.pi) * self._tables.scale.mean
+        mean, before = (np.mean([half.mean for half in r], axis=0) * kept for r in (rates, control))
+        with np.errstate(divide="ignore"):
+            fold = np.log(mean) - np.log(before)
+        return {"mean": mean, "log_fold_change": fold} | columns
+
+    def _on(self, scale, rates):
+        """An effect's scale: a number a gene."""
+        columns = self._columns(rates, rates)
+        if scale == "log1p":
+            return columns["mean_log1p"]
+        with np.errstate(divide="ignore"):
+            return np.log(columns["mean"]) if scale == "log" else columns["mean"]
+
+
+def arm(screen: ad.AnnData, perturbation: str, cell_type: str | None = None, **options) -> Arm:
+    """The truth about one arm of a screen. For several arms `Truth` computes once what they share.
+
+    screen: cells of `perturb.screen`, some of them, or their copy on disk
+    perturbation: GENE, GENE1+GENE2 or "control"
+    options: those of `Truth` and of `Truth.arm`
+    """
+    of_arm = ("perturbation_type", "strength", "sense")
+    which = {name: options.pop(name) for name in of_arm if name in options}
+    return Truth(screen, cell_type, **options).arm(perturbation, **which)
+
+
+def _divergence(f, g):
+    some = f > 0
+    return max(0.0, float(f[some] @ np.log(f[some] / np.maximum(g[some], 1e-300))))
+
+
+def _classes(first, second, both, threshold):
+    total = first + second
+    deviation = both - total
+    outward = deviation * np.sign(total)
+    kinds = [
+        (np.abs([first, second, both]).max(axis=0) < threshold, "none"),
+        (np.abs(deviation) < threshold, "additive"),
+        (both * total < 0, "reversed"),
+        (outward > 0, "synergistic"),
+    ]
+    return np.select([is_so for is_so, _ in kinds], [name for _, name in kinds], "buffering")
