@@ -36,8 +36,8 @@ from lib.simulate.regulated import grn_cells, shown
 from lib.simulate.truth import arm, law, treated_law
 
 __all__ = [
-    "CONTROL", "arm", "base_genes", "base_genes_from_counts", "cell_types", "check_counts", "concat",
-    "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "grn", "grn_cells",
-    "kinds", "law", "measurement",
+    "CONTROL", "arm", "base_genes", "base_genes_from_counts", "cell_types", "check_counts",
+    "concat", "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "grn",
+    "grn_cells", "kinds", "law", "measurement",
     "parents", "pbmc_counts", "read_counts", "shown", "treated_law", "weights", "with_counts",
 ]  # fmt: skip

@@ -161,12 +161,20 @@ def concat(adatas: list[ad.AnnData]) -> ad.AnnData:
     return joined
 
 
+def check_same_network(every_uns: list[dict], what: str = "adatas") -> None:
+    """Raise ValueError unless cells with these uns are of one network, measured and screened alike.
+
+    what: the parameter's name in messages
+    """
+    for name in ("grn", "measurement", "screen", "regulators"):
+        values = [uns.get(name, {}) for uns in every_uns]
+        if not all(_same(values[0], value) for value in values):
+            raise ValueError(f"{what}: uns[{name!r}] differs in two; must be cells of the same")
+
+
 def _concat_regulated(adatas):
     """`concat` for cells of gene regulatory networks: all must be of one."""
-    for name in ("grn", "measurement", "screen", "regulators"):
-        values = [adata.uns.get(name, {}) for adata in adatas]
-        if not all(_same(values[0], value) for value in values):
-            raise ValueError(f"adatas: uns[{name!r}] differs in two; must be cells of the same")
+    check_same_network([adata.uns for adata in adatas])
     joined = ad.concat(adatas, merge="same", uns_merge="same", index_unique="-")
     joined.uns |= {name: adatas[0].uns[name] for name in adatas[0].uns if name not in joined.uns}
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]

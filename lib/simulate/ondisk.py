@@ -25,7 +25,7 @@ from natsort import natsorted
 from lib import checks
 from lib.seeds import key, stream
 from lib.simulate.cells import fresh_cells
-from lib.simulate.layout import cell_types, joined_entries, upgraded
+from lib.simulate.layout import cell_types, check_same_network, joined_entries, upgraded
 from lib.store import checked_path, is_zarr, opened, rows_of
 
 # Pieces of the file, in nonzeros: each is unpacked as a whole. From HDF5, 256 rows at a time are
@@ -131,6 +131,7 @@ def read(path: str | Path, start: int = 0, stop: int | None = None) -> ad.AnnDat
         layers = {name: rows_of(f["layers"][name], start, stop) for name in f["layers"]}
         parts = {part: read_elem(f[part]) for part in ("var", "varm", "uns")}
         parts |= {"obs": pd.DataFrame(obs, index=names), "layers": layers}
+        parts["obsm"] = {name: f["obsm"][name][start:stop] for name in f["obsm"]}
         return ad.AnnData(rows_of(f["X"], start, stop), **parts)
 
 
@@ -152,6 +153,8 @@ def _append_all(f, path, chunks):
             _append(f["X"], chunk.X, path.suffix)
             for layer, matrix in chunk.layers.items():
                 _append(f["layers"][layer], matrix, path.suffix)
+            for part, values in chunk.obsm.items():
+                _extend(f["obsm"][part], values)
             _append_obs(f["obs"], chunk.obs, n_cells, categories, path.suffix)
         n_cells += chunk.n_obs
         del chunk
@@ -174,10 +177,12 @@ def _plain(name, chunk):
     """
     if not isinstance(chunk, ad.AnnData):
         raise ValueError(f"{name}: is a {type(chunk).__name__}; must be AnnData")
-    more = [part for part in ("obsm", "obsp", "varp") if len(getattr(chunk, part))]
+    more = [part for part in ("obsp", "varp") if len(getattr(chunk, part))]
+    more += [f"obsm[{k!r}]" for k, v in chunk.obsm.items() if not isinstance(v, np.ndarray)]
     more += ["raw"] * (chunk.raw is not None) + ["no X"] * (chunk.X is None)
     if more:
-        raise ValueError(f"{name}: has {more[0]}; must be X, layers, obs, var, varm and uns")
+        must = "must be X, layers, obs, obsm of arrays, var, varm and uns"
+        raise ValueError(f"{name}: has {more[0]}; {must}")
     chunk = upgraded(chunk.to_memory() if chunk.isbacked else chunk)
     obs = chunk.obs.copy()
     for column, kind in obs.dtypes.items():
@@ -193,8 +198,9 @@ def _plain(name, chunk):
             allowed = "must be text, unordered categories, numbers or booleans"
             raise ValueError(f"{name}: obs[{column!r}] is {wrong}; {allowed}")
     layers = {layer: sparse.csr_matrix(matrix) for layer, matrix in chunk.layers.items()}
-    genes = {"var": chunk.var, "varm": dict(chunk.varm), "uns": dict(chunk.uns)}
-    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, **genes)
+    parts = {"var": chunk.var, "varm": dict(chunk.varm), "obsm": dict(chunk.obsm)}
+    uns = dict(chunk.uns)
+    return ad.AnnData(sparse.csr_matrix(chunk.X), obs=obs, layers=layers, uns=uns, **parts)
 
 
 def _check_fits(name, chunk, first):
@@ -205,15 +211,16 @@ def _check_fits(name, chunk, first):
     if not (same_laws and cell_types(chunk) == cell_types(first) and chunk.var.equals(first.var)):
         required = "must be the same genes with the same laws"
         raise ValueError(f"{name}: var differs from that of the first; {required}")
-    for what, one, other in zip(("X", "layers", "obs"), _dtypes(chunk), _dtypes(first)):
+    check_same_network([first.uns, chunk.uns], name)
+    for what, one, other in zip(("X", "layers", "obsm", "obs"), _dtypes(chunk), _dtypes(first)):
         if one != other:
             raise ValueError(f"{name}: {what} is {one}; must be as in the chunks before, {other}")
 
 
 def _dtypes(adata):
     """Names and dtypes of X, layers and obs, as text."""
-    for matrices in ({"X": adata.X}, adata.layers, adata.obs):
-        kinds = sorted(f"{name} {matrix.dtype}" for name, matrix in matrices.items())
+    for matrices in ({"X": adata.X}, adata.layers, adata.obsm, adata.obs):
+        kinds = sorted(f"{name} {v.dtype} {v.shape[1:]}" for name, v in matrices.items())
         yield ", ".join(kinds) or "nothing"
 
 
@@ -227,6 +234,10 @@ def _begin(f, first, suffix):
     write_elem(f, "varm", dict(first.varm))
     for name in ("obsm", "obsp", "varp"):
         write_elem(f, name, {})
+    for name, values in first.obsm.items():
+        width = values.shape[1:]
+        size = {key: (n[0], *width) for key, n in _ARRAY[suffix].items()}
+        write_elem(f["obsm"], name, values, dataset_kwargs=size)
 
 
 def _reserve(f, chunk):
@@ -286,7 +297,7 @@ def _sort_categories(group, names):
 
 def _extend(array, values):
     before = array.shape[0]
-    array.resize((before + len(values),))
+    array.resize((before + len(values), *array.shape[1:]))
     array[before:] = values
 
 

@@ -177,7 +177,9 @@ def drawn(
         "total_counts": np.asarray(counts.sum(axis=1), dtype=np.int64).ravel(),
     }
     is_regulator = np.isin(np.arange(len(network.genes)), network.regulators)
-    hidden = {"molecules": molecules, "programs": programs, "capture": depth * captures[:, None]}
+    hidden = {"molecules": molecules, "capture": depth * captures[:, None]}
+    if programs.shape[1]:
+        hidden["programs"] = programs
     if world.screen is not None:
         hidden["acting"] = acting.astype(np.int32)[:, None]
     return ad.AnnData(
@@ -242,8 +244,8 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
 
 def _state(adata, world):
     """The hidden state of cells, and their regulators' molecules, (n_cells, n_regulators)."""
-    needed = HIDDEN["obsm"] if world.screen is not None else HIDDEN["obsm"][:3]
-    for name in needed:
+    lacks = {"programs": not len(world.network.programs), "acting": world.screen is None}
+    for name in (part for part in HIDDEN["obsm"] if not lacks.get(part)):
         if name not in adata.obsm:
             raise ValueError(f"adata: has no obsm[{name!r}]; molecules can't be told from counts")
     names, known = adata.uns.get("regulators", []), world.network.genes
@@ -262,8 +264,10 @@ def _state(adata, world):
     acting = np.full(adata.n_obs, NOTHING)
     if world.screen is not None:
         acting = np.asarray(adata.obsm["acting"])[:, 0].astype(int)
-    programs, capture = (np.asarray(adata.obsm[name]) for name in ("programs", "capture"))
-    return State(programs, capture[:, 0], acting), molecules.astype(np.int64)
+    programs = np.asarray(adata.obsm.get("programs", np.zeros((adata.n_obs, 0))))
+    return State(programs, np.asarray(adata.obsm["capture"])[:, 0], acting), molecules.astype(
+        np.int64
+    )
 
 
 def _check_thinned(adata, network, molecules):

@@ -67,26 +67,27 @@ def screen(
     fields = of_arms.drawn(
         network, table, n_guides, guide_spread, escapers, wrong_guides, shift, control_bias, seed
     )
-    parts = {"captures": np.zeros(0), "batches": np.zeros(0, dtype=int)}
-    plan = Screen(**fields, **parts)
+    world = World(network, measurement, Screen(**fields, captures=[], batches=[]))
+    return _cells(world, fields, n_cells, n_control, depth=depth, seed=seed)
+
+
+def _cells(world, fields, n_cells, n_control, *, depth, seed):
+    """The cells, whose `uns["screen"]` knows its controls' captures.
+
+    fields: those of `Screen` that aren't about controls
+    """
+    plan, n_types = world.screen, len(world.network.cell_types)
     of_one_type = _labelled(plan, n_cells, n_control)
-    n_types = len(network.cell_types)
     types = np.repeat(np.arange(n_types), len(of_one_type))
     labelled = np.tile(of_one_type, n_types)
     acting = of_arms.in_truth(plan, labelled, seed)
-    cells = drawn(
-        World(network, measurement, plan),
-        types,
-        acting,
-        depth=depth,
-        seed=seed,
-        obs=_obs(plan, labelled),
-    )
+    cells = drawn(world, types, acting, depth=depth, seed=seed, obs=_obs(plan, labelled))
     controls = labelled == IS_CONTROL
-    captures = cells.obsm["capture"][controls, 0]
-    batches = cells.obs["batch"].cat.codes.to_numpy()[controls].astype(np.int64)
-    whole = Screen(**fields, captures=captures, batches=batches)
-    cells.uns["screen"] = whole.as_arrays()
+    of_controls = {
+        "captures": cells.obsm["capture"][controls, 0],
+        "batches": cells.obs["batch"].cat.codes.to_numpy()[controls].astype(np.int64),
+    }
+    cells.uns["screen"] = Screen(**fields, **of_controls).as_arrays()
     return cells
 
 

@@ -94,26 +94,15 @@ def draw(
         medians[regulators] = regulator_mean
         spreads = mean_spread, n_cell_types, marker_fraction
         means = _means(stream(seed, "means"), medians, *spreads)
-        columns = [name for name, (n, _, _) in PROGRAMS.items() for _ in range(n)] * programs
-        parts = {
-            "genes": [f"gene_{i:0{len(str(n_genes - 1))}d}" for i in range(n_genes)],
-            "cell_types": list(ascii_uppercase[:n_cell_types]),
-            "theta": 1 / stream(seed, "dispersions").uniform(*dispersion_range, n_genes),
-            "programs": columns,
-            "loadings": _loadings(stream(seed, "programs"), n_genes)[:, : len(columns)],
-        }
+        parts = _genes(n_genes, n_cell_types, dispersion_range, programs, seed)
     else:
         names = "genes", "cell_types", "theta", "programs", "loadings"
         parts = {name: getattr(like, name) for name in names}
         means = like.base
     ends = _ends(stream(seed, "edges"), choice)
     edges = _rewired(stream(seed, "rewiring"), choice, ends, means.shape[1], divergence)
-    rng = stream(seed, "effects")
-    n_edges = len(edges["target"])
-    size = rng.uniform(*np.log2(fold_range), n_edges)
-    edges["effect"] = np.where(rng.random(n_edges) < activating, size, -size)
-    edges["half"] = means.mean(axis=1)[edges["regulator"]] * np.exp(rng.normal(0, 0.3, n_edges))
-    edges["power"] = rng.uniform(1, 3, n_edges)
+    usual = means.mean(axis=1)[edges["regulator"]]
+    edges |= _strengths(stream(seed, "effects"), usual, fold_range, activating)
     shares = np.array(list(logic.values())) / sum(logic.values())
     logics = stream(seed, "logic").choice(list(logic), n_genes, p=shares)
     own = {"base": means, "module": choice.module, "logic": logics, "mechanisms": {}}
@@ -259,6 +248,28 @@ def _rewired(rng, choice, edges, n_types, divergence):
             known[other, target] = np.arange(n_types) == cell_type
     ends = np.array(list(known))
     return {"regulator": ends[:, 0], "target": ends[:, 1], "acts": np.array(list(known.values()))}
+
+
+def _strengths(rng, usual, fold_range, activating):
+    """Effect, half and power of each edge, whose regulators have `usual` molecules on average."""
+    n_edges = len(usual)
+    size = rng.uniform(*np.log2(fold_range), n_edges)
+    effect = np.where(rng.random(n_edges) < activating, size, -size)
+    half = usual * np.exp(rng.normal(0, 0.3, n_edges))
+    return {"effect": effect, "half": half, "power": rng.uniform(1, 3, n_edges)}
+
+
+def _genes(n_genes, n_cell_types, dispersion_range, programs, seed):
+    """Fields of `GRN` that are about genes: names, types, dispersions and programs."""
+    columns = [name for name, (n, _, _) in PROGRAMS.items() for _ in range(n)] * programs
+    width = len(str(n_genes - 1))
+    return {
+        "genes": [f"gene_{place:0{width}d}" for place in range(n_genes)],
+        "cell_types": list(ascii_uppercase[:n_cell_types]),
+        "theta": 1 / stream(seed, "dispersions").uniform(*dispersion_range, n_genes),
+        "programs": columns,
+        "loadings": _loadings(stream(seed, "programs"), n_genes)[:, : len(columns)],
+    }
 
 
 def _loadings(rng, n_genes):
