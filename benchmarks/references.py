@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from scipy import optimize, sparse, special
 
 from lib import dataset
+from lib.counts import with_columns
 from lib.laws import ZINB
+from lib.seeds import stream
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -26,6 +28,16 @@ def simulate(mu, theta, pi, n_cells: int, seed: int) -> sparse.csr_matrix:
     counts = rng.poisson(rng.gamma(theta, mu / theta, shape))
     counts[rng.random(shape) < pi] = 0
     return sparse.csr_matrix(counts.astype(np.float32))
+
+
+def intervene(cells: ad.AnnData, gene: str, count: int, seed: int) -> ad.AnnData:
+    """`perturb.do` gene by gene: the law of the cells so far, a draw, and the counts rewritten."""
+    after = dataset.with_counts(cells, {gene: np.full(cells.n_obs, count)})
+    for child in dataset.descendants(cells, [gene]):
+        rng = stream(seed, f"counts of {child} after an intervention")
+        drawn = dataset.law(after, child)[:, 0].sample(rng)
+        after.X = with_columns(after.X, {after.var_names.get_loc(child): drawn}, np.float32)
+    return after
 
 
 def plain_log_likelihood(

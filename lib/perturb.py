@@ -16,9 +16,10 @@ from lib import checks
 from lib.counts import CONTROL, counts_of, dense, with_columns, with_counts, with_matrix
 from lib.seeds import stream
 from lib.simulate import layout
+from lib.simulate.cells import redrawn
 from lib.simulate.layout import descendants, with_true_counts
 from lib.simulate.screen import screen
-from lib.simulate.truth import law_given
+from lib.simulate.truth import CellLaws, law_given
 
 __all__ = [
     "additive", "do", "dose_of", "dose_series", "doses_to_beyond", "exogenous_noise", "fold_change",
@@ -274,13 +275,13 @@ def _drug_entry(adata, kind, effect, name, genes, cell_type_factors):
 
 def _base_genes_drawn(adata, mechanistic, rng):
     """Counts in which base genes are drawn from their laws, save counts that were set."""
-    by_gene, blocks = sparse.csr_matrix(adata.X.T), []
+    by_gene, blocks, truth = sparse.csr_matrix(adata.X.T), [], CellLaws(adata)
     step = max(1, _BLOCK // max(1, adata.n_obs))
     for first in range(0, adata.n_vars, step):
         names = adata.var_names[first : first + step]
         counts = by_gene[first : first + step].toarray()
         base = np.flatnonzero(~names.isin(mechanistic))
-        law = law_given(adata, list(names[base]), None)
+        law = truth.law(list(names[base]), None)
         for i, gene in enumerate(base):
             free = np.flatnonzero(~np.isnan(law.mu[:, i]))
             counts[gene, free] = law[free, i].sample(rng)
@@ -289,20 +290,14 @@ def _base_genes_drawn(adata, mechanistic, rng):
 
 
 def _redraw(adata, genes, exogenous, seed):
-    """Draw genes of `adata` from their present laws, one after the other and in place.
+    """Draw genes of `adata` from their present laws, one after the other and in place."""
 
-    Counts that were set stay.
-    """
-    for gene in genes:
-        new = law_given(adata, [gene], adata.X)[:, 0]
-        column = adata.var_names.get_loc(gene)
-        counts = dense(adata.X[:, [column]])[:, 0]
-        free = ~np.isnan(new.mu)
+    def draw(gene, law, free):
         if exogenous is None:
-            counts[free] = new[free].sample(stream(seed, f"counts of {gene} after an intervention"))
-        else:
-            counts[free] = new[free].quantile(exogenous[free, column])
-        adata.X = with_columns(adata.X, {column: counts}, np.float32)
+            return law.sample(stream(seed, f"counts of {gene} after an intervention"))
+        return law.quantile(exogenous[free, adata.var_names.get_loc(gene)])
+
+    adata.X = redrawn(adata, genes, draw)
     return adata
 
 

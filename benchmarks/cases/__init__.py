@@ -5,7 +5,7 @@ has a share of 1; a small one tries the code.
 """
 
 from benchmarks.cases.against_scvi import training, tuned
-from benchmarks.cases.data import imports, notebooks, simulate, write
+from benchmarks.cases.data import imports, intervene, notebooks, simulate, write
 from benchmarks.cases.laws import fitting, log_likelihood, scores
 from benchmarks.cases.networks import from_disk, replicates
 
@@ -17,6 +17,7 @@ CASES = {
         log_likelihood,
         fitting,
         simulate,
+        intervene,
         write,
         from_disk,
         replicates,

@@ -1,5 +1,6 @@
 """Cells drawn from known laws."""
 
+from collections.abc import Callable
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -23,7 +24,7 @@ from lib.seeds import stream
 from lib.simulate import layout, regulated
 from lib.simulate.layout import PARAMETERS, labels
 from lib.simulate.mechanisms import MECHANISMS, resolve
-from lib.simulate.truth import inputs, law_given, mu_and_theta
+from lib.simulate.truth import CellLaws, inputs, law_given, mu_and_theta
 
 _CHUNK = 5_000_000  # counts drawn at a time: another number would draw other large data sets
 
@@ -240,11 +241,40 @@ def _cells_of(var, varm: dict, uns: dict, types: np.ndarray, seed, kind: str = "
     varm = {parameter: table.copy() for parameter, table in varm.items()}
     layers = {"do": sparse.csr_matrix(counts.shape, dtype=np.int8)}
     adata = ad.AnnData(counts, obs=obs, var=var.copy(), varm=varm, uns=dict(uns), layers=layers)
-    for gene in layout.parents(adata):
-        rng = stream(seed, f"{kind}counts of {gene}")
-        drawn = law_given(adata, [gene], adata.X).sample(rng)[:, 0]
-        adata.X = with_columns(adata.X, {adata.var_names.get_loc(gene): drawn}, np.float32)
+
+    def draw(gene, law, free):
+        return law.sample(stream(seed, f"{kind}counts of {gene}"))
+
+    adata.X = redrawn(adata, list(layout.parents(adata)), draw)
     return adata
+
+
+def redrawn(adata: ad.AnnData, genes: list[str], draw: Callable) -> sparse.csr_matrix:
+    """The counts in X, mechanistic genes drawn anew from their present laws, one after the other.
+
+    genes: names, parents first
+    draw: function (gene, law, free) that returns a count from each law (n_free,), that of a cell
+        in the mask `free`; counts that were set stay
+
+    Only the columns of these genes and of their parents are held dense.
+    """
+    if not genes:
+        return adata.X
+    truth = CellLaws(adata)
+    own = [truth.column[gene] for gene in genes]
+    needed = {column for gene in genes for column in truth.parents(gene)}.union(own)
+    place = {column: i for i, column in enumerate(sorted(needed))}
+    # float32 as in X, so that a child sees its parent's count as it will be kept
+    counts = inputs(adata.X, list(place), np.float32, "F")
+
+    def inputs_of(columns):
+        return inputs(counts, [place[column] for column in columns])
+
+    for gene, column in zip(genes, own):
+        law = truth.law([gene], inputs_of)
+        free = ~np.isnan(law.mu[:, 0])
+        counts[free, place[column]] = draw(gene, law[free, 0], free)
+    return with_columns(adata.X, {c: counts[:, place[c]] for c in own}, np.float32)
 
 
 def _drawn(mechanism, parameters, rng, x):

@@ -3,6 +3,8 @@
 `law` is that of single cells, `arm` that of a whole arm of a screen (`lib.simulate.arm_truth`).
 """
 
+from collections.abc import Callable
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -45,24 +47,8 @@ def law(adata: ad.AnnData, genes: list[str] | str | None = None) -> ZINB:
 
 
 def law_given(adata: ad.AnnData, genes: list[str], counts) -> ZINB:
-    """`law` of cells that `with_laws` has checked, from whole counts of theirs, for loops."""
-    types = labels(adata.obs, "cell_type")
-    mu, theta, pi = _parameters(adata, genes, types)
-    entries = entries_of(adata)
-    for column in np.flatnonzero(_is_mechanistic(adata, genes)):
-        gene = genes[column]
-        if gene not in entries:
-            raise ValueError(f"gene = {gene!r}: mechanistic, but uns['mechanisms'] {_JOIN}")
-        known = checks.genes(f"parents of {gene}", entries[gene]["parents"], adata.var_names)
-        x = inputs(counts, adata.var_names.get_indexer(known))
-        mu[:, column], theta[:, column] = mu_and_theta(entries[gene], x, theta[:, column])
-    if "drug" in adata.obs:
-        given, doses = labels(adata.obs, "drug"), adata.obs["dose"].to_numpy(dtype=float)
-        for drug in (d for d in pd.unique(given) if d != CONTROL):
-            rows = np.flatnonzero(given == drug)
-            entry = _drug(adata.uns.get("drugs", {}), drug)
-            mu[rows] = _under_drug(mu[rows], genes, types[rows], doses[rows], entry)
-    return _without_what_was_set(adata, genes, mu, theta, pi)
+    """`law` of cells that `with_laws` has checked, from whole counts of theirs."""
+    return CellLaws(adata).law(genes, lambda columns: inputs(counts, columns))
 
 
 def treated_law(
@@ -84,15 +70,74 @@ def treated_law(
         raise ValueError(f"genes = {genes[mechanistic[0]]!r}: is mechanistic; must be base genes")
     if "drug" in control.obs and (labels(control.obs, "drug", "control") != CONTROL).any():
         raise ValueError("control: has treated cells; a drug is given to control cells")
-    types = labels(control.obs, "cell_type", "control")
-    mu, theta, pi = _parameters(control, genes, types)
-    mu = _under_drug(mu, genes, types, np.full(control.n_obs, float(dose)), _drug(drugs, name))
-    return _without_what_was_set(control, genes, mu, theta, pi)
+    truth = CellLaws(control, "control")
+    truth.give(_drug(drugs, name), np.arange(control.n_obs), np.full(control.n_obs, float(dose)))
+    return truth.law(genes, None)
 
 
-def inputs(counts, columns) -> np.ndarray:
-    """Counts of some genes as mechanisms take them, (n_cells, n_genes) float64, copied once."""
-    x = np.empty((counts.shape[0], len(columns)))
+class CellLaws:
+    """The law of cells that `with_laws` has checked, for loops over genes.
+
+    What depends on no count (cell types, drugs, which counts were set) is looked up once.
+
+    column: gene -> its column in X
+    """
+
+    def __init__(self, adata: ad.AnnData, name: str = "adata"):
+        self.column = {gene: i for i, gene in enumerate(adata.var_names)}
+        self._names = adata.var_names
+        self._is_mechanistic = adata.var["mechanistic"].to_numpy(dtype=bool)
+        self._entries = entries_of(adata)
+        self._tables = [np.asarray(adata.varm[p], dtype=float) for p in PARAMETERS]
+        self._cell_types = cell_types(adata)
+        self._types = _places(labels(adata.obs, "cell_type", name), self._cell_types)
+        self._was_set = sparse.csc_matrix(adata.layers.get("do", adata.shape))  # or empty
+        self._given: list[tuple] = []  # each drug, its targets, rows that have it, strength there
+        if "drug" in adata.obs:
+            given = labels(adata.obs, "drug", name)
+            doses = adata.obs["dose"].to_numpy(dtype=float)
+            for drug in (d for d in pd.unique(given) if d != CONTROL):
+                rows = np.flatnonzero(given == drug)
+                self.give(_drug(adata.uns.get("drugs", {}), drug), rows, doses[rows])
+
+    def give(self, drug: dict, rows: np.ndarray, doses: np.ndarray) -> None:
+        """Let cells in these rows have a drug, an entry of `uns["drugs"]`, at these doses."""
+        factors = dict(zip(drug["cell_types"], drug["factors"]))
+        by_type = np.array([factors.get(t, 1.0) for t in self._cell_types])
+        strength = by_type[self._types[rows]] * doses
+        self._given.append((drug, set(map(str, drug["genes"])), rows, strength[:, None]))
+
+    def parents(self, gene: str) -> list[int]:
+        """The columns of a mechanistic gene's parents. Raises ValueError where one is missing."""
+        if gene not in self._entries:
+            raise ValueError(f"gene = {gene!r}: mechanistic, but uns['mechanisms'] {_JOIN}")
+        named = checks.genes(f"parents of {gene}", self._entries[gene]["parents"], self._names)
+        return [self.column[parent] for parent in named]
+
+    def law(self, genes: list[str], inputs_of: Callable | None) -> ZINB:
+        """The law of genes, (n_cells, n_genes), from the counts so far.
+
+        inputs_of: function (columns) that returns the `inputs` there; None for base genes alone
+        """
+        columns = [self.column[gene] for gene in genes]
+        mu, theta, pi = (np.take(table[columns].T, self._types, axis=0) for table in self._tables)
+        for i in np.flatnonzero(self._is_mechanistic[columns]):
+            x = inputs_of(self.parents(genes[i]))
+            mu[:, i], theta[:, i] = mu_and_theta(self._entries[genes[i]], x, theta[:, i])
+        for drug, targets, rows, strength in self._given:
+            if touched := [i for i, gene in enumerate(genes) if gene in targets]:
+                part = np.ix_(rows, touched)
+                mu[part] = _under_drug(mu[part], strength, drug)
+        for i, column in enumerate(columns):
+            entries = slice(*self._was_set.indptr[column : column + 2])
+            rows = self._was_set.indices[entries][self._was_set.data[entries] != 0]
+            mu[rows, i] = theta[rows, i] = pi[rows, i] = np.nan
+        return ZINB(mu, theta, pi)
+
+
+def inputs(counts, columns, dtype=float, order: str = "C") -> np.ndarray:
+    """Counts of some genes, (n_cells, n_genes), copied once; by default as mechanisms take them."""
+    x = np.empty((counts.shape[0], len(columns)), dtype, order)
     at_once = max(1, 10 * BLOCK // counts.shape[1])
     for first in range(0, len(x), at_once):
         x[first : first + at_once] = dense(counts[first : first + at_once][:, columns])
@@ -116,18 +161,13 @@ def _is_mechanistic(adata, genes):
     return adata.var["mechanistic"].to_numpy(dtype=bool)[adata.var_names.get_indexer(genes)]
 
 
-def _parameters(adata, genes, types):
-    """mu, theta and pi of genes in cells of these types, (n_cells, n_genes), without mechanisms."""
-    known = cell_types(adata)
-    places = adata.var_names.get_indexer(genes)
-    arrays = [np.empty((len(types), len(genes))) for _ in PARAMETERS]
-    for name in pd.unique(types):
+def _places(types, known):
+    """The place of each cell's type among the known ones, (n_cells,): its column in varm."""
+    codes, names = pd.factorize(types)
+    for name in names:
         if name not in known:
             raise ValueError(f"cell_type = {name!r}: adata.uns['cell_types'] {_JOIN}")
-        rows = types == name
-        for array, parameter in zip(arrays, PARAMETERS):
-            array[rows] = adata.varm[parameter][places, known.index(name)]
-    return arrays
+    return np.array([known.index(name) for name in names], dtype=int)[codes]
 
 
 def _drug(drugs, name):
@@ -137,27 +177,11 @@ def _drug(drugs, name):
     raise ValueError(f"drug = {str(name)!r}: adata.uns['drugs'] {_JOIN}")
 
 
-def _under_drug(mu, genes, types, doses, entry):
-    """mu under a drug at the cells' doses: see `lib.perturb`."""
-    touched = np.flatnonzero(np.isin(genes, entry["genes"]))
-    factors = dict(zip(entry["cell_types"], entry["factors"]))
-    strength = (np.array([factors.get(t, 1.0) for t in types]) * doses)[:, None]
-    before, effect = mu[:, touched], entry["effect"]
-    if entry["kind"] == "additive":
-        after = before + effect * strength
-    else:
-        after = before * effect**strength
+def _under_drug(mu, strength, drug):
+    """mu of a drug's targets, (n_cells, n_genes), at the cells' strengths, (n_cells, 1)."""
+    effect = drug["effect"]
+    after = mu + effect * strength if drug["kind"] == "additive" else mu * effect**strength
     if (after < 0).any():
         wrong = f"would take mu below 0 at dose {strength.max():g}"
-        raise ValueError(f"effect = {effect:g}: drug {str(entry['name'])!r} {wrong}")
-    mu[:, touched] = after
-    return mu
-
-
-def _without_what_was_set(adata, genes, mu, theta, pi):
-    """The law of these parameters, NaN where an intervention has set the count."""
-    done = adata.layers.get("do")
-    if done is not None and (done.nnz if sparse.issparse(done) else done.any()):
-        was_set = dense(done[:, adata.var_names.get_indexer(genes)]).astype(bool)
-        mu[was_set] = theta[was_set] = pi[was_set] = np.nan
-    return ZINB(mu, theta, pi)
+        raise ValueError(f"effect = {effect:g}: drug {str(drug['name'])!r} {wrong}")
+    return after
