@@ -7,10 +7,8 @@ gives the law of what was read.
 
 import gc
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anndata as ad
@@ -26,7 +24,7 @@ from lib import checks
 from lib.seeds import key, stream
 from lib.simulate.cells import fresh_cells
 from lib.simulate.layout import cell_types, check_same_network, joined_entries, upgraded
-from lib.store import checked_path, is_zarr, opened, rows_of
+from lib.store import checked_path, created, is_zarr, one_line, opened, remove, rows_of
 
 # Pieces of the file, in nonzeros: each is unpacked as a whole. From HDF5, 256 rows at a time are
 # read 1.4 times as fast in pieces of 2**14 as of 2**16, at 2,000 genes and 20 % nonzero. A piece of
@@ -102,15 +100,15 @@ def write(path: str | Path, chunks: Iterable[ad.AnnData]) -> int:
         raise ValueError(f"path = {str(path)!r}: is there and no {path.suffix}; {allowed}")
     scratch = path.with_name(f"{path.name}.part")
     try:
-        _remove(scratch)
-        with _created(scratch, path) as f:
+        remove(scratch)
+        with created(scratch, path) as f:
             n_cells = _append_all(f, path, chunks)
-        with _one_line(path):
+        with one_line(path):
             if path.is_dir():  # a folder, unlike a file, can't be replaced in one step
                 shutil.rmtree(path)
             os.replace(scratch, path)
     except BaseException:
-        _remove(scratch)
+        remove(scratch)
         raise
     return n_cells
 
@@ -146,7 +144,7 @@ def _append_all(f, path, chunks):
             first, uns = chunk[:0].copy(), dict(chunk.uns)
         _check_fits(name, chunk, first)
         uns |= joined_entries([uns, chunk.uns])
-        with _one_line(path):
+        with one_line(path):
             _reserve(f, chunk)
             if n_cells == 0:
                 _begin(f, first, path.suffix)
@@ -161,7 +159,7 @@ def _append_all(f, path, chunks):
         gc.collect()  # AnnData and its layers refer to each other: chunks would linger for long
     if first is None:
         raise ValueError("chunks: has no cells; must have at least one")
-    with _one_line(path):
+    with one_line(path):
         for column, names in categories.items():
             _sort_categories(f["obs"][column], list(names))
         write_elem(f, "uns", uns)
@@ -309,45 +307,3 @@ def _column(element, start, stop):
         text = element.asstr() if isinstance(element, h5py.Dataset) else element
         return np.array(text[start:stop], dtype=object)
     return element[start:stop]
-
-
-@contextmanager
-def _created(scratch, path):
-    """A new file or store; an error that it raises while it is used stays what it is."""
-    with _one_line(path):
-        if path.suffix == ".zarr":
-            f = zarr.open_group(scratch, mode="w", zarr_format=ad.settings.zarr_write_format)
-        else:
-            f = h5py.File(scratch, "w")
-    try:
-        yield f
-        if path.suffix == ".h5ad":
-            with _one_line(path):
-                f.flush()
-                size = f.id.get_filesize()
-                f.close()
-                os.truncate(scratch, size)  # gives back what was reserved
-    except BaseException:
-        if path.suffix == ".h5ad":
-            with suppress(Exception):  # a full disk makes this fail too: tell the first error
-                f.close()
-        raise
-
-
-@contextmanager
-def _one_line(path):
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # HDF5 raises either, over several lines
-        found = re.search(r"errno = (\d+)", str(error))
-        code = int(found[1]) if found else getattr(error, "errno", None)
-        reason = os.strerror(code) if code else str(error).splitlines()[0]
-        failed = f"couldn't be written ({reason})"
-        raise OSError(f"path = {str(path)!r}: {failed}; no part of it is left") from None
-
-
-def _remove(path):
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
