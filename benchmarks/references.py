@@ -18,7 +18,6 @@ from lib.counts import with_columns
 from lib.laws import ZINB
 from lib.seeds import stream
 from lib.simulate.arms import Screen
-from lib.simulate.grn.regulation import log_mean_fold
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -55,7 +54,7 @@ def screen(network, measurement, arms: Screen, acting: np.ndarray, seed: int):
     activities = np.array([2**0.5 * np.cos(phase), 2**0.5 * np.sin(phase), stress])
     capture = measurement.median[0] * np.exp(rng.normal(0, measurement.spread[0], n_cells))
     capture = np.minimum(capture, 1)
-    usual = log_mean_fold(network, np.arange(len(network.genes)))
+    usual = network.log_mean_fold
     regulates = set(network.regulator.tolist())
     counts = np.zeros((n_cells, len(network.genes)), dtype=np.float32)
     molecules = {}

@@ -21,7 +21,7 @@ import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import counts_of, dense
-from lib.laws import ZINB
+from lib.laws import ZINB, zinb
 from lib.seeds import key, stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
@@ -35,7 +35,8 @@ HIDDEN = {
     "uns": ("grn", "measurement", "screen", "regulators"),
     "obsm": ("molecules", "programs", "capture", "acting"),
 }
-_AT_ONCE = 2_000_000  # counts drawn at a time: another number would draw other cells
+_CELLS = 20_000  # drawn at a time: another number would draw other cells
+_GENES = 16  # whose means are computed at a time
 
 
 @dataclass(frozen=True)
@@ -195,23 +196,35 @@ def _counts(world, cells, capture, batch, rng):
     """Counts of cells of one type, as CSR blocks of float32, (n_cells, n_genes) in all."""
     network, blocks = world.network, []
     others = np.setdiff1d(np.arange(len(network.genes)), network.regulators)
-    step = max(1, _AT_ONCE // len(network.genes))
-    theta, pi = network.theta[others], world.measurement.pi
-    for start in range(0, len(capture), step):
-        rows = slice(start, start + step)
-        part = cells.part(rows)
-        p = capture[rows] * world.measurement.factors[:, batch[rows]]
-        block = np.empty((len(network.genes), p.shape[1]), dtype=np.float32)
-        block[network.regulators] = rng.binomial(part.molecules, p[network.regulators])
-        rate = part.means(others)
-        rate *= p[others]
-        for row, its_theta in zip(rate, theta):
-            row *= rng.standard_gamma(its_theta, len(row)) / its_theta
-        block[others] = rng.poisson(rate)
+    factors, pi = world.measurement.factors, world.measurement.pi
+    for start in range(0, len(capture), _CELLS):
+        rows = slice(start, start + _CELLS)
+        part, p = cells.part(rows), capture[rows]
+
+        def captured(gene, p=p, batch=batch[rows]):
+            return p * (factors[gene, 0] if factors.shape[1] == 1 else factors[gene, batch])
+
+        found = [None] * len(network.genes)
+        for row, gene in enumerate(network.regulators):
+            counts = rng.binomial(part.molecules[row], captured(gene))
+            found[gene] = np.flatnonzero(counts), counts[counts > 0]
+        for genes in np.array_split(others, -(-len(others) // _GENES)):
+            for gene, mu in zip(genes, part.means(genes)):
+                found[gene] = zinb.sample_nonzero(mu * captured(gene), network.theta[gene], rng)
         if pi.any():
-            block[rng.random(block.shape) < pi[:, None]] = 0
-        blocks.append(sparse.csr_matrix(block.T))
+            kept = [rng.random(len(its)) >= pi[gene] for gene, (its, _) in enumerate(found)]
+            found = [(its[k], counts[k]) for (its, counts), k in zip(found, kept)]
+        blocks.append(_as_csr(found, len(p)))
     return blocks
+
+
+def _as_csr(found, n_cells):
+    """Counts as CSR, from the cells and the counts of each gene."""
+    ends = np.cumsum([0, *(len(its) for its, _ in found)])
+    indices = np.concatenate([its for its, _ in found]).astype(np.int32)
+    data = np.concatenate([counts for _, counts in found]).astype(np.float32)
+    shape = n_cells, len(found)
+    return sparse.csc_matrix((data, indices, ends.astype(np.int32)), shape=shape).tocsr()
 
 
 def law(adata: ad.AnnData, genes: list[str]) -> ZINB:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.simulate.grn.network import GRN
-from lib.simulate.grn.regulation import Regulation, program_folds
+from lib.simulate.grn.regulation import Regulation, by_programs
 
 
 class Cells:
@@ -42,9 +42,7 @@ class Cells:
         """
         mu = self.regulation.folds(self.cell_type, genes, self.molecules)
         mu *= self.network.base[genes, self.cell_type][:, None]
-        by_programs = program_folds(self.network, genes, self.activities)
-        if by_programs is not None:
-            mu *= by_programs
+        by_programs(self.network, genes, self.activities, mu)
         if self.change is not None:
             self.change(genes, mu)
         return mu

@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy.special as special
 
 from lib import checks
 from lib.simulate.layout import in_order, numbered
@@ -107,6 +108,27 @@ class GRN:
             found.append(np.sort(ready))
             sorter.done(*ready)
         return found
+
+    @cached_property
+    def program_columns(self) -> dict[str, list[int]]:
+        """Program -> its columns of `loadings`: one, or two of a cycle."""
+        found: dict[str, list[int]] = {}
+        for column, name in enumerate(self.programs):
+            found.setdefault(str(name), []).append(column)
+        return found
+
+    @cached_property
+    def log_mean_fold(self) -> np.ndarray:
+        """Log of the mean over cells of exp(loadings . activities), (n_genes,)."""
+        log_mean = np.zeros(len(self.genes))
+        for columns in self.program_columns.values():
+            square = (self.loadings[:, columns] ** 2).sum(axis=1)
+            if len(columns) == 1:
+                log_mean += square / 2
+            else:  # the mean of exp(length cos phase) is the Bessel function I0
+                length = np.sqrt(2 * square)
+                log_mean += np.log(special.i0e(length)) + length
+        return log_mean
 
     def type_of(self, cell_type: str, name: str = "cell_type") -> int:
         """The place of a cell type. Raises ValueError for another one."""
