@@ -18,8 +18,6 @@ import scipy.special as special
 from lib.laws.base import BLOCK, TINY, Law, bisect
 
 THETA_RANGE = 1e-4, 1e8  # of fits: beyond 1e8 the law is a Poisson to 8 digits
-_LARGE = 25.0  # mean count above which inversion takes too many steps
-_FEW = 300  # cells below which it takes many steps at once
 _AT_ONCE = 100_000  # numbers that `sample_csr` works on at once: what fits a cache
 
 
@@ -210,58 +208,6 @@ def sample_csr(blocks, rng: np.random.Generator) -> scipy.sparse.csr_matrix:
     indices.resize(n_done, refcheck=False)
     shape = sum(n for _, n in blocks), n_genes
     return scipy.sparse.csr_matrix((data, indices, np.concatenate(ends)), shape=shape)
-
-
-def sample_nonzero(mu: np.ndarray, theta: float, rng: np.random.Generator):
-    """Draw the counts of one gene without dropout, and return those that aren't 0.
-
-    mu: (n_cells,) means
-    theta: inverse dispersion
-
-    Returns cells (n,), unsorted, and their counts (n,). By inversion of one uniform a cell, which
-    takes half of the time of gamma and Poisson numbers or less; by these where counts are large.
-    """
-    if mu.mean() > _LARGE:
-        counts = rng.poisson(rng.standard_gamma(theta, len(mu)) * (mu / theta))
-        cells = np.flatnonzero(counts)
-        return cells, counts[cells]
-    odds = mu / theta
-    odds += 1
-    ratio = 1 - 1 / odds  # of the probabilities of k + 1 and k, but for (k + theta) / (k + 1)
-    p = np.log(odds, out=odds)
-    p *= -theta
-    np.exp(p, out=p)
-    u = rng.random(len(mu))
-    cells, counts = np.arange(len(mu)), np.zeros(len(mu), dtype=np.int8)
-    found, k = [], 0
-    while len(cells) > _FEW and k < 127:  # the most that int8 holds
-        u -= p
-        goes_on = u >= 0
-        counts += goes_on.view(np.int8)
-        k += 1
-        p *= ratio
-        p *= (k - 1 + theta) / k
-        if 2 * np.count_nonzero(goes_on) < len(u):
-            ended = np.flatnonzero(~goes_on & (counts != 0))
-            found.append((cells.take(ended), counts.take(ended)))
-            left = np.flatnonzero(goes_on)
-            cells, u, p, ratio = cells.take(left), u.take(left), p.take(left), ratio.take(left)
-            counts = np.full(len(cells), k, dtype=np.int8)
-    while len(cells):  # many steps at once, of few cells
-        steps = k + np.arange(1, BLOCK)
-        below = np.vstack([p, ((steps - 1 + theta) / steps)[:, None] * ratio])
-        np.cumprod(below, axis=0, out=below)
-        p = below[-1] * ratio * ((k + BLOCK - 1 + theta) / (k + BLOCK))
-        np.cumsum(below, axis=0, out=below)
-        n_passed = (u >= below).sum(axis=0)
-        ended = np.flatnonzero(n_passed < BLOCK)
-        found.append((cells.take(ended), k + n_passed.take(ended)))
-        u -= below[-1]
-        left = np.flatnonzero(n_passed == BLOCK)
-        cells, u, p, ratio = cells.take(left), u.take(left), p.take(left), ratio.take(left)
-        k += BLOCK
-    cells, counts = (np.concatenate(parts) for parts in zip(*found))
-    return cells, counts
 
 
 def solve_pi(mu, theta, target_zero_prob, unreachable: str = "raise"):

@@ -21,7 +21,7 @@ import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import counts_of, dense
-from lib.laws import ZINB, zinb
+from lib.laws import ZINB, inversion
 from lib.seeds import key, stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
@@ -206,11 +206,11 @@ def _counts(world, cells, capture, batch, rng):
 
         found = [None] * len(network.genes)
         for row, gene in enumerate(network.regulators):
-            counts = rng.binomial(part.molecules[row], captured(gene))
-            found[gene] = np.flatnonzero(counts), counts[counts > 0]
+            found[gene] = inversion.binomial(part.molecules[row], captured(gene), rng)
         for genes in np.array_split(others, -(-len(others) // _GENES)):
             for gene, mu in zip(genes, part.means(genes)):
-                found[gene] = zinb.sample_nonzero(mu * captured(gene), network.theta[gene], rng)
+                mu *= captured(gene)
+                found[gene] = inversion.negative_binomial(mu, network.theta[gene], rng)
         if pi.any():
             kept = [rng.random(len(its)) >= pi[gene] for gene, (its, _) in enumerate(found)]
             found = [(its[k], counts[k]) for (its, counts), k in zip(found, kept)]
