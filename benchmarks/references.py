@@ -65,7 +65,7 @@ def screen(network, measurement, arms: Screen, acting: np.ndarray, seed: int):
             mu *= _plain_fold(network, edges, molecules)
         for guide in np.flatnonzero(arms.perturbation[arms.arm] == network.genes[gene]):
             mu[acting == guide] *= arms.folds[guide, 0]
-        theta = network.theta[gene]
+        theta = network.theta[gene, 0]
         if gene in regulates:
             molecules[gene] = rng.poisson(rng.gamma(theta, mu / theta))
             counts[:, gene] = rng.binomial(molecules[gene], capture)

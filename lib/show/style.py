@@ -21,6 +21,8 @@ COLOURS = {row.key: row.colour for row in registry.ROWS} | {
     "treated": "#D55E00",
     "control": "#999999",
     "predicted": "#0072B2",
+    "as_intended": TRUTH,
+    "as_labelled": "#CC79A7",
 }
 OWN = registry.OWN  # a model that isn't among these
 LABELS = {row.key: row.label for row in registry.ROWS} | {

@@ -96,7 +96,7 @@ def is_regulated(adata: ad.AnnData) -> bool:
 
 def grn_cells(
     network: GRN,
-    n_cells: int,
+    n_cells: int | dict[str, int],
     *,
     measurement: Measurement | None = None,
     depth: float = 1.0,
@@ -104,7 +104,7 @@ def grn_cells(
 ) -> ad.AnnData:
     """Cells of a gene regulatory network, which nothing has perturbed.
 
-    n_cells: cells of each cell type
+    n_cells: cells of each cell type, or cell type -> its cells
     measurement: how they are measured, as from `measurement.draw`; by default one batch with a
         median capture of 0.15
     depth: share of the reads; the same cells at a tenth of the reads have 0.1
@@ -112,11 +112,27 @@ def grn_cells(
     Returns counts in X, `obs` with cell_type, batch and total_counts, `var["regulator"]`, and what
     is hidden: see `lib.simulate.regulated`. Cells are in batches by turns.
     """
-    n_cells = checks.integer("n_cells", n_cells, low=1)
-    types = np.repeat(np.arange(len(network.cell_types)), n_cells)
+    numbers = of_types("n_cells", n_cells, network)
+    types = np.repeat(np.arange(len(network.cell_types)), numbers)
     acting = np.full(len(types), NOTHING)
     world = World(network, checked(measurement, network))
     return drawn(world, types, acting, depth=depth, seed=seed)
+
+
+def of_types(name: str, n_cells: int | dict[str, int], network: GRN) -> list[int]:
+    """Numbers of cells of each type, from one for all or a dict, with no cells of those it lacks.
+
+    name: the parameter's name in messages
+
+    Raises ValueError in one line where there would be no cells, or for an unknown type.
+    """
+    if not isinstance(n_cells, dict):
+        return [checks.integer(name, n_cells, low=1)] * len(network.cell_types)
+    for cell_type, n in n_cells.items():
+        network.type_of(cell_type, f"cell type in {name}")
+        checks.integer(f"{name}[{cell_type!r}]", n, low=0)
+    checks.integer(f"sum of {name}", sum(n_cells.values()), low=1)
+    return [n_cells.get(str(cell_type), 0) for cell_type in network.cell_types]
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
@@ -197,6 +213,7 @@ def _counts(world, cells, capture, batch, rng):
     network, blocks = world.network, []
     others = np.setdiff1d(np.arange(len(network.genes)), network.regulators)
     factors, pi = world.measurement.factors, world.measurement.pi
+    theta = network.theta[:, cells.cell_type]
     for start in range(0, len(capture), _CELLS):
         rows = slice(start, start + _CELLS)
         part, p = cells.part(rows), capture[rows]
@@ -210,7 +227,7 @@ def _counts(world, cells, capture, batch, rng):
         for genes in np.array_split(others, -(-len(others) // _GENES)):
             for gene, mu in zip(genes, part.means(genes)):
                 mu *= captured(gene)
-                found[gene] = inversion.negative_binomial(mu, network.theta[gene], rng)
+                found[gene] = inversion.negative_binomial(mu, theta[gene], rng)
         if pi.any():
             kept = [rng.random(len(its)) >= pi[gene] for gene, (its, _) in enumerate(found)]
             found = [(its[k], counts[k]) for (its, counts), k in zip(found, kept)]
@@ -243,16 +260,18 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
     _check_thinned(adata, network, molecules)
     types, batch = labels(adata.obs, "cell_type"), measurement.batch_of(labels(adata.obs, "batch"))
     places = np.array([network.places[gene] for gene in genes])
-    mu = np.empty((adata.n_obs, len(genes)))
+    mu, theta = np.empty((2, adata.n_obs, len(genes)))
     regulation = Regulation(network)
     for name in np.unique(types):
         rows = np.flatnonzero(types == name)
-        cells = world.cells(network.type_of(name), state[rows], regulation)
+        cell_type = network.type_of(name)
+        cells = world.cells(cell_type, state[rows], regulation)
         cells.molecules = molecules[rows].T
         mu[rows] = cells.means(places).T
+        theta[rows] = network.theta[places, cell_type]
     mu *= state.capture[:, None]
     mu *= measurement.factors[places][:, batch].T
-    return ZINB(mu, network.theta[places], measurement.pi[places])
+    return ZINB(mu, theta, measurement.pi[places])
 
 
 def _state(adata, world):

@@ -62,7 +62,8 @@ class Cells:
         for rows, genes in self.generations():
             mu = self.means(genes)
             for row, gene, its_mu in zip(rows, genes, mu):
-                rng, theta = stream_of(str(self.network.genes[gene])), self.network.theta[gene]
+                rng = stream_of(str(self.network.genes[gene]))
+                theta = self.network.theta[gene, self.cell_type]
                 unit = rng.standard_gamma(theta, len(its_mu))
                 self.molecules[row] = rng.poisson(unit * (its_mu / theta))
         return self

@@ -26,8 +26,8 @@ def from_table(
     edges: table or path of a .csv with columns regulator, target and effect (log2 of a fold), and
         optionally half (molecules; else the regulator's mean base), power (else 2) and cell_type
         (else, and where it is "", all of them)
-    genes: table with a row a gene, named by the index, and optionally columns base (or, a cell
-        type each, "base <type>"), theta, logic and module; by default the genes of `edges`, sorted
+    genes: table with a row a gene, named by the index, and optionally columns base and
+        theta (or, a cell type each, "base <type>" and "theta <type>"), logic and module; by default the genes of `edges`, sorted
     base, theta, logic: those of genes for which `genes` has no column
     mechanisms: as in `GRN`; these genes need no logic
 
@@ -50,9 +50,11 @@ def from_table(
     def of_genes(column, default):
         return genes[column].to_numpy() if column in genes else np.full(len(names), default)
 
-    common = of_genes("base", base)
-    bases = np.column_stack([of_genes(f"base {t}", np.nan) for t in types]).astype(float)
-    bases = np.where(np.isnan(bases), common[:, None], bases)
+    def of_types(column, default):
+        usual = of_genes(column, default)
+        return np.column_stack([genes.get(f"{column} {t}", usual) for t in types]).astype(float)
+
+    bases = of_types("base", base)
     logics = np.where(np.isin(names, list(own)), OWN, of_genes("logic", logic).astype(object))
     return GRN(
         **_edges(table, names, types, bases.mean(axis=1)),
@@ -60,7 +62,7 @@ def from_table(
         cell_types=types,
         logic=logics,
         base=bases,
-        theta=of_genes("theta", theta),
+        theta=of_types("theta", theta),
         module=of_genes("module", 0),
         loadings=np.zeros((len(names), 0)),
         programs=[],
