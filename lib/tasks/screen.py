@@ -1,4 +1,4 @@
-"""Screens of gene regulatory networks: what their arms truly do, and what their cells show of it."""
+"""Screens of gene regulatory networks: what arms truly do, and what their cells show of it."""
 
 from typing import NamedTuple
 

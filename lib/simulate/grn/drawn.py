@@ -110,8 +110,9 @@ def draw(
     if like is None:
         means, parts = _genes(n_genes, regulators, n_cell_types, options, seed)
     else:
-        names = "genes", "cell_types", "theta", "programs", "loadings"
+        names = "genes", "cell_types", "theta", "loadings"
         means, parts = like.base, {name: getattr(like, name) for name in names}
+        parts["programs"] = [f"program_{i + 1}" for i in range(like.loadings.shape[1])]
     ends = topology.ends(stream(seed, "edges"), choice)
     n_types = means.shape[1]
     edges = topology.rewired(stream(seed, "rewiring"), choice, ends, n_types, divergence)

@@ -26,8 +26,9 @@ def from_table(
     edges: table or path of a .csv with columns regulator, target and effect (log2 of a fold), and
         optionally half (molecules; else the regulator's mean base), power (else 2) and cell_type
         (else, and where it is "", all of them)
-    genes: table with a row a gene, named by the index, and optionally columns base and
-        theta (or, a cell type each, "base <type>" and "theta <type>"), logic and module; by default the genes of `edges`, sorted
+    genes: table with a row a gene, named by the index, and optionally columns base and theta (or, a
+        cell type each, "base <type>" and "theta <type>"), logic and module; by default the genes
+        of `edges`, sorted
     base, theta, logic: those of genes for which `genes` has no column
     mechanisms: as in `GRN`; these genes need no logic
 
