@@ -1,0 +1,266 @@
+"""Laws of cells with capture, cell types and hidden programs, fitted to real counts."""
+
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sparse
+from sklearn.mixture import GaussianMixture
+
+from lib import checks
+from lib.counts import check_counts, dense
+from lib.seeds import stream
+from lib.simulate import dispersions, programs
+from lib.simulate.layout import labels
+
+_MOST = 3000  # cells that dispersions, programs and states are fitted to: random ones of more
+_FEWEST = 10  # cells of a state
+_PRIOR = 0.2  # shape of the gamma prior of a mean: about as many counts' worth
+_CLEAR = 0.5  # variance of a program's means over cells, above which states are looked for in it
+_CHUNK = 5_000_000  # counts drawn at a time
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The law of counts of single cells.
+
+    A count of gene g in cell c of type t is negative binomial, with inverse dispersion
+    theta[g, t] and mean
+
+        p[c] * base[g, t] * exp(loadings[g] . z[c] - |loadings[g]|^2 / 2)
+
+    p[c] is log-normal and z[c] is standard normal.
+
+    genes: (n_genes,) names
+    cell_types: (n_types,) names; where a type of the data was split into states, these are types
+    labels: (n_types,) type in the data that each is, or is a state of
+    proportions: (n_types,) share of the cells
+    base: (n_genes, n_types) mean number of molecules in a cell
+    theta: (n_genes, n_types) inverse dispersion, Var = mu + mu^2 / theta given p and z
+    loadings: (n_genes, n_programs) effect of a program on the log of the mean; means are kept, and
+        the total stays the same to first order, by which programs differ from capture
+    median, spread: median of the captured share p, and standard deviation of its log
+    """
+
+    genes: np.ndarray
+    cell_types: np.ndarray
+    labels: np.ndarray
+    proportions: np.ndarray
+    base: np.ndarray
+    theta: np.ndarray
+    loadings: np.ndarray
+    median: float
+    spread: float
+
+    def sample(self, n_cells: int, seed: int | tuple[int, ...] = 0) -> ad.AnnData:
+        """Cells drawn from the law, as CSR of float32 counts.
+
+        obs["cell_type"] has the labels, obs["state"] the names in `cell_types`, and obs["capture"]
+        the share p. Types have their proportions to within one cell.
+        """
+        n_cells = checks.integer("n_cells", n_cells, low=1)
+        rng = stream(seed, "cells of a calibration")
+        ends = np.cumsum(self.proportions)
+        places = ends[-1] * (np.arange(n_cells) + rng.random()) / n_cells
+        types = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1)
+        capture = self.median * np.exp(self.spread * rng.standard_normal(n_cells))
+        shift = np.sum(self.loadings**2, axis=1) / 2
+        step, parts = max(1, _CHUNK // len(self.genes)), []
+        for start in range(0, n_cells, step):
+            t, p = types[start : start + step], capture[start : start + step]
+            z = rng.standard_normal((len(t), self.loadings.shape[1]))
+            mean = p[:, None] * self.base.T[t] * np.exp(z @ self.loadings.T - shift)
+            theta = self.theta.T[t]
+            drawn = rng.poisson(rng.standard_gamma(theta) * mean / theta)
+            parts.append(sparse.csr_matrix(drawn.astype(np.float32)))
+        obs = {"cell_type": pd.Categorical(self.labels[types])}
+        obs |= {"state": pd.Categorical(self.cell_types[types]), "capture": capture}
+        obs = pd.DataFrame(obs, index=[f"cell_{i}" for i in range(n_cells)])
+        var = pd.DataFrame(index=pd.Index(self.genes.astype(str)))
+        return ad.AnnData(sparse.vstack(parts, format="csr"), obs=obs, var=var)
+
+
+def fit(
+    counts: ad.AnnData,
+    *,
+    cell_type_key: str | None = None,
+    median_capture: float = 0.15,
+    n_programs: int = 10,
+    max_states: int = 4,
+    layer: str | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> Calibration:
+    """The law fitted to real counts.
+
+    counts: raw counts; cells without any are left out
+    cell_type_key: column of `counts.obs` with the cell types; by default all cells are one type
+    median_capture: median share of a cell's molecules that are counted, above 0 and at most 1.
+        Counts don't tell it: it sets the scale of `base`
+    n_programs: number of programs, 0 for none
+    max_states: greatest number of states that a type may be split into, 1 to split none. Types as
+        labelled hold several kinds of cells, and normal programs would blur them
+    layer: the layer that holds the counts, or "raw"; by default X
+
+    Means are posterior means under a weak gamma prior about what the type's total and the mean of
+    all types let expect, by which a gene without a count in a type of few cells keeps a mean above
+    0. For dispersions and programs see `dispersions` and `programs`. States are the components of a
+    normal mixture of the programs, of as many components as the Bayesian information criterion is
+    for. The spread of capture is that of totals within a
+    state, less what the counts' own noise makes.
+
+    Raises ValueError for what is no counts, a missing column, or a parameter out of range.
+    """
+    matrix = check_counts(counts, layer=layer)
+    median = checks.number("median_capture", median_capture, 0, 1)
+    if median == 0:
+        raise ValueError("median_capture = 0: must be above 0, and at most 1")
+    n_programs = checks.integer("n_programs", n_programs, 0, min(100, *counts.shape))
+    max_states = checks.integer("max_states", max_states, 1, 100)
+    names = np.full(counts.n_obs, "A")
+    if cell_type_key is not None:
+        checks.choice("cell_type_key", cell_type_key, counts.obs.columns)
+        names = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
+    total = np.asarray(matrix.sum(axis=1), dtype=float).ravel()
+    seen = np.flatnonzero(total > 0)
+    if not len(seen):
+        raise ValueError("counts: has no molecule; must have at least one")
+    types, type_names = pd.factorize(names[seen])
+    sums = _sums(matrix[seen], types, len(type_names))
+    prior = sums.sum(axis=0) / sums.sum()
+    means = _shrunk(sums, np.bincount(types), prior[None])
+    kept = np.sort(stream(seed, "cells to fit").permutation(len(seen))[:_MOST])
+    cells = _Cells.of(dense(matrix[seen[kept]]).astype(float), types[kept], means)
+    parents, loadings = np.arange(len(type_names)), np.zeros((counts.n_vars, 0))
+    if n_programs:
+        if max_states > 1:
+            state = int(stream(seed, "states").integers(2**31))
+            cells, parents = _split(cells, n_programs, max_states, state)
+        loadings = cells.programs(n_programs)[0]
+        loadings -= np.average(loadings, axis=0, weights=cells.counts.sum(axis=0))
+    theta = cells.theta(loadings)
+    spread = _spread(cells, theta, loadings)
+    share = np.bincount(types) / len(types)
+    within = np.bincount(cells.types, minlength=len(parents)).astype(float)
+    within /= np.bincount(parents, within)[parents]
+    return Calibration(
+        genes=counts.var_names.to_numpy(dtype=str),
+        cell_types=_numbered(np.asarray(type_names, dtype=str)[parents]),
+        labels=np.asarray(type_names, dtype=str)[parents],
+        proportions=share[parents] * within,
+        base=cells.means.T / (median * np.exp(spread**2 / 2)),
+        theta=theta,
+        loadings=loadings,
+        median=median,
+        spread=spread,
+    )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells to fit, and what counts to expect in them.
+
+    counts: (n_cells, n_genes)
+    types: (n_cells,) number of the type
+    means: (n_types, n_genes) mean counts
+    size: (n_cells,) total over the mean total of the type
+    """
+
+    counts: np.ndarray
+    types: np.ndarray
+    means: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, counts, types, means):
+        return cls(counts, types, means, counts.sum(axis=1) / means.sum(axis=1)[types])
+
+    def expected(self):
+        return np.maximum(self.means[self.types] * self.size[:, None], 1e-8)
+
+    def theta(self, loadings):
+        """Inverse dispersions, (n_genes, n_types)."""
+        squares = np.sum(loadings**2, axis=1)
+        return dispersions.fit(self.counts, self.expected(), self.types, len(self.means), squares)
+
+    def programs(self, n_programs):
+        theta = self.theta(np.zeros((self.counts.shape[1], 0))).T[self.types]
+        return programs.fit(self.counts, np.log(self.expected()), theta, n_programs)
+
+
+def _split(cells, n_programs, max_states, random_state):
+    """The cells with the states of types as types, and the type of each, (n_states,)."""
+    z = cells.programs(n_programs)[1]
+    z = z[:, np.mean(z**2, axis=0) > _CLEAR]
+    types, parents = np.zeros_like(cells.types), []
+    for parent in range(len(cells.means)):
+        those = np.flatnonzero(cells.types == parent)
+        found = _states(z[those], max_states, random_state) if z.size else np.zeros(len(those), int)
+        types[those] = len(parents) + found
+        parents += [parent] * (found.max(initial=0) + 1)
+    parents = np.array(parents)
+    n_each = np.bincount(types, minlength=len(parents))
+    prior = cells.means[parents] / cells.means[parents].sum(axis=1, keepdims=True)
+    means = _shrunk(_sums(cells.counts, types, len(parents)), n_each, prior)
+    alone = np.bincount(parents)[parents] == 1
+    means[alone] = cells.means[parents[alone]]
+    return _Cells.of(cells.counts, types, means), parents
+
+
+def _states(z, max_states, random_state):
+    """Numbers of the states of one type's cells, the largest state first."""
+    best, found = np.inf, np.zeros(len(z), dtype=int)
+    for n_states in range(1, min(max_states, len(z) // _FEWEST) + 1):
+        mixture = GaussianMixture(
+            n_states, covariance_type="diag", n_init=3, reg_covar=0.05, random_state=random_state
+        )
+        state = mixture.fit_predict(z)
+        n_each = np.bincount(state, minlength=n_states)
+        if n_each.min() >= _FEWEST / 2 and mixture.bic(z) < best:
+            best = mixture.bic(z)
+            found = np.argsort(np.argsort(-n_each, kind="stable"))[state]
+    return found
+
+
+def _sums(matrix, types, n_types):
+    """Sums of counts over the cells of each type, (n_types, n_genes)."""
+    rows = (types, np.arange(len(types)))
+    return dense(sparse.csr_matrix((np.ones(len(types)), rows)) @ matrix).astype(float)
+
+
+def _shrunk(sums, n_each, prior):
+    """Mean counts of a type, (n_types, n_genes), with a gamma prior of shape `_PRIOR`.
+
+    sums: (n_types, n_genes) sums of counts
+    n_each: (n_types,) number of cells
+    prior: (n_types or 1, n_genes) shares of the total
+    """
+    expected = prior * sums.sum(axis=1, keepdims=True)
+    means = expected * (sums + _PRIOR) / (expected + _PRIOR)
+    means *= sums.sum(axis=1, keepdims=True) / means.sum(axis=1, keepdims=True)
+    return means / np.maximum(n_each, 1)[:, None]
+
+
+def _spread(cells, theta, loadings):
+    """Standard deviation of the log of the captured share.
+
+    Its square is the variance of log totals within types, less what counts and programs add to it:
+    the variance of a total whose capture is known, over the square of its mean.
+    """
+    total = cells.counts.sum(axis=1)
+    log_total = pd.Series(np.log(total))
+    within = log_total - log_total.groupby(cells.types).transform("mean")
+    n_free = max(1, len(total) - len(np.unique(cells.types)))
+    share = cells.means / cells.means.sum(axis=1, keepdims=True)
+    square = np.exp(np.sum(loadings**2, axis=1)) / theta.T
+    noise = np.einsum("tg,gh,th->t", share, np.expm1(loadings @ loadings.T), share, optimize=True)
+    noise += np.sum(share**2 * square, axis=1)
+    noise = noise[cells.types] + 1 / total
+    return float(np.sqrt(max(0.0, np.sum(within**2) / n_free - np.mean(noise))))
+
+
+def _numbered(names):
+    """Names, with a number for those that are there several times."""
+    place = pd.Series(names).groupby(names).cumcount().to_numpy() + 1
+    several = pd.Series(names).duplicated(keep=False)
+    return np.array([f"{n}/{i}" if s else n for n, i, s in zip(names, place, several)])
