@@ -25,6 +25,29 @@ from lib.counts import check_counts, dense
 from lib.seeds import stream
 
 REAL = "real half"  # the model that shows what a perfect simulator would get
+METRICS = {  # name -> what it is; those without another word are best at 0
+    "gene_mean": "Kolmogorov-Smirnov distance between genes' mean counts",
+    "mean_variance": "the same of variance / mean, the variance given the mean",
+    "mean_zeros": "the same of the share of zeros less exp(-mean), which a Poisson would have",
+    "library_size": "the same of cells' totals",
+    "gene_correlation": "the same of Spearman correlations of log-normalised counts between the "
+    "100 genes that are most expressed in held-out cells",
+    "cell_correlation": "the same of Spearman correlations of log-normalised counts between cells",
+    "gene_pairs": "root mean square difference of genes' correlations, pair by pair; correlations "
+    "of few cells are noisy, so that best is what the real half has",
+    "components": "greatest difference of the share of variance that the first 1 ... 20 principal "
+    "components of log-normalised counts explain together",
+    "mmd": "squared maximum mean discrepancy on 20 principal components, unbiased, so that it can "
+    "be below 0, with a Gaussian kernel as wide as the median distance (Gretton et al. 2012, JMLR "
+    "13, eq. 3)",
+    "forest_auroc": "AUROC with which a random forest tells simulated from held-out cells, by "
+    "counts and total, out of five folds; best is 0.5, and cross-validation is a little below it "
+    "where data are few and equal (Lopez-Paz and Oquab 2017, ICLR; for cells, Zinati et al. 2024, "
+    "Nature Communications 15)",
+    "copied": "share of cells nearer to a fitted cell than to any held-out one; best is 0.5, and "
+    "copies have 1 (Platzer and Reutterer 2021, Frontiers in Big Data 4)",
+    "copied_p": "two-sided binomial p-value of that share, as if cells were independent",
+}
 _FEWEST = 20  # cells that folds and components need
 _PAIRED = 100  # most expressed genes, whose correlations are compared
 _COMPONENTS = 20
@@ -42,67 +65,54 @@ def report(
     """Distances of simulated cells, and of the real ones they were fitted to, from held-out ones.
 
     fitted_on: real cells that all simulators were fitted to
-    held_out: real cells, with the genes of `fitted_on`; most measures assume as many cells
+    held_out: real cells, with the genes of `fitted_on`
     simulated: name of a simulator -> its cells, with the same genes
     layer: the layer that holds the real counts, or "raw"; by default X
     trees: number of trees of the forest
 
-    Returns tidy rows (model, metric, value); the first model is "real half", the fitted cells
-    themselves. Of data sets with more cells than the smallest, some are drawn at random. Metrics:
-
-    gene_mean: Kolmogorov-Smirnov distance between genes' mean counts; 0 is best
-    mean_variance: the same of variance / mean, the variance given the mean; 1 for a Poisson
-    mean_zeros: the same of the share of zeros less exp(-mean), which a Poisson would have
-    library_size: the same of cells' totals
-    gene_correlation: the same of Spearman correlations of log-normalised counts between the 100
-        genes that are most expressed in `held_out`
-    gene_pairs: root mean square difference of these correlations, pair by pair; best is what the
-        real half has, since correlations of few cells are noisy
-    cell_correlation: Kolmogorov-Smirnov distance between Spearman correlations of pairs of cells
-    components: greatest difference of the share of variance that the first 1 ... 20 principal
-        components explain together; 0 is best
-    mmd: squared maximum mean discrepancy, unbiased, on 20 principal components, Gaussian kernel
-        with the median distance as its width (Gretton et al. 2012, JMLR 13, eq. 3); 0 is best,
-        and it can be below
-    forest_auroc: AUROC with which a random forest tells simulated from held-out cells in five-fold
-        cross-validation, by counts and total; 0.5 is best (Lopez-Paz and Oquab 2017, ICLR, for
-        cells Zinati et al. 2024, Nature Communications 15)
-    copied: share of cells nearer to a fitted cell than to any held-out one; 0.5 is best, and 1 what
-        copies have (Platzer and Reutterer 2021, Frontiers in Big Data 4)
-    copied_p: two-sided binomial p-value of that share, as if cells were independent
+    Returns tidy rows (model, metric, value), with the metrics that `METRICS` explains; the first
+    model is "real half", the fitted cells themselves. As many cells of each are compared as the
+    smallest data set has, random ones of the others.
 
     Raises ValueError for other genes, fewer than 20 cells, what is no counts, or a model that is
     named "real half".
     """
     trees = checks.integer("trees", trees, low=1)
-    models = {REAL: fitted_on} | dict(simulated)
     if REAL in simulated:
         raise ValueError(f"simulated: no model may be named {REAL!r}, which the fitted cells are")
-    counts = {}
-    for name, cells in (models | {"": held_out}).items():
-        real = name in (REAL, "")
-        called = {REAL: "fitted_on", "": "held_out"}.get(name, f"simulated[{name!r}]")
-        checks.same_genes(called, cells, list(fitted_on.var_names))
-        matrix = check_counts(cells, called, layer if real else None)
-        checks.integer(f"{called}, its number of cells", cells.n_obs, low=_FEWEST)
-        counts[name] = dense(matrix).astype(np.float32)
-    fewest = min(map(len, counts.values()))
+    genes = list(fitted_on.var_names)
+    counts = {REAL: _checked("fitted_on", fitted_on, genes, layer)}
+    truth = _checked("held_out", held_out, genes, layer)
+    for name, cells in simulated.items():
+        counts[name] = _checked(f"simulated[{name!r}]", cells, genes)
+    fewest = min(len(truth), *map(len, counts.values()))
+    truth = _drawn(truth, fewest, stream(seed, "held-out cells"))
+    counts = {n: _drawn(x, fewest, stream(seed, f"cells of {n}")) for n, x in counts.items()}
+    state, rows = int(stream(seed, "forest").integers(2**31)), []
     for name, matrix in counts.items():
-        kept = stream(seed, f"cells of {name}").permutation(len(matrix))[:fewest]
-        counts[name] = matrix[np.sort(kept)]
-    truth = counts.pop("")
-    rows = []
-    for name, matrix in counts.items():
-        values = distributions(truth, matrix) | {"mmd": mmd(truth, matrix)}
-        state = int(stream(seed, "forest").integers(2**31))
+        values = distributions(truth, matrix)
+        values["mmd"] = mmd(truth, matrix)
         values["forest_auroc"] = forest_auroc(truth, matrix, trees=trees, random_state=state)
         values["copied"], values["copied_p"] = copied(counts[REAL], truth, matrix)
-        rows += [(name, metric, value) for metric, value in values.items()]
+        rows += [(name, metric, values[metric]) for metric in METRICS]
     return pd.DataFrame(rows, columns=["model", "metric", "value"])
 
 
+def _checked(name, cells, genes, layer=None):
+    """Counts of at least 20 cells with these genes, (n_cells, n_genes)."""
+    checks.same_genes(name, cells, genes)
+    matrix = check_counts(cells, name, layer)
+    checks.integer(f"{name}, its number of cells", cells.n_obs, low=_FEWEST)
+    return dense(matrix).astype(np.float32)
+
+
+def _drawn(counts, n_cells, rng):
+    """Random cells, in the order in which they stood."""
+    return counts[np.sort(rng.permutation(len(counts))[:n_cells])]
+
+
 def distributions(truth: np.ndarray, cells: np.ndarray) -> dict[str, float]:
-    """The distances between distributions, by name as in `report`.
+    """The distances between distributions, by name as in `METRICS`.
 
     truth, cells: (n_cells, n_genes) counts
     """
@@ -153,7 +163,7 @@ def log_normalised(counts: np.ndarray, scale: float) -> np.ndarray:
 
 
 def mmd(truth: np.ndarray, cells: np.ndarray) -> float:
-    """Squared maximum mean discrepancy of log-normalised counts, as in `report`.
+    """Squared maximum mean discrepancy of log-normalised counts, as in `METRICS`.
 
     truth, cells: (n_cells, n_genes) counts
     """

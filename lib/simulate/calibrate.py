@@ -1,4 +1,12 @@
-"""Laws of cells with capture, cell types and hidden programs, fitted to real counts."""
+"""Laws of cells with capture, cell types and hidden programs, fitted to real counts.
+
+Means are posterior means, under a weak gamma prior about what the type's total and the mean of all
+types let expect, by which a gene without a count in a type of few cells keeps a mean above 0.
+Dispersions and programs are from `dispersions` and `programs`. States of a type are the components
+of a normal mixture of the programs, as many as the Bayesian information criterion is for, 10 cells
+each at least on average. The spread of capture is that of totals within a state, less what programs
+and the noise of counts add to it.
+"""
 
 from dataclasses import dataclass
 
@@ -98,16 +106,9 @@ def fit(
     median_capture: median share of a cell's molecules that are counted, above 0 and at most 1.
         Counts don't tell it: it sets the scale of `base`
     n_programs: number of programs, 0 for none
-    max_states: greatest number of states that a type may be split into, 1 to split none. Types as
-        labelled hold several kinds of cells, and normal programs would blur them
+    max_states: most states that a type is split into. Labelled types hold several kinds of cells,
+        which normal programs would blur; 1 splits none
     layer: the layer that holds the counts, or "raw"; by default X
-
-    Means are posterior means under a weak gamma prior about what the type's total and the mean of
-    all types let expect, by which a gene without a count in a type of few cells keeps a mean above
-    0. For dispersions and programs see `dispersions` and `programs`. States are the components of a
-    normal mixture of the programs, of as many components as the Bayesian information criterion is
-    for. The spread of capture is that of totals within a
-    state, less what the counts' own noise makes.
 
     Raises ValueError for what is no counts, a missing column, or a parameter out of range.
     """
@@ -117,21 +118,16 @@ def fit(
         raise ValueError("median_capture = 0: must be above 0, and at most 1")
     n_programs = checks.integer("n_programs", n_programs, 0, min(100, *counts.shape))
     max_states = checks.integer("max_states", max_states, 1, 100)
-    names = np.full(counts.n_obs, "A")
-    if cell_type_key is not None:
-        checks.choice("cell_type_key", cell_type_key, counts.obs.columns)
-        names = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
-    total = np.asarray(matrix.sum(axis=1), dtype=float).ravel()
-    seen = np.flatnonzero(total > 0)
+    types, names = _types(counts, cell_type_key)
+    seen = np.flatnonzero(np.asarray(matrix.sum(axis=1)).ravel() > 0)
     if not len(seen):
         raise ValueError("counts: has no molecule; must have at least one")
-    types, type_names = pd.factorize(names[seen])
-    sums = _sums(matrix[seen], types, len(type_names))
-    prior = sums.sum(axis=0) / sums.sum()
-    means = _shrunk(sums, np.bincount(types), prior[None])
+    matrix, types = matrix[seen], types[seen]
+    sums, n_each = _sums(matrix, types, len(names)), np.bincount(types, minlength=len(names))
+    means = _shrunk(sums, n_each, sums.sum(axis=0) / sums.sum())
     kept = np.sort(stream(seed, "cells to fit").permutation(len(seen))[:_MOST])
-    cells = _Cells.of(dense(matrix[seen[kept]]).astype(float), types[kept], means)
-    parents, loadings = np.arange(len(type_names)), np.zeros((counts.n_vars, 0))
+    cells = _Cells.of(dense(matrix[kept]).astype(float), types[kept], means)
+    parents, loadings = np.arange(len(names)), np.zeros((counts.n_vars, 0))
     if n_programs:
         if max_states > 1:
             state = int(stream(seed, "states").integers(2**31))
@@ -140,20 +136,29 @@ def fit(
         loadings -= np.average(loadings, axis=0, weights=cells.counts.sum(axis=0))
     theta = cells.theta(loadings)
     spread = _spread(cells, theta, loadings)
-    share = np.bincount(types) / len(types)
-    within = np.bincount(cells.types, minlength=len(parents)).astype(float)
+    within = np.bincount(cells.types, minlength=len(parents)) + 1e-9  # none of a type may be kept
     within /= np.bincount(parents, within)[parents]
     return Calibration(
         genes=counts.var_names.to_numpy(dtype=str),
-        cell_types=_numbered(np.asarray(type_names, dtype=str)[parents]),
-        labels=np.asarray(type_names, dtype=str)[parents],
-        proportions=share[parents] * within,
+        cell_types=_numbered(names[parents]),
+        labels=names[parents],
+        proportions=n_each[parents] / n_each.sum() * within,
         base=cells.means.T / (median * np.exp(spread**2 / 2)),
         theta=theta,
         loadings=loadings,
         median=median,
         spread=spread,
     )
+
+
+def _types(counts, cell_type_key):
+    """Number of each cell's type, and the names of the types."""
+    names = np.full(counts.n_obs, "A")
+    if cell_type_key is not None:
+        checks.choice("cell_type_key", cell_type_key, counts.obs.columns)
+        names = labels(counts.obs, cell_type_key, f"cell_type_key = {cell_type_key!r}")
+    types, names = pd.factorize(names)
+    return types, np.asarray(names, dtype=str)
 
 
 @dataclass(frozen=True)
