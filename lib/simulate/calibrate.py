@@ -4,11 +4,12 @@ Means are posterior means, under a weak gamma prior about what the type's total 
 types let expect, by which a gene without a count in a type of few cells keeps a mean above 0.
 Dispersions and programs are from `dispersions` and `programs`. States of a type are the components
 of a normal mixture of the programs, as many as the Bayesian information criterion is for, 10 cells
-each at least on average. The spread of capture is that of totals within a state, less what programs
-and the noise of counts add to it.
+each at least on average. The spread of capture is that of cells' sizes within a state, less what
+the noise of counts adds to it. What moves all genes alike is capture and no program, since the
+size of a cell is free and loadings have a prior.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
@@ -24,6 +25,8 @@ from lib.simulate.layout import labels
 
 _MOST = 3000  # cells that dispersions, programs and states are fitted to: random ones of more
 _FEWEST = 10  # cells of a state
+_TINY = 1e-8  # mean of a gene without counts
+_ROUNDS = 10  # of the likeliest size
 _PRIOR = 0.2  # shape of the gamma prior of a mean: about as many counts' worth
 _CLEAR = 0.5  # variance of a program's means over cells, above which states are looked for in it
 _CHUNK = 5_000_000  # counts drawn at a time
@@ -46,8 +49,7 @@ class Calibration:
     proportions: (n_types,) share of the cells
     base: (n_genes, n_types) mean number of molecules in a cell
     theta: (n_genes, n_types) inverse dispersion, Var = mu + mu^2 / theta given p and z
-    loadings: (n_genes, n_programs) effect of a program on the log of the mean; means are kept, and
-        the total stays the same to first order, by which programs differ from capture
+    loadings: (n_genes, n_programs) effect of a program on the log of the mean
     median, spread: median of the captured share p, and standard deviation of its log
     """
 
@@ -132,10 +134,8 @@ def fit(
         if max_states > 1:
             state = int(stream(seed, "states").integers(2**31))
             cells, parents = _split(cells, n_programs, max_states, state)
-        loadings = cells.programs(n_programs)[0]
-        loadings -= np.average(loadings, axis=0, weights=cells.counts.sum(axis=0))
-    theta = cells.theta(loadings)
-    spread = _spread(cells, theta, loadings)
+        cells, loadings, _ = cells.programmed(n_programs)
+    spread = cells.spread()
     within = np.bincount(cells.types, minlength=len(parents)) + 1e-9  # none of a type may be kept
     within /= np.bincount(parents, within)[parents]
     return Calibration(
@@ -144,7 +144,7 @@ def fit(
         labels=names[parents],
         proportions=n_each[parents] / n_each.sum() * within,
         base=cells.means.T / (median * np.exp(spread**2 / 2)),
-        theta=theta,
+        theta=cells.theta.T,
         loadings=loadings,
         median=median,
         spread=spread,
@@ -168,34 +168,74 @@ class _Cells:
     counts: (n_cells, n_genes)
     types: (n_cells,) number of the type
     means: (n_types, n_genes) mean counts
-    size: (n_cells,) total over the mean total of the type
+    size: (n_cells,) capture relative to that of other cells of the type
+    theta: (n_types, n_genes) inverse dispersion
     """
 
     counts: np.ndarray
     types: np.ndarray
     means: np.ndarray
     size: np.ndarray
+    theta: np.ndarray
 
     @classmethod
     def of(cls, counts, types, means):
-        return cls(counts, types, means, counts.sum(axis=1) / means.sum(axis=1)[types])
+        """Cells without programs, with the likeliest size: a gene weighs mu / (1 + mu / theta).
+
+        By totals, a few genes with large and varying counts would set the size for all.
+        """
+        cells = cls(counts, types, means, counts.sum(axis=1) / means.sum(axis=1)[types], None)
+        cells = cells.dispersed(np.zeros(counts.shape[1]))
+        size = cells.size
+        for _ in range(_ROUNDS):
+            damped = 1 / (1 + size[:, None] * (means / cells.theta)[types])
+            told = np.sum(damped * means[types], axis=1)
+            size = np.maximum(np.sum(damped * counts, axis=1), 0.5) / told
+        return cells.sized(size)
 
     def expected(self):
-        return np.maximum(self.means[self.types] * self.size[:, None], 1e-8)
+        return np.maximum(self.means[self.types] * self.size[:, None], _TINY)
 
-    def theta(self, loadings):
-        """Inverse dispersions, (n_genes, n_types)."""
-        squares = np.sum(loadings**2, axis=1)
-        return dispersions.fit(self.counts, self.expected(), self.types, len(self.means), squares)
+    def sized(self, size):
+        """The cells with another size, scaled to a mean of 1 in each type."""
+        mean = np.bincount(self.types, size) / np.maximum(np.bincount(self.types), 1)
+        return replace(self, size=size / mean[self.types])
 
-    def programs(self, n_programs):
-        theta = self.theta(np.zeros((self.counts.shape[1], 0))).T[self.types]
-        return programs.fit(self.counts, np.log(self.expected()), theta, n_programs)
+    def dispersed(self, squares):
+        """The cells with their theta, given (n_genes,) squared lengths of loadings."""
+        given = self.counts, self.expected(), self.types, len(self.means), squares
+        return replace(self, theta=dispersions.fit(*given).T)
+
+    def programmed(self, n_programs, n_times=2):
+        """The cells with size and theta given programs, their loadings, and means of programs.
+
+        The theta of the first time has to explain what programs do, and makes them too weak.
+        """
+        cells = self
+        for _ in range(n_times):
+            given = cells.counts, np.log(cells.expected()), cells.theta[cells.types]
+            loadings, z, shift = programs.fit(*given, n_programs)
+            cells = cells.sized(cells.size * np.exp(shift))
+            cells = cells.dispersed(np.sum(loadings**2, axis=1))
+        return cells, loadings, z
+
+    def spread(self):
+        """Standard deviation of the log of the captured share.
+
+        Its square is the variance of log sizes within types, less what the noise of counts makes:
+        the inverse of the Fisher information.
+        """
+        log_size = pd.Series(np.log(self.size))
+        within = log_size - log_size.groupby(self.types).transform("mean")
+        n_free = max(1, len(log_size) - len(np.unique(self.types)))
+        mean = self.expected()
+        noise = 1 / np.sum(mean / (1 + mean / self.theta[self.types]), axis=1)
+        return float(np.sqrt(max(0.0, np.sum(within**2) / n_free - np.mean(noise))))
 
 
 def _split(cells, n_programs, max_states, random_state):
     """The cells with the states of types as types, and the type of each, (n_states,)."""
-    z = cells.programs(n_programs)[1]
+    z = cells.programmed(n_programs, n_times=1)[2]
     z = z[:, np.mean(z**2, axis=0) > _CLEAR]
     types, parents = np.zeros_like(cells.types), []
     for parent in range(len(cells.means)):
@@ -244,24 +284,6 @@ def _shrunk(sums, n_each, prior):
     means = expected * (sums + _PRIOR) / (expected + _PRIOR)
     means *= sums.sum(axis=1, keepdims=True) / means.sum(axis=1, keepdims=True)
     return means / np.maximum(n_each, 1)[:, None]
-
-
-def _spread(cells, theta, loadings):
-    """Standard deviation of the log of the captured share.
-
-    Its square is the variance of log totals within types, less what counts and programs add to it:
-    the variance of a total whose capture is known, over the square of its mean.
-    """
-    total = cells.counts.sum(axis=1)
-    log_total = pd.Series(np.log(total))
-    within = log_total - log_total.groupby(cells.types).transform("mean")
-    n_free = max(1, len(total) - len(np.unique(cells.types)))
-    share = cells.means / cells.means.sum(axis=1, keepdims=True)
-    square = np.exp(np.sum(loadings**2, axis=1)) / theta.T
-    noise = np.einsum("tg,gh,th->t", share, np.expm1(loadings @ loadings.T), share, optimize=True)
-    noise += np.sum(share**2 * square, axis=1)
-    noise = noise[cells.types] + 1 / total
-    return float(np.sqrt(max(0.0, np.sum(within**2) / n_free - np.mean(noise))))
 
 
 def _numbered(names):
