@@ -63,6 +63,11 @@ class Calibration:
     median: float
     spread: float
 
+    def numbers(self, n_cells: int) -> dict[str, int]:
+        """Cell type -> its cells of `n_cells` in all, as its proportion has it to within one."""
+        ends = np.round(n_cells * np.cumsum(self.proportions) / self.proportions.sum()).astype(int)
+        return {str(t): int(n) for t, n in zip(self.cell_types, np.diff(ends, prepend=0))}
+
     def sample(self, n_cells: int, seed: int | tuple[int, ...] = 0) -> ad.AnnData:
         """Cells drawn from the law, as CSR of float32 counts.
 

@@ -11,6 +11,7 @@ from lib.counts import CONTROL, dense
 
 SHIFTS = 0.0, 0.4  # presets of the shift that all perturbations share
 SENSES = "as_intended", "as_labelled"
+WELL_COUNTED = 3.0  # counts a cell
 KINDS = "regulator", "other gene", "pair"
 
 
@@ -80,11 +81,14 @@ def described(cells: ad.AnnData, truth: dataset.Truth) -> pd.DataFrame:
 def example(cells: ad.AnnData, truth: dataset.Truth, perturbation: str | None = None) -> Example:
     """An arm from the network to counts.
 
-    perturbation: by default the regulator whose knockdown reaches most genes
+    perturbation: by default the regulator whose knockdown reaches most genes, of those with some
+        counts a cell
     """
     network = truth.network
     if perturbation is None:
         single = [name for name in arms_of(cells) if kind_of(cells, name) == "regulator"]
+        counted = truth.arm(CONTROL).genes["mean"]
+        single = [name for name in single if counted[name] >= WELL_COUNTED] or single
         n_reached = [network.reached([name], truth.cell_type).sum() for name in single]
         perturbation = single[int(np.argmax(n_reached))]
     intended, labelled, control = (
