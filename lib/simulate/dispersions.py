@@ -26,9 +26,8 @@ def fit(counts, mean, types, n_types: int, squares) -> np.ndarray:
     Genome Biology 15), and within a gene, a normal one about the gene's; the widths are those that
     are likeliest. Returned is 1 / E[1 / theta], by which variances are right on average.
     """
-    each = np.stack(
-        [_likelihoods(counts[i], mean[i], squares) for i in map(types.__eq__, range(n_types))]
-    )
+    of_type = [types == number for number in range(n_types)]
+    each = np.stack([_likelihoods(counts[i], mean[i], squares) for i in of_type])
     level = np.log(counts.mean(axis=0) + 1 / len(counts))
     centre = _posterior(each.sum(axis=0), level=level)[1]
     joined = each.transpose(1, 0, 2).reshape(len(_GRID), -1)
