@@ -58,6 +58,7 @@ wrong_guides: float = 0.02  # share of an arm's cells with a guide of another ar
 shift: float = 0.4  # of all perturbed cells in the stress program, beside none
 real_counts: str = ""  # path of an .h5ad of raw counts to compare with; empty for PBMC
 cell_type_key: str = ""  # column of its obs with cell types; empty for one type (PBMC: its own)
+known_dir: str = "figures/tables"  # its 07_peers.csv has published simulators, if it is there
 figures_dir: str = "figures"  # figures go here, tables to tables/ in it
 
 # %%
@@ -109,26 +110,34 @@ shown.obs.sample(5, random_state=0)
 # %% [markdown]
 # ## How real?
 # A network is drawn after one half of real cells: their genes, means, dispersions, capture and
-# programs are fitted, the edges are drawn. Its cells are compared with the other half, and so are
-# cells of independent genes, fitted to the same cells, and that first half itself.
+# programs are fitted, and the sizes of effects where they are a screen; the edges are drawn. Its
+# cells are compared with the other half, and so are cells of independent genes, fitted to the same
+# cells, and that first half itself. Rows of scDesign are from `./run_all.sh peers`.
 
 # %%
-from lib.score import realism
-from lib.tasks.realism import halves, real, simulated
+from lib.score import board
+from lib.score.realism import REAL, report
+from lib.tasks import realism
 
-counts, key = real(real_counts, cell_type_key)
+counts, key = realism.real(real_counts, cell_type_key)
 for replicate in range(replicates):
-    streams = (seed, replicate)
-    fitted_on, held_out = halves(counts, key, seed=streams)
-    made = simulated(fitted_on, key, held_out.n_obs, n_regulators=n_regulators, seed=streams)
-    report = realism.report(fitted_on, held_out, made, seed=streams)
-    frames.append(report.assign(scenario="realism", replicate=replicate))
+    streams = {"seed": (seed, replicate)}
+    fitted_on, held_out = realism.halves(counts, key, **streams)
+    model = realism.after(fitted_on, key, n_regulators=n_regulators, **streams)
+    made = realism.simulated(model, fitted_on, key, held_out.n_obs, **streams)
+    both = {REAL: fitted_on, "held-out half": held_out}
+    distances = report(fitted_on, held_out, made, **streams)
+    sizes = realism.effect_sizes(model, both, key, **streams)
+    frames.append(distances.assign(scenario="realism", replicate=replicate))
+    frames.append(sizes.assign(scenario="realism", replicate=replicate))
     print(f"replicate {replicate + 1}/{replicates}: real cells", flush=True)
 
 # %%
 table = tables.tidy(frames)
-summary = tables.summary(table)
 tables.write(table, f"{figures_dir}/tables/07_screen.csv")
+identity = realism.identity(seed=seed, real_counts=real_counts, cell_type_key=cell_type_key)
+published = board.published(f"{known_dir}/07_peers.csv", identity)
+summary = tables.joined(tables.summary(table), published)
 
 # %% [markdown]
 # ## The figure

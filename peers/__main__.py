@@ -1,6 +1,7 @@
 """Published models and scores, as `./run_all.sh peers` makes them.
 
 python -m peers cell-eval OUT.csv   the scores of cell-eval, beside exact ones
+python -m peers realism OUT.csv     how real the cells of scdesigner are
 python -m peers publish BUILD       rows of published models and of cell-eval into figures/tables/
 """
 
@@ -14,7 +15,9 @@ import torch
 from lib.predict import registry
 from lib.score import tables
 from lib.tasks import conditional, drug
-from peers import celleval
+from lib.tasks import realism as real
+from peers import celleval, scdesigner
+from workflow import plan
 from workflow.notebooks import used_parameters
 
 TABLES = Path("figures/tables")
@@ -29,8 +32,20 @@ def cell_eval(target: str) -> None:
     tables.write(celleval.compare(), target)
 
 
+def realism(target: str) -> None:
+    """Write how real the cells of scdesigner are, to the parameters of notebook 07.
+
+    target: path of the table
+    """
+    torch.set_num_threads(1)
+    given = {name: plan.defaults("07_screen")[name] for name in ("replicates", *real.QUESTIONS)}
+    asked = real.identity(**given)
+    table = tables.tidy([scdesigner.compare(**given)])
+    tables.write(table.assign(questions=asked), target)
+
+
 def publish(build: str) -> None:
-    """Write 05_peers.csv and 05_cell_eval.csv, and the means of the first into summary.csv.
+    """Write 05_peers.csv, 05_cell_eval.csv, 07_peers.csv, and means of the first into summary.csv.
 
     build: folder of a run in the environment of the published models
     """
@@ -46,6 +61,7 @@ def publish(build: str) -> None:
     rows = pd.concat(parts, ignore_index=True)
     tables.write(rows, TABLES / "05_peers.csv")
     tables.write(tables.read(Path(build) / "cell_eval.csv"), TABLES / "05_cell_eval.csv")
+    tables.write(tables.read(Path(build) / "realism.csv"), TABLES / "07_peers.csv")
 
     summary = tables.read(TABLES / "summary.csv")
     others = summary[~summary["model"].isin(published) & (summary["scenario"] != "drug")]
@@ -66,4 +82,4 @@ def _parameters(build, name):
 
 
 if __name__ == "__main__":
-    {"cell-eval": cell_eval, "publish": publish}[sys.argv[1]](sys.argv[2])
+    {"cell-eval": cell_eval, "realism": realism, "publish": publish}[sys.argv[1]](sys.argv[2])

@@ -23,7 +23,14 @@ ARROWS = {
     "model": {"neural"},
     "training": {"neural"},
     "predict": {"laws", "neural", "model", "training"},
-    "tasks": {"laws", "dataset", "perturb", "predict.base", "simulate.calibrate"},
+    "tasks": {
+        "laws",
+        "dataset",
+        "perturb",
+        "predict.base",
+        "simulate.calibrate",
+        "simulate.effects",
+    },
     "score": {"laws", "predict", "tasks"},
     "show": {"score", "predict.registry"},
     # above all rooms: no room imports it

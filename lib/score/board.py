@@ -107,7 +107,7 @@ def with_known(scored: list[pd.DataFrame], identity: str, known: pd.DataFrame) -
     scored: tidy tables about the questions of this identity
     """
     means = tables.summary(pd.concat(scored, ignore_index=True)).assign(questions=identity)
-    both = pd.concat([means, known] if len(known) else [means], ignore_index=True)
+    both = tables.joined(means, known)
     return both.sort_values("model", key=registry.in_order, kind="stable", ignore_index=True)
 
 
@@ -117,11 +117,15 @@ def read_summary(path: str | Path) -> pd.DataFrame:
     return summary if "questions" in summary else summary.iloc[:0].assign(questions="")
 
 
-def published(path: str | Path) -> pd.DataFrame:
-    """Means of the rows in a 05_peers.csv; none where there is no such file."""
+def published(path: str | Path, identity: str | None = None) -> pd.DataFrame:
+    """Means of the rows in a 05_peers.csv or 07_peers.csv; none where there is no such file.
+
+    identity: name of the questions that rows must be about; None: of any
+    """
     if not Path(path).is_file():
         return pd.DataFrame(columns=tables.SUMMARY)
-    return tables.summary(tables.read(path))
+    rows = tables.read(path)
+    return tables.summary(rows if identity is None else rows[rows["questions"] == identity])
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:

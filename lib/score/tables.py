@@ -55,6 +55,11 @@ def summary(tidy: pd.DataFrame, also: list[str] = ()) -> pd.DataFrame:
     return result[[*also, *SUMMARY]]
 
 
+def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Two summaries one below the other, either of which may have no rows."""
+    return pd.concat([s for s in (first, second) if len(s)] or [first], ignore_index=True)
+
+
 def over_mechanisms(summary: pd.DataFrame, metric: str, splits: list[str]) -> pd.DataFrame:
     """One metric's mean over mechanisms, a row a model and a column a split.
 

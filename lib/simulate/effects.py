@@ -8,8 +8,17 @@ from scipy import special
 
 from lib import checks
 from lib.counts import check_counts
+from lib.seeds import key, stream
+from lib.simulate import grn, measurement
+from lib.simulate.latent import Latent
 from lib.simulate.layout import labels
+from lib.simulate.regulated import World
 
+LEAST_MEAN = 0.05  # counts in a control cell of a gene that is looked at
+LEAST_FOLD = 1.1
+FOLDS = 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0  # upper ends that are tried
+
+_ARMS, _CELLS = 20, 500  # by which the effects of a network are told
 _FEWEST = 10  # cells of an arm
 _ROUNDS = 200  # of EM for the mixture
 _PENALTY = 9  # genes' worth of evidence for no effect: ash's default prior is 10, 1, 1 ...
@@ -20,15 +29,15 @@ def effect_sizes(
     screen: ad.AnnData,
     control: str = "control",
     *,
-    key: str = "perturbation",
-    least_mean: float = 0.05,
+    column: str = "perturbation",
+    least_mean: float = LEAST_MEAN,
     layer: str | None = None,
 ) -> pd.DataFrame:
     """The distribution of true log fold changes over genes, in each arm.
 
     screen: raw counts, of one cell type, or of several in the same shares in all arms
-    control: value of `screen.obs[key]` that control cells have
-    key: column with the arms
+    control: value of `screen.obs[column]` that control cells have
+    column: column with the arms
     least_mean: smallest mean count in control cells of a gene that is looked at
     layer: the layer that holds the counts, or "raw"; by default X
 
@@ -45,8 +54,8 @@ def effect_sizes(
     Raises ValueError for what is no counts, a missing column or control, or no gene to look at.
     """
     matrix = sparse.csr_matrix(check_counts(screen, "screen", layer), dtype=float)
-    checks.choice("key", key, screen.obs.columns)
-    arms = labels(screen.obs, key, "screen")
+    checks.choice("column", column, screen.obs.columns)
+    arms = labels(screen.obs, column, "screen")
     checks.choice("control", control, list(pd.unique(arms)))
     least_mean = checks.number("least_mean", least_mean, low=0)
     total = np.asarray(matrix.sum(axis=1)).ravel()
@@ -72,6 +81,52 @@ def effect_sizes(
         found |= {"sd": np.sqrt(square), "sd_affected": np.sqrt(square / max(share, 1e-12))}
         rows.append(found | {"sd_seen": np.std(change)})
     return pd.DataFrame(rows)
+
+
+def fold_range(
+    like, wanted: float, *, n_regulators: int, strength: float = 0.8, seed: int | tuple[int, ...]
+) -> tuple[float, float]:
+    """The range of folds with which a network after real cells has effects of this size.
+
+    like: a `calibrate.Calibration`
+    wanted: sd over genes of the log fold changes of an arm, such as the median of the column sd of
+        `effect_sizes`
+    n_regulators, seed: as in `grn.draw`
+    strength: share of a regulator's expression that an arm takes away
+
+    The upper end is one of `FOLDS`, that whose network comes nearest to `wanted` by the median over
+    knockdowns of 20 of its regulators in its most frequent cell type. The lower end is 1.1.
+    """
+    wanted = checks.number("wanted", wanted, low=0)
+    place = int(np.argmax(like.proportions))
+    given = {"like": like, "n_regulators": n_regulators, "seed": seed}
+    networks = [grn.draw(fold_range=(LEAST_FOLD, fold), **given) for fold in FOLDS]
+    sizes = [_typical_effect(network, place, strength, seed) for network in networks]
+    nearest = int(np.argmin(np.abs(np.log(np.maximum(sizes, 1e-9)) - np.log(max(wanted, 1e-9)))))
+    return LEAST_FOLD, FOLDS[nearest]
+
+
+def _typical_effect(network, cell_type, strength, seed):
+    """The median over regulators of the sd over genes of exact log fold changes.
+
+    Of regulators and genes with as many counts as `effect_sizes` looks at.
+    """
+    world = World(network, measurement.draw(network.genes))
+    cells = Latent(world, cell_type, _CELLS, key(seed))
+    genes = np.arange(len(network.genes))
+    before, found = cells.cells.means(genes).mean(axis=1), []
+    is_seen = before * world.measurement.median[0] >= LEAST_MEAN
+    regulators = stream(seed, "arms for effects").permutation(network.regulators)
+    for regulator in regulators[is_seen[regulators]][:_ARMS]:
+
+        def change(places, mu, regulator=regulator):
+            mu[places == regulator] *= 1 - strength
+
+        is_reached = network.downstream(genes == regulator, cell_type)
+        after = cells.perturbed(change, 0.0, is_reached).means(genes).mean(axis=1)
+        others = is_seen & (genes != regulator)
+        found.append(np.std(np.log(np.maximum(after[others], 1e-300) / before[others])))
+    return float(np.median(found)) if found else 0.0
 
 
 def _log_means(scaled):

@@ -1,15 +1,26 @@
 """Cells simulated after one half of real ones, to be compared with the other half."""
 
+from typing import NamedTuple
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import checks, counts, dataset
+from lib import checks, counts, dataset, perturb
+from lib.counts import CONTROL
 from lib.seeds import key, stream
-from lib.simulate import calibrate
+from lib.simulate import calibrate, effects
+from lib.tasks.base import identified
 
+VERSIONS = {1: "stratified halves of real cells; genes counted in the first"}
+QUESTIONS = "seed", "real_counts", "cell_type_key"
 PBMC_TYPES = "bulk_labels"  # column of `counts.pbmc_counts()`
 FOLDS = 1.1, 3.0  # of edges of a network after real cells, whose programs have the most to say
+
+
+def identity(**parameters) -> str:
+    """The name by which the halves of notebook 07 are known, from its parameters."""
+    return identified(VERSIONS, QUESTIONS, parameters)
 
 
 def real(path: str = "", cell_type_key: str = "") -> tuple[ad.AnnData, str | None]:
@@ -49,25 +60,101 @@ def halves(
     return tuple(cells[np.sort(half)][:, genes].copy() for half in (first, second))
 
 
+class After(NamedTuple):
+    """A network after real cells.
+
+    fitted: what the real counts say
+    network, measurement: drawn and measured accordingly
+    """
+
+    fitted: calibrate.Calibration
+    network: dataset.grn.GRN
+    measurement: dataset.measurement.Measurement
+
+
+def is_screen(cells: ad.AnnData) -> bool:
+    """Whether real cells are a screen: `obs["perturbation"]` has "control" and others."""
+    if "perturbation" not in cells.obs:
+        return False
+    arms = cells.obs["perturbation"].astype(str)
+    return (arms == CONTROL).any() and (arms != CONTROL).any()
+
+
+def after(cells: ad.AnnData, cell_type_key: str | None, *, n_regulators: int = 100, seed) -> After:
+    """A network with the genes, means, dispersions, programs and capture of real cells.
+
+    cells: real counts. Where they are a screen, the network's folds are fitted to the sizes of its
+        effects; else they are from `FOLDS`
+    """
+    n_regulators = min(n_regulators, cells.n_vars // 2)
+    fitted = calibrate.fit(cells, cell_type_key=cell_type_key, seed=seed)
+    folds = FOLDS
+    if is_screen(cells):
+        wanted = _typical(cells, cell_type_key)
+        folds = effects.fold_range(fitted, wanted, n_regulators=n_regulators, seed=seed)
+    network = dataset.grn.draw(n_regulators=n_regulators, fold_range=folds, like=fitted, seed=seed)
+    measured = {"median": fitted.median, "spread": fitted.spread}
+    return After(fitted, network, dataset.measurement.draw(network.genes, **measured))
+
+
+def _typical(cells, cell_type_key):
+    """The median over arms and cell types of `effects.effect_sizes`' sd."""
+    column = None if cell_type_key is None else cells.obs[cell_type_key].astype(str)
+    types = [None] if column is None else list(pd.unique(column))
+    found = []
+    for name in types:
+        part = cells if name is None else cells[(column == name).to_numpy()]
+        if is_screen(part):
+            found.append(effects.effect_sizes(part.copy())["sd"])
+    return float(pd.concat(found).median())
+
+
 def simulated(
-    cells: ad.AnnData,
-    cell_type_key: str | None,
-    n_cells: int,
-    *,
-    n_regulators: int = 100,
-    seed: int | tuple[int, ...],
+    model: After, cells: ad.AnnData, cell_type_key: str | None, n_cells: int, *, seed
 ) -> dict[str, ad.AnnData]:
     """Cells simulated after real ones: of independent genes, and of a network.
 
     cells: real counts that both are fitted to
     n_cells: number of cells of the network; independent genes have as many as `cells`
     """
-    n_regulators = min(n_regulators, cells.n_vars // 2)
-    fitted = calibrate.fit(cells, cell_type_key=cell_type_key, seed=seed)
-    network = dataset.grn.draw(n_regulators=n_regulators, fold_range=FOLDS, like=fitted, seed=seed)
-    measured = {"median": fitted.median, "spread": fitted.spread}
-    measured = dataset.measurement.draw(network.genes, **measured)
-    numbers = fitted.numbers(n_cells)
-    drawn = dataset.grn_cells(network, numbers, measurement=measured, seed=(*key(seed), 1))
+    numbers = model.fitted.numbers(n_cells)
+    seed_of_cells = (*key(seed), 1)
+    drawn = dataset.grn_cells(
+        model.network, numbers, measurement=model.measurement, seed=seed_of_cells
+    )
     independent = dataset.base_genes_from_counts(cells, cell_type_key=cell_type_key, seed=seed)
     return {"independent": independent, "network": drawn}
+
+
+def effect_sizes(
+    model: After,
+    halves: dict[str, ad.AnnData],
+    cell_type_key: str | None,
+    *,
+    n_arms: int = 30,
+    n_cells: int = 200,
+    seed,
+) -> pd.DataFrame:
+    """Sizes of the effects in real screens, and in one of the network, by the same estimate.
+
+    halves: name -> cells of a real screen
+    cell_type_key: column of their obs with cell types, in each of which effects are looked at apart
+    n_arms, n_cells: arms of regulators, those that are expressed most, and cells of each
+
+    Returns rows of model, metric and value: effect_sd, the median over arms of the sd over genes of
+    log fold changes, sampling noise taken off; none where the real cells are no screen.
+    """
+    rows = []
+    if all(map(is_screen, halves.values())):
+        rows = [(name, _typical(cells, cell_type_key)) for name, cells in halves.items()]
+        network, fitted = model.network, model.fitted
+        means = (network.base * fitted.proportions).sum(axis=1)[network.regulators]
+        most = network.regulators[np.argsort(-means)[:n_arms]]
+        sizes = {"n_cells": fitted.numbers(n_cells), "n_control": fitted.numbers(10 * n_cells)}
+        options = {"measurement": model.measurement, "seed": (*key(seed), 2)}
+        made = perturb.screen(network, [str(g) for g in network.genes[most]], **sizes, **options)
+        labels = dict(zip(map(str, fitted.cell_types), fitted.labels))
+        made.obs["label"] = made.obs["cell_type"].astype(str).map(labels)
+        rows.append(("network", _typical(made, "label")))
+    rows = [(name, "effect_sd", value) for name, value in rows]
+    return pd.DataFrame(rows, columns=["model", "metric", "value"])

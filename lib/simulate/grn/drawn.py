@@ -87,7 +87,7 @@ def draw(
     divergence: share of edges that have another regulator in each type but the first
     like: a `calibrate.Calibration` of real counts, which gives genes, cell types, means,
         dispersions and programs, in place of n_genes, n_cell_types and what `Options` says of
-        these; regulators are from the half of the genes that is expressed most
+        these; regulators are from the half of the genes that most types express most
     options: fields of `Options`
 
     Raises ValueError in one line for values that can't be.
@@ -102,7 +102,7 @@ def draw(
     options = Options(**options)
     candidates = np.arange(n_genes)
     if like is not None:
-        candidates = np.argsort(like.base.mean(axis=1))[n_genes // 2 :]
+        candidates = np.argsort(np.log1p(like.base).mean(axis=1))[n_genes // 2 :]
     rng = stream(seed, "regulators")
     regulators = np.sort(rng.permutation(candidates)[:n_regulators])
     n_modules = max(1, n_genes // 50) if options.n_modules is None else options.n_modules
