@@ -47,25 +47,38 @@ def from_table(
     types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
     own = dict(mechanisms or {})
 
-    def of_genes(column, default):
-        return genes[column].to_numpy() if column in genes else np.full(len(names), default)
-
-    common = of_genes("base", base)
-    bases = np.column_stack([of_genes(f"base {t}", np.nan) for t in types]).astype(float)
+    common = _numbers(genes, "base", base)
+    bases = np.column_stack([_numbers(genes, f"base {t}", np.nan) for t in types])
     bases = np.where(np.isnan(bases), common[:, None], bases)
-    logics = np.where(np.isin(names, list(own)), OWN, of_genes("logic", logic).astype(object))
+    logics = np.where(np.isin(names, list(own)), OWN, _of(genes, "logic", logic).astype(object))
     return GRN(
         **_edges(table, names, types, bases.mean(axis=1)),
         genes=names,
         cell_types=types,
         logic=logics,
         base=bases,
-        theta=of_genes("theta", theta),
-        module=of_genes("module", 0),
+        theta=_numbers(genes, "theta", theta),
+        module=_numbers(genes, "module", 0),
         loadings=np.zeros((len(names), 0)),
         programs=[],
         mechanisms=own,
     )
+
+
+def _of(genes, column, default):
+    """A column of the table of genes, (n_genes,)."""
+    return genes[column].to_numpy() if column in genes else np.full(len(genes), default)
+
+
+def _numbers(genes, column, default):
+    """The same of numbers. Raises ValueError for what is none."""
+    values = _of(genes, column, default)
+    found = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy()
+    if column in genes and np.isnan(found).any():
+        row = np.flatnonzero(np.isnan(found))[0]
+        what = f"{column} of {genes.index[row]} = {checks.shown(values[row])}"
+        raise ValueError(f"genes: {what}; must be a number")
+    return found
 
 
 def _checked(edges):
@@ -75,7 +88,9 @@ def _checked(edges):
         path = Path(checks.text("edges", str(edges), empty=False))
         if not path.is_file():
             raise ValueError(f"edges = {str(path)!r}: no such file")
-        table = pd.read_csv(path, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+        names = dict.fromkeys(("regulator", "target", "cell_type"), str)  # "01" isn't 1
+        missing = ["", "NA", "NaN", "nan"]
+        table = pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=names)
     lacking = [column for column in EDGE if column not in table]
     if lacking:
         has = ", ".join(map(str, table.columns))
