@@ -193,7 +193,7 @@ class Truth:
             guides = self.screen.guides(arm)
             acting = guides[np.arange(n_cells) % len(guides)]
             if sense == "as_labelled":
-                acting = in_truth(self.screen, acting, (self._seed, 1))
+                acting = in_truth(self.screen, acting, self._seed, "truth ")
         like = np.arange(n_cells) % len(self.screen.captures)
         cells = drawn(
             self.world,
@@ -201,7 +201,8 @@ class Truth:
             acting,
             captures=self.screen.captures[like],
             batch=self.screen.batches[like],
-            seed=(self._seed, 2),
+            kind="truth ",
+            seed=self._seed,
         )
         totals = np.maximum(cells.obs["total_counts"].to_numpy(), 1)[:, None]
         logs = np.log1p(cells.X[:, self.places].toarray() * (target_sum / totals))

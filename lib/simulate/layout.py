@@ -175,8 +175,8 @@ def check_same_network(every_uns: list[dict], what: str = "adatas") -> None:
 def _concat_regulated(adatas):
     """`concat` for cells of gene regulatory networks: all must be of one."""
     check_same_network([adata.uns for adata in adatas])
-    joined = ad.concat(adatas, merge="same", uns_merge="same", index_unique="-")
-    joined.uns |= {name: adatas[0].uns[name] for name in adatas[0].uns if name not in joined.uns}
+    joined = ad.concat(adatas, merge="same", index_unique="-")
+    joined.uns.update(adatas[0].uns)  # anndata's own merge drops what is empty
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
     return joined
 

@@ -22,7 +22,7 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import counts_of, dense
 from lib.laws import ZINB
-from lib.seeds import key, stream
+from lib.seeds import stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
 from lib.simulate.grn import GRN
@@ -35,6 +35,7 @@ HIDDEN = {
     "uns": ("grn", "measurement", "screen", "regulators"),
     "obsm": ("molecules", "programs", "capture", "acting"),
 }
+_UNLIKELY = -50.0  # log of a probability
 _AT_ONCE = 2_000_000  # counts drawn at a time: another number would draw other cells
 
 
@@ -119,9 +120,15 @@ def grn_cells(
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
-    """New unperturbed cells of the same network, measured alike; see `grn_cells`."""
+    """New unperturbed cells of the same network, measured alike; see `grn_cells`.
+
+    n_cells: cells of each cell type that `adata` has cells of
+    """
     world = World.of(adata)
-    return grn_cells(world.network, n_cells, measurement=world.measurement, seed=(*key(seed), 0))
+    names = np.unique(labels(adata.obs, "cell_type"))
+    types = np.repeat(sorted(world.network.type_of(str(name)) for name in names), n_cells)
+    unscreened = World(world.network, world.measurement)
+    return drawn(unscreened, types, np.full(len(types), NOTHING), kind="fresh ", seed=seed)
 
 
 def checked(measurement: Measurement | None, network: GRN) -> Measurement:
@@ -134,12 +141,22 @@ def checked(measurement: Measurement | None, network: GRN) -> Measurement:
 
 
 def drawn(
-    world: World, types, acting, *, seed, depth=1.0, captures=None, batch=None, obs=None
+    world: World,
+    types,
+    acting,
+    *,
+    seed,
+    kind: str = "",
+    depth=1.0,
+    captures=None,
+    batch=None,
+    obs=None,
 ) -> ad.AnnData:
     """Draw cells.
 
     types: (n_cells,) places of their types
     acting: (n_cells,) guides, as `Acting` takes them
+    kind: a word before the names of the random streams
     captures, batch: (n_cells,) captures, and places of batches; None: drawn, and by turns
     obs: columns of obs beside cell_type, batch and total_counts
     """
@@ -147,12 +164,16 @@ def drawn(
     depth = checks.number("depth", depth, 1e-9, 1)
     n_cells = len(types)
     batch = np.arange(n_cells) % len(measurement.batches) if batch is None else batch
-    programs = draw_activities(network, lambda i: stream(seed, f"program {i}").random(n_cells))
+
+    def stream_of(purpose):
+        return stream(seed, kind + purpose)
+
+    programs = draw_activities(network, lambda i: stream_of(f"program {i}").random(n_cells))
     if world.screen is not None and world.screen.program >= 0:
         shifts = world.screen.shift[world.screen.arm[acting]]
         programs[:, world.screen.program] += np.where(acting >= 0, shifts, 0)
     if captures is None:
-        captures = measurement.captures(stream(seed, "capture").random(n_cells), batch)
+        captures = measurement.captures(stream_of("capture").random(n_cells), batch)
     state = State(programs, captures, acting)
     molecules = np.zeros((n_cells, len(network.regulators)), dtype=np.int32)
     blocks, order = [], []
@@ -161,15 +182,15 @@ def drawn(
         rows = np.flatnonzero(types == cell_type)
         if len(rows):
             cells = world.cells(cell_type, state[rows], regulation)
-            cells.draw(lambda gene, name=name: stream(seed, f"molecules of {(gene, str(name))}"))
+            cells.draw(lambda gene, name=name: stream_of(f"molecules of {(gene, str(name))}"))
             molecules[rows] = cells.molecules.T
-            rng = stream(seed, f"counts of type {name}")
+            rng = stream_of(f"counts of type {name}")
             blocks += _counts(world, cells, captures[rows], batch[rows], rng)
             order.append(rows)
     counts = sparse.vstack(blocks, format="csr")
     if (np.diff(types) < 0).any():
         counts = counts[np.argsort(np.concatenate(order))]
-    counts = measuring.thinned(counts, depth, stream(seed, "depth"))
+    counts = measuring.thinned(counts, depth, stream_of("depth"))
     columns = {
         "cell_type": pd.Categorical.from_codes(types, list(map(str, network.cell_types))),
         "batch": pd.Categorical.from_codes(batch, list(map(str, measurement.batches))),
@@ -227,8 +248,8 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
     if missing:
         raise ValueError(f"gene = {missing[0]!r}: isn't in uns['grn']; it has no law")
     state, molecules = _state(adata, world)
-    _check_thinned(adata, network, molecules)
     types, batch = labels(adata.obs, "cell_type"), measurement.batch_of(labels(adata.obs, "batch"))
+    _check_thinned(adata, world, molecules, state.capture, batch)
     places = np.array([network.places[gene] for gene in genes])
     mu = np.empty((adata.n_obs, len(genes)))
     regulation = Regulation(network)
@@ -270,16 +291,21 @@ def _state(adata, world):
     )
 
 
-def _check_thinned(adata, network, molecules):
-    """Raise ValueError for a regulator with more counts than molecules, which aren't its own."""
+def _check_thinned(adata, world, molecules, capture, batch):
+    """Raise ValueError where regulators' counts can't be some of their molecules, or are all."""
+    network, must = world.network, "obsm['molecules'] must hold molecules, not counts"
     counts = counts_of(adata, simulated=True)
     columns = adata.var_names.get_indexer(network.genes[network.regulators])
     there = np.flatnonzero(columns >= 0)
-    more = dense(counts[:, columns[there]]) > molecules[:, there]
+    counted, molecules = dense(counts[:, columns[there]]), molecules[:, there]
+    more = counted > molecules
     if more.any():
         gene = network.genes[network.regulators[there[more.any(axis=0)][0]]]
-        what = f"{gene} has more counts than molecules"
-        raise ValueError(f"adata: {what}; obsm['molecules'] must hold molecules, not counts")
+        raise ValueError(f"adata: {gene} has more counts than molecules; {must}")
+    if (counted == molecules).all():
+        p = capture[:, None] * world.measurement.factors[network.regulators[there]][:, batch].T
+        if (molecules * np.log(np.clip(p, 1e-300, 1))).sum() < _UNLIKELY:
+            raise ValueError(f"adata: all molecules of regulators were counted; {must}")
 
 
 def shown(adata: ad.AnnData) -> ad.AnnData:

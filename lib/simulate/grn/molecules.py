@@ -9,6 +9,8 @@ import numpy as np
 from lib.simulate.grn.network import GRN
 from lib.simulate.grn.regulation import Regulation, program_folds
 
+_MOST = np.iinfo(np.int32).max
+
 
 class Cells:
     """Cells of one type, from their hidden state to the mean molecules of any gene.
@@ -66,7 +68,11 @@ class Cells:
             for row, gene, its_mu in zip(rows, genes, mu):
                 rng, theta = stream_of(str(self.network.genes[gene])), self.network.theta[gene]
                 unit = rng.standard_gamma(theta, len(its_mu))
-                self.molecules[row] = rng.poisson(unit * (its_mu / theta))
+                molecules = rng.poisson(unit * (its_mu / theta))
+                if molecules.max(initial=0) > _MOST:
+                    name = self.network.genes[gene]
+                    raise ValueError(f"molecules of {name}: above {_MOST:,}; base must be lower")
+                self.molecules[row] = molecules
         return self
 
     def part(self, rows: slice) -> Cells:
