@@ -191,7 +191,7 @@ class Truth:
         if perturbation != CONTROL:
             arm = self.screen.find(perturbation, **which)
             guides = self.screen.guides(arm)
-            acting = guides[np.arange(n_cells) % len(guides)]
+            acting = guides[np.arange(n_cells) * len(guides) // n_cells]
             if sense == "as_labelled":
                 acting = in_truth(self.screen, acting, self._seed, "truth ")
         like = np.arange(n_cells) % len(self.screen.captures)

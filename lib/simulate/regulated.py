@@ -170,7 +170,7 @@ def drawn(
 
     programs = draw_activities(network, lambda i: stream_of(f"program {i}").random(n_cells))
     if world.screen is not None and world.screen.program >= 0:
-        shifts = world.screen.shift[world.screen.arm[acting]]
+        shifts = world.screen.shift[world.screen.arm[np.maximum(acting, 0)]]
         programs[:, world.screen.program] += np.where(acting >= 0, shifts, 0)
     if captures is None:
         captures = measurement.captures(stream_of("capture").random(n_cells), batch)
