@@ -241,13 +241,12 @@ def drawn(
     }
 
 
-def in_truth(plan: Screen, labelled: np.ndarray, seed, kind: str = "") -> np.ndarray:
+def in_truth(plan: Screen, labelled: np.ndarray, seed) -> np.ndarray:
     """The guide that acts in each cell, as `Acting` takes it: its own, another arm's, or none.
 
     labelled: (n_cells,) the guide by the cell's label, IS_CONTROL for controls
-    kind: a word before the name of the random stream
     """
-    acting, rng = labelled.copy(), stream(seed, f"{kind}who escapes")
+    acting, rng = labelled.copy(), stream(seed, "who escapes")
     of_arm = np.flatnonzero(labelled >= 0)
     wrong = of_arm[rng.random(len(of_arm)) < plan.wrong_guides]
     if len(wrong):

@@ -22,7 +22,7 @@ import scipy.sparse as sparse
 from lib import checks
 from lib.counts import counts_of, dense
 from lib.laws import ZINB
-from lib.seeds import stream
+from lib.seeds import key, stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
 from lib.simulate.grn import GRN
@@ -35,6 +35,7 @@ HIDDEN = {
     "uns": ("grn", "measurement", "screen", "regulators"),
     "obsm": ("molecules", "programs", "capture", "acting"),
 }
+_FRESH = int.from_bytes(b"fresh")  # ends seeds of new cells: one that no one else would take
 _UNLIKELY = -50.0  # log of a probability
 _AT_ONCE = 2_000_000  # counts drawn at a time: another number would draw other cells
 
@@ -128,7 +129,7 @@ def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
     names = np.unique(labels(adata.obs, "cell_type"))
     types = np.repeat(sorted(world.network.type_of(str(name)) for name in names), n_cells)
     unscreened = World(world.network, world.measurement)
-    return drawn(unscreened, types, np.full(len(types), NOTHING), kind="fresh ", seed=seed)
+    return drawn(unscreened, types, np.full(len(types), NOTHING), seed=(*key(seed), _FRESH))
 
 
 def checked(measurement: Measurement | None, network: GRN) -> Measurement:
@@ -141,22 +142,12 @@ def checked(measurement: Measurement | None, network: GRN) -> Measurement:
 
 
 def drawn(
-    world: World,
-    types,
-    acting,
-    *,
-    seed,
-    kind: str = "",
-    depth=1.0,
-    captures=None,
-    batch=None,
-    obs=None,
+    world: World, types, acting, *, seed, depth=1.0, captures=None, batch=None, obs=None
 ) -> ad.AnnData:
     """Draw cells.
 
     types: (n_cells,) places of their types
     acting: (n_cells,) guides, as `Acting` takes them
-    kind: a word before the names of the random streams
     captures, batch: (n_cells,) captures, and places of batches; None: drawn, and by turns
     obs: columns of obs beside cell_type, batch and total_counts
     """
@@ -164,16 +155,12 @@ def drawn(
     depth = checks.number("depth", depth, 1e-9, 1)
     n_cells = len(types)
     batch = np.arange(n_cells) % len(measurement.batches) if batch is None else batch
-
-    def stream_of(purpose):
-        return stream(seed, kind + purpose)
-
-    programs = draw_activities(network, lambda i: stream_of(f"program {i}").random(n_cells))
+    programs = draw_activities(network, lambda i: stream(seed, f"program {i}").random(n_cells))
     if world.screen is not None and world.screen.program >= 0:
         shifts = world.screen.shift[world.screen.arm[np.maximum(acting, 0)]]
         programs[:, world.screen.program] += np.where(acting >= 0, shifts, 0)
     if captures is None:
-        captures = measurement.captures(stream_of("capture").random(n_cells), batch)
+        captures = measurement.captures(stream(seed, "capture").random(n_cells), batch)
     state = State(programs, captures, acting)
     molecules = np.zeros((n_cells, len(network.regulators)), dtype=np.int32)
     blocks, order = [], []
@@ -182,15 +169,15 @@ def drawn(
         rows = np.flatnonzero(types == cell_type)
         if len(rows):
             cells = world.cells(cell_type, state[rows], regulation)
-            cells.draw(lambda gene, name=name: stream_of(f"molecules of {(gene, str(name))}"))
+            cells.draw(lambda gene, name=name: stream(seed, f"molecules of {(gene, str(name))}"))
             molecules[rows] = cells.molecules.T
-            rng = stream_of(f"counts of type {name}")
+            rng = stream(seed, f"counts of type {name}")
             blocks += _counts(world, cells, captures[rows], batch[rows], rng)
             order.append(rows)
     counts = sparse.vstack(blocks, format="csr")
     if (np.diff(types) < 0).any():
         counts = counts[np.argsort(np.concatenate(order))]
-    counts = measuring.thinned(counts, depth, stream_of("depth"))
+    counts = measuring.thinned(counts, depth, stream(seed, "depth"))
     columns = {
         "cell_type": pd.Categorical.from_codes(types, list(map(str, network.cell_types))),
         "batch": pd.Categorical.from_codes(batch, list(map(str, measurement.batches))),
