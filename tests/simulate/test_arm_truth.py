@@ -109,6 +109,7 @@ def test_affected_is_more_than_five_thousandths_of_a_nat():
 # ---- six genes in two cell types, with all that there is
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 ARMS = ["HLA-A/B", "c d", "é", "d+é"]
 ALL = {"escapers": 0.2, "wrong_guides": 0.1, "shift": 0.6, "control_bias": 0.2}
 

@@ -18,6 +18,7 @@ from tests.agreement import one_line, pit_p_value
 from tests.simulate.networks import GENES, TYPES, of_edges, six
 from tests.test_dataset import bytes_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 REGULATORS = ["HLA-A/B", "b+", "c d", "d", "é"]
 MEASURED = Measurement(
     genes=GENES,
@@ -321,21 +322,27 @@ def test_what_the_law_lacks_is_refused_in_one_line(cells, change, parts):
 
 
 @pytest.mark.parametrize(
-    ("use", "part"),
+    "use",
     [
-        (lambda a: perturb.do(a, {"d": 3}), "gene regulatory network"),
-        (lambda a: perturb.dose_series(a, {"d": [0, 3]}), "gene regulatory network"),
-        (lambda a: perturb.exogenous_noise(a), "gene regulatory network"),
-        (lambda a: perturb.additive(a), "gene regulatory network"),
-        (lambda a: dataset.treated_law(a, {}, "x"), "gene regulatory network"),
-        (lambda a: dataset.get_mech_dataset(a, parents=["d"]), "gene regulatory network"),
-        (lambda a: conditional.questions(a, a, a, seed=1), "no mechanistic gene"),
+        lambda a: perturb.do(a, {"d": 3}),
+        lambda a: perturb.dose_series(a, {"d": [0, 3]}),
+        lambda a: perturb.exogenous_noise(a),
+        lambda a: perturb.additive(a),
+        lambda a: dataset.treated_law(a, {}, "x"),
+        lambda a: dataset.get_mech_dataset(a, parents=["d"]),
+        lambda a: dataset.descendants(a, ["d"]),
+        lambda a: dataset.weights(a, "d"),
+        lambda a: conditional.questions(a, a, a, seed=1),
     ],
 )
-def test_conditional_questions_and_do_are_refused_in_one_line(cells, use, part):
+def test_conditional_questions_and_do_are_refused_in_one_line(cells, use):
     with pytest.raises(ValueError) as error:
         use(cells[:40].copy())
-    one_line(error, part)
+    one_line(error, "adata: cells of a gene regulatory network", "must be mechanistic cells")
+
+
+def test_its_cell_types_are_those_of_the_network(cells):
+    assert dataset.cell_types(cells[:5].copy()) == TYPES
 
 
 def test_new_cells_are_of_the_types_that_there_are_and_none_of_the_old(cells):

@@ -13,6 +13,7 @@ from tests.simulate.networks import GENES, TYPES, six
 from tests.simulate.test_regulated import FILES, MEASURED, assert_follow, assert_same_law, counts_of
 from tests.test_dataset import bytes_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 ARMS = ["HLA-A/B", "d", "é", "d+é"]
 OPTIONS = {"n_cells": 600, "n_control": 600, "measurement": MEASURED, "seed": 1}
 
