@@ -9,6 +9,7 @@ import scanpy as sc
 import scipy.stats
 
 from lib import dataset, perturb
+from lib.seeds import stream
 from lib.simulate import ondisk, regulated
 from lib.simulate.arms import NOTHING
 from lib.simulate.measurement import Measurement
@@ -151,6 +152,19 @@ def test_streams_are_never_shared(cells):
     assert np.abs(between).max() < 4.5 / np.sqrt(3000)
     within = np.corrcoef(z[:3000].T)[np.triu_indices(6, 1)]
     assert np.abs(within).max() < 4.5 / np.sqrt(3000)
+
+
+def test_no_stream_is_asked_for_twice(monkeypatch):
+    asked = []
+
+    def recorded(seed, purpose):
+        asked.append((seed, purpose))
+        return stream(seed, purpose)
+
+    monkeypatch.setattr(regulated, "stream", recorded)
+    dataset.grn_cells(six(), 5, measurement=MEASURED, depth=0.5, seed=1)
+    # two programs, capture, depth; and of either type, five regulators and counts
+    assert len(set(asked)) == len(asked) == 4 + 2 * 6
 
 
 def test_same_seed_same_bytes_and_another_seed_other_cells():

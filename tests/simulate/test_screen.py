@@ -14,7 +14,7 @@ from tests.simulate.test_regulated import FILES, MEASURED, assert_follow, assert
 from tests.test_dataset import bytes_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
-ARMS = ["HLA-A/B", "d", "é", "d+é"]
+ARMS = ["HLA-A/B", "d", "é", "d+é", "e"]
 OPTIONS = {"n_cells": 600, "n_control": 600, "measurement": MEASURED, "seed": 1}
 
 
@@ -53,7 +53,7 @@ def test_obs_is_what_an_experimenter_has(cells):
     per_guide = (
         obs[~is_control].groupby(["perturbation", "guide", "cell_type"], observed=True).size()
     )
-    assert (per_guide == 200).all() and len(per_guide) == 4 * 3 * 2
+    assert (per_guide == 200).all() and len(per_guide) == 5 * 3 * 2
 
 
 def test_guides_and_batches_are_spread_over_each_other():
