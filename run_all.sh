@@ -6,8 +6,8 @@ usage() {
   cat <<'TEXT'
 Perturbation Lab: every figure and table from one command.
 
-  ./run_all.sh          run notebooks 01 to 06 and rewrite figures/, figures/tables/ and the
-                        outputs in notebooks/*.ipynb (about 45 minutes on 2 cores)
+  ./run_all.sh          run notebooks 01 to 07 and rewrite figures/, figures/tables/ and the
+                        outputs in notebooks/*.ipynb (about an hour on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
   ./run_all.sh test     the test suite, with a tiny run of all notebooks (10 to 15 minutes)

@@ -33,10 +33,10 @@ from lib.simulate import grn, measurement
 from lib.simulate.cells import base_genes, base_genes_from_counts, fresh_cells, get_mech_dataset
 from lib.simulate.layout import cell_types, concat, descendants, kinds, parents, weights
 from lib.simulate.regulated import grn_cells, shown
-from lib.simulate.truth import arm, law, treated_law
+from lib.simulate.truth import Truth, arm, law, treated_law
 
 __all__ = [
-    "CONTROL", "arm", "base_genes", "base_genes_from_counts", "cell_types", "check_counts",
+    "CONTROL", "Truth", "arm", "base_genes", "base_genes_from_counts", "cell_types", "check_counts",
     "concat", "counts_of", "dense", "descendants", "fresh_cells", "get_mech_dataset", "grn",
     "grn_cells", "kinds", "law", "measurement",
     "parents", "pbmc_counts", "read_counts", "shown", "treated_law", "weights", "with_counts",

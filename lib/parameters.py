@@ -174,6 +174,30 @@ def more_models(name, value, others):
     checks.listed(name, value, registry.keys("peers", task="drug"), least=0)
 
 
+def fewer_than_half(name, value, others):
+    checks.integer(name, value, 1, others["n_genes"] // 2)
+
+
+def at_most_genes(name, value, others):
+    checks.integer(name, value, 1, others["n_genes"])
+
+
+def pairs_of_arms(name, value, others):
+    n_arms = others["n_arms"]
+    at_most_genes("n_arms", n_arms, others)
+    checks.integer(name, value, 0, n_arms * (n_arms - 1) // 2)
+
+
+def column_of_real_counts(name, value, others):
+    from lib.tasks import realism
+
+    if checks.text(name, value) and not checks.text("real_counts", others["real_counts"]):
+        realism.real("", value)
+    elif value:
+        counts("real_counts", others["real_counts"], others)
+        realism.real(others["real_counts"], value)
+
+
 def perturbed_gene(name, value, others):
     import anndata
 
@@ -198,6 +222,10 @@ RULES = {
     "n_parents": some_of_the_genes,
     "n_off_target": by(checks.integer, 0, 100_000),
     "n_cell_types": by(checks.integer, 2, 26),  # named by letters
+    "n_regulators": fewer_than_half,
+    "n_arms": at_most_genes,
+    "n_pairs": pairs_of_arms,
+    "n_control": by(checks.integer, 2, 10_000_000),
     "n_doses": by(checks.integer, 2, 10_000),
     "n_pair_doses": by(checks.integer, 1, 100),  # squared
     # laws: beyond these, counts and their sums lose precision
@@ -209,6 +237,10 @@ RULES = {
     "shift": by(checks.number, 0, 1_000_000),
     "fold": by(checks.number, 1e-3, 1_000_000),
     "dose": by(checks.number, 0, 1_000_000),
+    # screens
+    "strength": by(checks.number, 0, 1),  # shares
+    "escapers": by(checks.number, 0, 1),
+    "wrong_guides": by(checks.number, 0, 1),
     # training: memory and time of networks
     "betas": by(checks.numbers, 0, 1_000_000, 100),  # a network each
     "beta": by(checks.number, 0, 1_000_000),
@@ -218,6 +250,8 @@ RULES = {
     "n_steps": by(checks.integer, 1, 100_000_000),
     # what is asked of what
     "counts": counts,
+    "real_counts": counts,
+    "cell_type_key": column_of_real_counts,
     "perturbed_gene": perturbed_gene,
     "mechanisms": mechanisms,
     "mechanism": mechanism,
@@ -238,6 +272,11 @@ OWN = {  # rules of a single notebook, in place of those above
         "n_cells": by(checks.integer, 20, 10_000_000),  # of each type
         "n_genes": by(checks.integer, 5, 100_000),  # a fifth of them are a drug's targets
         "max_epochs": by(checks.integer, 12, 100_000),  # the first 10 are warm-up
+    },
+    "07_screen": {
+        "n_cells": by(checks.integer, 2, 1_000_000),  # of each arm
+        "n_genes": by(checks.integer, 10, 20_000),
+        "shift": by(checks.number, 0, 10),  # sd of a program
     },
     "05_leaderboard": {
         "n_doses": by(checks.integer, 3, 10_000),

@@ -23,10 +23,11 @@ ARROWS = {
     "model": {"neural"},
     "training": {"neural"},
     "predict": {"laws", "neural", "model", "training"},
-    "tasks": {"laws", "dataset", "perturb", "predict.base"},
+    "tasks": {"laws", "dataset", "perturb", "predict.base", "simulate.calibrate"},
     "score": {"laws", "predict", "tasks"},
     "show": {"score", "predict.registry"},
-    "parameters": {"laws", "simulate", "neural", "predict"},  # above all rooms: no room imports it
+    # above all rooms: no room imports it
+    "parameters": {"laws", "simulate", "neural", "predict", "tasks"},
     "seeds": set(),
     "checks": set(),
     "counts": set(),

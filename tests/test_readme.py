@@ -25,9 +25,9 @@ def test_the_readme_is_a_page():
     table = text.partition("<!-- summary")[2].partition("<!-- end")[0].strip().splitlines()[1:]
     rows = [line for line in table if line.startswith("|")]
     assert 5 <= len(rows) - 2 <= 8 and all(line.count("|") == 6 for line in rows)
-    (example,) = blocks(".", "python")
-    code = [line for line in example.splitlines() if line and not re.match("from|import", line)]
-    assert len(code) <= 10
+    for example in blocks(".", "python"):
+        code = [line for line in example.splitlines() if line and not re.match("from|import", line)]
+        assert len(code) <= 10
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -59,8 +59,11 @@ def test_shell_commands_exist(place):
 def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    exec(blocks(".", "python")[0], {})
+    conditional, screen = blocks(".", "python")
+    exec(conditional, {})
     assert "skill_kl" in capsys.readouterr().out
+    exec(screen, {})
+    assert "log_fold_change" in capsys.readouterr().out
     simulator, large, several = blocks("lib", "python")
     names: dict = {}
     exec(simulator, names)

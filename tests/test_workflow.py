@@ -23,7 +23,14 @@ from workflow import plan
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
-TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
+TABLES = [
+    "01_parameter_recovery",
+    "02_mechanism",
+    "03_perturbation",
+    "04_drug",
+    "05_leaderboard",
+    "07_screen",
+]
 FIGURES = [
     "fig1_parameter_recovery",
     "fig2_mechanism",

@@ -21,7 +21,8 @@ from lib.show import summary
 from lib.tasks import conditional, drug
 from workflow import notebooks
 
-TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug", "05_leaderboard"]
+TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug"]
+TABLES += ["05_leaderboard", "07_screen"]
 
 
 def finish(mode: str) -> None:

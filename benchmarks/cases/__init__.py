@@ -8,6 +8,7 @@ from benchmarks.cases.against_scvi import training, tuned
 from benchmarks.cases.data import imports, intervene, notebooks, simulate, write
 from benchmarks.cases.laws import fitting, log_likelihood, scores
 from benchmarks.cases.networks import from_disk, replicates
+from benchmarks.cases.screens import arm_truth, screen, write_network
 
 CASES = {
     case.__name__: case
@@ -19,6 +20,9 @@ CASES = {
         simulate,
         intervene,
         write,
+        screen,
+        arm_truth,
+        write_network,
         from_disk,
         replicates,
         scores,

@@ -2,11 +2,13 @@
 
 import sys
 
-from benchmarks.cases import CASES, data, networks
+from benchmarks.cases import CASES, data, networks, screens
 
 name, *arguments = sys.argv[1:]
 if name == "write_once":
     data.write_once(int(arguments[0]), arguments[1])
+elif name == "write_network_once":
+    screens.write_network_once(int(arguments[0]), arguments[1])
 elif name == "train_once":
     networks.train_once(arguments[0])
 else:

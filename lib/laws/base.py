@@ -62,6 +62,13 @@ class Law(ABC):
         """About the count above which less than `tail` is left."""
         return self.quantile(1 - tail)
 
+    def decay(self, k):
+        """A share by which each count from k on is less likely than the one before, at least.
+
+        0: not known, so that no sum over the counts of such a true law would end.
+        """
+        return np.zeros(self.shape)
+
     def pmf(self, k):
         """Probability of the count k. Broadcasts k against the law's shape."""
         return np.exp(self.log_prob(k))

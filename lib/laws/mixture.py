@@ -108,6 +108,12 @@ class Mixture(Law):
         theta = np.exp(self._average(np.log(point.theta)))
         return ZINB(self._average(point.mu), theta, self._average(point.pi))
 
+    def decay(self, k):
+        least = self.components.decay(k)
+        if self.weights is not None:
+            least = np.where(self.weights > 0, least, 1)
+        return least.min(axis=0)
+
     def reach(self, tail):
         return self.components.reach(tail).max(0)
 

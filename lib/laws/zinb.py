@@ -131,6 +131,10 @@ class ZINB(Law):
         count = self.mu + np.sqrt(2 * folds * self.mu * (1 + scale)) + folds * scale
         return np.broadcast_to(count, self.shape)
 
+    def decay(self, k):
+        total = self.mu + self.theta
+        return (self.theta - self.mu * np.maximum(self.theta - 1, 0) / k) / total
+
     def sample(self, rng: np.random.Generator, size=None):
         """Draw counts (int64).
 

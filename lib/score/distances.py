@@ -23,28 +23,29 @@ _MAX_COUNTS = 2**15  # summed count by count, where a prediction goes on after t
 _CHUNK = 2**14  # laws, or components of laws, at a time: few enough for the processor's cache
 
 
-def between(true: ZINB, predicted: Law) -> pd.DataFrame:
-    """Distances of the predicted to the true laws of one gene, a row a cell.
+def between(true: Law, predicted: Law) -> pd.DataFrame:
+    """Distances of the predicted to the true laws, a row a law: of a gene in cells, or of genes.
 
-    true, predicted: (n_cells,)
+    true: (n_laws,), ZINB or a mixture of these, such as `laws.population.Population`
+    predicted: (n_laws,)
 
-    Columns are kl_nats, excess_crps, mse_mean, and, where the prediction has parameters, mse_mu,
-    mse_pi and mse_log_theta: squared errors in one cell. A law without density has no kl_nats,
+    Columns are kl_nats, excess_crps, mse_mean, and, where both have parameters, mse_mu, mse_pi and
+    mse_log_theta: squared errors of a law. A law without density has no kl_nats,
     since one count that was never drawn would make it infinite. Raises ValueError for a true law of
     NaN, and for other shapes.
     """
-    if np.isnan(true.mu).any():
+    if np.isnan(true.mean).any():
         reason = "the law of a count that an intervention set can't be predicted"
         raise ValueError(f"true: has NaN parameters; {reason}")
     if predicted.shape != true.shape or len(true.shape) != 1:
-        must = f"must be one law a cell, {true.shape}"
+        must = f"must be as many as the true laws, {true.shape}"
         raise ValueError(f"predicted: shape {predicted.shape}; {must}")
     kl, crps, apart = np.empty((3, *true.shape))
     has_kl = predicted.has_density
-    for rows in _groups(true.reach(TAIL), predicted):
+    for rows in _groups(true.reach(TAIL), true, predicted):
         kl[rows], crps[rows], apart[rows], _ = _sums(true[rows], predicted[rows], has_kl)
     long = np.flatnonzero(apart > CRPS_TAIL)  # predictions that go on where the truth has ended
-    for group in _groups(predicted[long].reach(CRPS_TAIL), predicted):
+    for group in _groups(predicted[long].reach(CRPS_TAIL), true, predicted):
         rows = long[group]
         sums = _sums(true[rows], predicted[rows], False, open_end=CRPS_TAIL)
         _, crps[rows], apart[rows], end = sums
@@ -53,15 +54,17 @@ def between(true: ZINB, predicted: Law) -> pd.DataFrame:
     values = {"kl_nats": kl} if predicted.has_density else {}
     values |= {"excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2}
     point = predicted.parameters()
-    if point is not None:
-        values |= {"mse_mu": (point.mu - true.mu) ** 2, "mse_pi": (point.pi - true.pi) ** 2}
-        values["mse_log_theta"] = (np.log(point.theta) - np.log(true.theta)) ** 2
+    if point is not None and true.n_components == 1:
+        exact = true.parameters()
+        values |= {"mse_mu": (point.mu - exact.mu) ** 2, "mse_pi": (point.pi - exact.pi) ** 2}
+        values["mse_log_theta"] = (np.log(point.theta) - np.log(exact.theta)) ** 2
     return pd.DataFrame(values)
 
 
-def _groups(reach, predicted):
-    """Indices of cells in groups of similar reach, each small enough for the cache."""
-    n_components = max(predicted.n_components, 8)  # the sums' own arrays are as large as 8 laws
+def _groups(reach, true, predicted):
+    """Indices of laws in groups of similar reach, each small enough for the cache."""
+    # the sums' own arrays are as large as 8 laws
+    n_components = max(predicted.n_components, true.n_components, 8)
     n_groups = -(-len(reach) * n_components // _CHUNK)
     return np.array_split(np.argsort(reach, kind="stable"), n_groups) if n_groups else []
 
@@ -75,9 +78,6 @@ def _sums(true, predicted, has_kl, open_end=np.inf):
     """
     kl, crps, apart = np.zeros((3, *true.shape))
     difference = np.empty((BLOCK, *true.shape))
-    total = true.mu + true.theta
-    q = true.mu / total
-    one_less_q = true.theta / total
     ends = itertools.count(BLOCK, BLOCK)
     for end, f, g in zip(ends, true.pmf_blocks(), predicted.pmf_blocks()):
         if has_kl:
@@ -87,9 +87,7 @@ def _sums(true, predicted, has_kl, open_end=np.inf):
             apart += row
             row[:] = apart
         crps += np.einsum("kn,kn->n", difference, difference)
-        # from here on a count is at most 1 - less times as likely as the one before it, so that the
-        # rest is below a geometric series
-        less = one_less_q - q * np.maximum(true.theta - 1, 0) / end
+        less = true.decay(end)  # so that the rest is below a geometric series
         goes_on = (apart > open_end).any() and end < _MAX_COUNTS
         if (f[-1] <= TAIL * less).all() and not goes_on:
             return np.maximum(kl, 0.0), crps, apart, end

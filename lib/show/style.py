@@ -21,9 +21,18 @@ COLOURS = {row.key: row.colour for row in registry.ROWS} | {
     "treated": "#D55E00",
     "control": "#999999",
     "predicted": "#0072B2",
+    "as_intended": TRUTH,
+    "as_labelled": "#CC79A7",
+    "real half": TRUTH,
+    "network": "#0072B2",
+    "independent": "#999999",
+    "scdesigner": "#E69F00",
 }
 OWN = registry.OWN  # a model that isn't among these
 LABELS = {row.key: row.label for row in registry.ROWS} | {
+    "real half": "other half, real",
+    "independent": "independent genes",
+    "scdesigner": "scDesign (scdesigner)",
     "bayes": "laws known, types not",
     "off_target": "off target",
     "mean_crps": "CRPS, mean of all",

@@ -96,7 +96,8 @@ class Truth:
         if capture is not None:
             captures = np.full(len(captures), checks.number("capture", capture, 1e-6, 1))
         usual = np.mean(means, axis=(0, 2)) * np.median(captures)
-        theta, pi = self.network.theta[self.places], world.measurement.pi[self.places]
+        theta = self.network.theta[self.places, self._type]
+        pi = world.measurement.pi[self.places]
         least = 1 / np.maximum(usual, 1e-9) + 1 / theta
         self._step = np.minimum(np.sqrt(_INFLATION * least), _COARSEST)
         self._unperturbed = [Rates.of(mu, self._step) for mu in means]

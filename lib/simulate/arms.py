@@ -13,7 +13,6 @@ from lib import checks
 from lib.counts import CONTROL
 from lib.seeds import stream
 from lib.simulate.grn import GRN
-from lib.simulate.grn.regulation import columns_of_programs
 
 SEPARATOR = "+"
 KINDS = {"knockdown": 0.8, "knockout": 0.9, "activation": 4.0}  # with their usual strengths
@@ -209,7 +208,7 @@ def drawn(
         raise ValueError(f"wrong_guides = {wrong_guides:g}: needs a second arm to be mistaken for")
     shift = checks.number("shift", shift, 0, 10)
     bias = checks.number("control_bias", bias, 0, 5)
-    normal = [columns[0] for columns in columns_of_programs(network) if len(columns) == 1]
+    normal = [columns[0] for columns in network.program_columns.values() if len(columns) == 1]
     if shift and not normal:
         raise ValueError(f"shift = {shift:g}: the network has no program to shift; must be 0")
     arm = np.repeat(np.arange(len(table)), n_guides)

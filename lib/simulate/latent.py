@@ -43,7 +43,7 @@ class Latent:
         self.noise, self.rates = np.empty(shape), np.empty(shape)
         for rows, genes in self.cells.generations():
             for row, gene, mu in zip(rows, genes, self.cells.means(genes)):
-                name, theta = network.genes[gene], network.theta[gene]
+                name, theta = network.genes[gene], network.theta[gene, cell_type]
                 self.noise[row] = special.gammaincinv(theta, even(f"latent noise of {name}"))
                 self.noise[row] /= theta
                 self.rates[row] = self.noise[row] * mu

@@ -21,7 +21,7 @@ import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import counts_of, dense
-from lib.laws import ZINB
+from lib.laws import ZINB, inversion
 from lib.seeds import key, stream
 from lib.simulate import measurement as measuring
 from lib.simulate.arms import NOTHING, Acting, Screen
@@ -37,7 +37,8 @@ HIDDEN = {
 }
 _FRESH = int.from_bytes(b"fresh")  # ends seeds of new cells: one that no one else would take
 _UNLIKELY = -50.0  # log of a probability
-_AT_ONCE = 2_000_000  # counts drawn at a time: another number would draw other cells
+_CELLS = 20_000  # drawn at a time: another number would draw other cells
+_GENES = 16  # whose means are computed at a time
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def is_regulated(adata: ad.AnnData) -> bool:
 
 def grn_cells(
     network: GRN,
-    n_cells: int,
+    n_cells: int | dict[str, int],
     *,
     measurement: Measurement | None = None,
     depth: float = 1.0,
@@ -105,7 +106,7 @@ def grn_cells(
 ) -> ad.AnnData:
     """Cells of a gene regulatory network, which nothing has perturbed.
 
-    n_cells: cells of each cell type
+    n_cells: cells of each cell type, or cell type -> its cells
     measurement: how they are measured, as from `measurement.draw`; by default one batch with a
         median capture of 0.15
     depth: share of the reads; the same cells at a tenth of the reads have 0.1
@@ -113,11 +114,27 @@ def grn_cells(
     Returns counts in X, `obs` with cell_type, batch and total_counts, `var["regulator"]`, and what
     is hidden: see `lib.simulate.regulated`. Cells are in batches by turns.
     """
-    n_cells = checks.integer("n_cells", n_cells, low=1)
-    types = np.repeat(np.arange(len(network.cell_types)), n_cells)
+    numbers = of_types("n_cells", n_cells, network)
+    types = np.repeat(np.arange(len(network.cell_types)), numbers)
     acting = np.full(len(types), NOTHING)
     world = World(network, checked(measurement, network))
     return drawn(world, types, acting, depth=depth, seed=seed)
+
+
+def of_types(name: str, n_cells: int | dict[str, int], network: GRN) -> list[int]:
+    """Numbers of cells of each type, from one for all or a dict, with no cells of those it lacks.
+
+    name: the parameter's name in messages
+
+    Raises ValueError in one line where there would be no cells, or for an unknown type.
+    """
+    if not isinstance(n_cells, dict):
+        return [checks.integer(name, n_cells, low=1)] * len(network.cell_types)
+    for cell_type, n in n_cells.items():
+        network.type_of(cell_type, f"cell type in {name}")
+        checks.integer(f"{name}[{cell_type!r}]", n, low=0)
+    checks.integer(f"sum of {name}", sum(n_cells.values()), low=1)
+    return [n_cells.get(str(cell_type), 0) for cell_type in network.cell_types]
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
@@ -203,23 +220,36 @@ def _counts(world, cells, capture, batch, rng):
     """Counts of cells of one type, as CSR blocks of float32, (n_cells, n_genes) in all."""
     network, blocks = world.network, []
     others = np.setdiff1d(np.arange(len(network.genes)), network.regulators)
-    step = max(1, _AT_ONCE // len(network.genes))
-    theta, pi = network.theta[others], world.measurement.pi
-    for start in range(0, len(capture), step):
-        rows = slice(start, start + step)
-        part = cells.part(rows)
-        p = capture[rows] * world.measurement.factors[:, batch[rows]]
-        block = np.empty((len(network.genes), p.shape[1]), dtype=np.float32)
-        block[network.regulators] = rng.binomial(part.molecules, p[network.regulators])
-        rate = part.means(others)
-        rate *= p[others]
-        for row, its_theta in zip(rate, theta):
-            row *= rng.standard_gamma(its_theta, len(row)) / its_theta
-        block[others] = rng.poisson(rate)
+    factors, pi = world.measurement.factors, world.measurement.pi
+    theta = network.theta[:, cells.cell_type]
+    for start in range(0, len(capture), _CELLS):
+        rows = slice(start, start + _CELLS)
+        part, p = cells.part(rows), capture[rows]
+
+        def captured(gene, p=p, batch=batch[rows]):
+            return p * (factors[gene, 0] if factors.shape[1] == 1 else factors[gene, batch])
+
+        found = [None] * len(network.genes)
+        for row, gene in enumerate(network.regulators):
+            found[gene] = inversion.binomial(part.molecules[row], captured(gene), rng)
+        for genes in np.array_split(others, -(-len(others) // _GENES)):
+            for gene, mu in zip(genes, part.means(genes)):
+                mu *= captured(gene)
+                found[gene] = inversion.negative_binomial(mu, theta[gene], rng)
         if pi.any():
-            block[rng.random(block.shape) < pi[:, None]] = 0
-        blocks.append(sparse.csr_matrix(block.T))
+            kept = [rng.random(len(its)) >= pi[gene] for gene, (its, _) in enumerate(found)]
+            found = [(its[k], counts[k]) for (its, counts), k in zip(found, kept)]
+        blocks.append(_as_csr(found, len(p)))
     return blocks
+
+
+def _as_csr(found, n_cells):
+    """Counts as CSR, from the cells and the counts of each gene."""
+    ends = np.cumsum([0, *(len(its) for its, _ in found)])
+    indices = np.concatenate([its for its, _ in found]).astype(np.int32)
+    data = np.concatenate([counts for _, counts in found]).astype(np.float32)
+    shape = n_cells, len(found)
+    return sparse.csc_matrix((data, indices, ends.astype(np.int32)), shape=shape).tocsr()
 
 
 def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
@@ -238,16 +268,18 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
     types, batch = labels(adata.obs, "cell_type"), measurement.batch_of(labels(adata.obs, "batch"))
     _check_thinned(adata, world, molecules, state.capture, batch)
     places = np.array([network.places[gene] for gene in genes])
-    mu = np.empty((adata.n_obs, len(genes)))
+    mu, theta = np.empty((2, adata.n_obs, len(genes)))
     regulation = Regulation(network)
     for name in np.unique(types):
         rows = np.flatnonzero(types == name)
-        cells = world.cells(network.type_of(name), state[rows], regulation)
+        cell_type = network.type_of(name)
+        cells = world.cells(cell_type, state[rows], regulation)
         cells.molecules = molecules[rows].T
         mu[rows] = cells.means(places).T
+        theta[rows] = network.theta[places, cell_type]
     mu *= state.capture[:, None]
     mu *= measurement.factors[places][:, batch].T
-    return ZINB(mu, network.theta[places], measurement.pi[places])
+    return ZINB(mu, theta, measurement.pi[places])
 
 
 def _state(adata, world):

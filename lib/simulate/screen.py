@@ -12,7 +12,7 @@ from lib.simulate import arms as of_arms
 from lib.simulate.arms import IS_CONTROL, Screen
 from lib.simulate.grn import GRN
 from lib.simulate.measurement import Measurement
-from lib.simulate.regulated import World, checked, drawn
+from lib.simulate.regulated import World, checked, drawn, of_types
 
 
 def screen(
@@ -20,8 +20,8 @@ def screen(
     arms: int | list[str] | pd.DataFrame = 100,
     *,
     pairs: int = 0,
-    n_cells: int = 100,
-    n_control: int = 5000,
+    n_cells: int | dict[str, int] = 100,
+    n_control: int | dict[str, int] = 5000,
     kind: str = "knockdown",
     strengths: list[float] | None = None,
     n_guides: int = 3,
@@ -40,7 +40,7 @@ def screen(
         arms' names, GENE or GENE1+GENE2; or a table with a column perturbation and, if there,
         perturbation_type and strength
     pairs: number of pairs, drawn among the arms of one gene
-    n_cells, n_control: cells of each arm, and controls, of each cell type
+    n_cells, n_control: cells of each arm, and controls, of each cell type, or cell type -> these
     kind: knockdown, knockout or activation
     strengths: every arm is there at each. Knockdown: share of expression that is taken away, by
         default 0.8; knockout: share of cells with a guide in which the gene is lost, 0.9;
@@ -60,8 +60,10 @@ def screen(
     `truth.arm` needs, is named in `lib.simulate.regulated`; `dataset.shown` takes it away. Raises
     ValueError in one line for what can't be.
     """
-    n_cells = checks.integer("n_cells", n_cells, low=1)
-    n_control = checks.integer("n_control", n_control, low=1)
+    n_cells = of_types("n_cells", n_cells, network)
+    n_control = of_types("n_control", n_control, network)
+    for cell_type, n, of_control in zip(network.cell_types, n_cells, n_control):
+        checks.integer(f"n_control of {cell_type}", of_control, low=min(n, 1))
     measurement = checked(measurement, network)
     table = of_arms.listed(network, arms, pairs, kind, strengths, seed)
     fields = of_arms.drawn(
@@ -75,11 +77,12 @@ def _cells(world, fields, n_cells, n_control, *, depth, seed):
     """The cells, whose `uns["screen"]` knows its controls' captures.
 
     fields: those of `Screen` that aren't about controls
+    n_cells, n_control: cells of each arm, and controls, a number a type
     """
-    plan, n_types = world.screen, len(world.network.cell_types)
-    of_one_type = _labelled(plan, n_cells, n_control)
-    types = np.repeat(np.arange(n_types), len(of_one_type))
-    labelled = np.tile(of_one_type, n_types)
+    plan = world.screen
+    each = [_labelled(plan, *numbers) for numbers in zip(n_cells, n_control)]
+    types = np.repeat(np.arange(len(each)), [len(of_one) for of_one in each])
+    labelled = np.concatenate(each)
     acting = of_arms.in_truth(plan, labelled, seed)
     cells = drawn(world, types, acting, depth=depth, seed=seed, obs=_obs(plan, labelled))
     controls = labelled == IS_CONTROL

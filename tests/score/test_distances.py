@@ -309,7 +309,7 @@ def test_law_of_a_perturbed_gene_is_refused_as_a_truth():
 def test_laws_of_other_shapes_are_refused(true, predicted):
     with pytest.raises(ValueError) as error:
         distances.between(ZINB(np.ones(true), 1.0, 0.1), ZINB(np.ones(predicted), 1.0, 0.1))
-    one_line(error, "predicted: shape", "one law a cell")
+    one_line(error, "predicted: shape", "as many as the true laws")
 
 
 def test_skill_is_1_for_the_oracle_0_for_the_marginal_and_negative_for_harm():
@@ -372,3 +372,22 @@ def test_slope_ratio_is_the_ratio_of_least_squares_slopes():
     dose, predicted, true = rng.integers(0, 30, 200), rng.normal(size=200), rng.normal(size=200)
     expected = np.polyfit(dose, predicted, 1)[0] / np.polyfit(dose, true, 1)[0]
     assert distances.slope_ratio(dose, predicted, true) == pytest.approx(expected)
+
+
+def test_a_mixture_may_be_the_truth():
+    # as the laws of an arm are: against sums over all counts, the same for one law in two halves
+    rng = np.random.default_rng(5)
+    mu, theta = rng.gamma(2.0, 3.0, (40, 6)), rng.uniform(0.5, 5, 6)
+    weights = rng.dirichlet(np.ones(40), 6).T
+    weights[:5, 0] = 0
+    true = Mixture(ZINB(mu, theta, 0.1), weights / weights.sum(axis=0))
+    predicted = ZINB(mu.mean(axis=0) * 1.2, theta, 0.05)
+    found = distances.between(true, predicted)
+    k = np.arange(3000)[:, None]
+    f, g = true.pmf(k), predicted.pmf(k)
+    kl = np.where(f > 0, f * np.log(np.maximum(f, 1e-300) / np.maximum(g, 1e-300)), 0).sum(axis=0)
+    np.testing.assert_allclose(found["kl_nats"], kl, rtol=1e-6)
+    crps = (np.cumsum(f - g, axis=0) ** 2).sum(axis=0)
+    np.testing.assert_allclose(found["excess_crps"], crps, rtol=1e-5)
+    assert list(found) == ["kl_nats", "excess_crps", "mse_mean"]
+    np.testing.assert_allclose(distances.between(true, true)["kl_nats"], 0, atol=1e-12)

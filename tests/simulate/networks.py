@@ -31,7 +31,7 @@ def six(**changes):
         "acts": acts,
         "logic": ["product", "product", "product", "sum", "or", "product"],
         "base": np.array([[10, 8, 12, 7, 5, 4], [12, 8, 9, 7, 9, 3.0]]).T,
-        "theta": [4.0, 5.0, 3.0, 6.0, 2.0, 8.0],
+        "theta": np.array([[4, 5, 3, 6, 2, 8], [4, 2.5, 3, 9, 5, 8.0]]).T,
         "module": [0, 0, 1, 1, 0, 1],
         "loadings": [[0, 0, 0.3], [0.4, 0.2, 0], [0, 0, 0], [0, 0, 0], [0.3, 0, -0.2], [0, 0, 0]],
         "programs": ["cell_cycle", "cell_cycle", "stress"],

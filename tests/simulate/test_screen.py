@@ -132,7 +132,7 @@ def test_a_knockout_leaves_nothing_and_an_activation_a_fold():
 
 
 def test_blocks_of_cells_have_their_own_perturbations(monkeypatch, cells):
-    monkeypatch.setattr(regulated, "_AT_ONCE", 600)  # a hundred cells
+    monkeypatch.setattr(regulated, "_CELLS", 100)
     again = perturb.screen(
         six(), ARMS, escapers=0.2, wrong_guides=0.1, shift=0.7, control_bias=0.2, **OPTIONS
     )

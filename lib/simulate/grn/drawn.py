@@ -114,8 +114,9 @@ def draw(
     if like is None:
         means, parts = _genes(n_genes, regulators, n_cell_types, options, seed)
     else:
-        names = "genes", "cell_types", "theta", "programs", "loadings"
+        names = "genes", "cell_types", "theta", "loadings"
         means, parts = like.base, {name: getattr(like, name) for name in names}
+        parts["programs"] = [f"program_{i + 1}" for i in range(like.loadings.shape[1])]
     ends = topology.ends(stream(seed, "edges"), choice)
     n_types = means.shape[1]
     edges = topology.rewired(stream(seed, "rewiring"), choice, ends, n_types, divergence)
@@ -168,18 +169,19 @@ def balanced(
                 name = f"pilot molecules of {network.genes[gene]}"
                 rng = stream((*key(seed), cells.cell_type), name)
                 mu = folds[place] * base[gene, cells.cell_type]
-                unit_rate = rng.standard_gamma(theta[gene], PILOT) / theta[gene]
+                its_theta = theta[gene, cells.cell_type]
+                unit_rate = rng.standard_gamma(its_theta, PILOT) / its_theta
                 cells.molecules[rows[gene]] = rng.poisson(unit_rate * mu)
     return network.replace(base=base, theta=theta)
 
 
 def _left(theta, regulation, pilots, genes):
-    """theta of genes less the variance that their regulators bring, mean over types."""
+    """theta of genes in each type, less the variance that their regulators bring."""
     squares = []
     for cells in pilots:
         folds = regulation.folds(cells.cell_type, genes, cells.molecules)
         squares.append(folds.var(axis=1) / folds.mean(axis=1) ** 2)
-    by_regulators = np.mean(squares, axis=0)
+    by_regulators = np.column_stack(squares)
     left = (1 / theta - by_regulators) / (1 + by_regulators)
     return 1 / np.maximum(left, np.minimum(1 / theta, MOST_CERTAIN))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.simulate.grn.network import GRN
-from lib.simulate.grn.regulation import Regulation, program_folds
+from lib.simulate.grn.regulation import Regulation, by_programs
 
 _MOST = np.iinfo(np.int32).max
 
@@ -44,9 +44,7 @@ class Cells:
         """
         mu = self.regulation.folds(self.cell_type, genes, self.molecules)
         mu *= self.network.base[genes, self.cell_type][:, None]
-        by_programs = program_folds(self.network, genes, self.activities)
-        if by_programs is not None:
-            mu *= by_programs
+        by_programs(self.network, genes, self.activities, mu)
         if self.change is not None:
             self.change(genes, mu)
         return mu
@@ -66,7 +64,8 @@ class Cells:
         for rows, genes in self.generations():
             mu = self.means(genes)
             for row, gene, its_mu in zip(rows, genes, mu):
-                rng, theta = stream_of(str(self.network.genes[gene])), self.network.theta[gene]
+                rng = stream_of(str(self.network.genes[gene]))
+                theta = self.network.theta[gene, self.cell_type]
                 unit = rng.standard_gamma(theta, len(its_mu))
                 molecules = rng.poisson(unit * (its_mu / theta))
                 if molecules.max(initial=0) > _MOST:

@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy.special as special
 
 from lib import checks
 from lib.simulate.layout import in_order, numbered
@@ -40,7 +41,8 @@ class GRN:
     acts: (n_edges, n_types) whether an edge is there in a cell type
     logic: (n_genes,) how a gene's regulators combine: product, sum, and, or; "mechanism": see below
     base: (n_genes, n_types) mean molecules where each regulator has `half`
-    theta: (n_genes,) inverse dispersion of molecules, given those of the regulators
+    theta: (n_genes, n_types) inverse dispersion of molecules, given those of the regulators;
+        (n_genes,) where it is the same in all types
     module: (n_genes,) number of the gene's module
     loadings: (n_genes, n_columns) log of the fold of a gene's mean for each unit of a program
     programs: (n_columns,) names of hidden programs, one twice in a row where it is a cycle: its
@@ -71,6 +73,8 @@ class GRN:
     def __post_init__(self):
         for field in fields(self)[:-1]:
             values = np.array(getattr(self, field.name), dtype=KINDS.get(field.name))
+            if field.name == "theta" and values.ndim == 1:
+                values = np.repeat(values[:, None], len(self.cell_types), axis=1)
             values.setflags(write=False)
             object.__setattr__(self, field.name, values)
         _check(self)
@@ -107,6 +111,27 @@ class GRN:
             found.append(np.sort(ready))
             sorter.done(*ready)
         return found
+
+    @cached_property
+    def program_columns(self) -> dict[str, list[int]]:
+        """Program -> its columns of `loadings`: one, or two of a cycle."""
+        found: dict[str, list[int]] = {}
+        for column, name in enumerate(self.programs):
+            found.setdefault(str(name), []).append(column)
+        return found
+
+    @cached_property
+    def log_mean_fold(self) -> np.ndarray:
+        """Log of the mean over cells of exp(loadings . activities), (n_genes,)."""
+        log_mean = np.zeros(len(self.genes))
+        for columns in self.program_columns.values():
+            square = (self.loadings[:, columns] ** 2).sum(axis=1)
+            if len(columns) == 1:
+                log_mean += square / 2
+            else:  # the mean of exp(length cos phase) is the Bessel function I0
+                length = np.sqrt(2 * square)
+                log_mean += np.log(special.i0e(length)) + length
+        return log_mean
 
     def type_of(self, cell_type: str, name: str = "cell_type") -> int:
         """The place of a cell type. Raises ValueError for another one."""
@@ -158,10 +183,10 @@ class GRN:
         return table.drop(columns=unused).reset_index(drop=True)
 
     def gene_table(self) -> pd.DataFrame:
-        """The genes, a row each: regulator, module, logic, theta, and base and depth in the graph.
+        """The genes, a row each: regulator, module, depth, logic, base and theta.
 
-        base: mean molecules, a column a cell type where there are several
-        depth: longest path to the gene from one without regulators
+        depth is the longest path to the gene from one without regulators. Where there are several
+        cell types, base and theta are columns "base <type>" and "theta <type>".
         """
         depth = np.empty(len(self.genes), dtype=int)
         for number, places in enumerate(self.generations):
@@ -171,11 +196,11 @@ class GRN:
             "module": self.module,
             "depth": depth,
             "logic": self.logic,
-            "theta": self.theta,
         }
-        several = len(self.cell_types) > 1
-        for place, name in enumerate(self.cell_types):
-            columns[f"base {name}" if several else "base"] = self.base[:, place]
+        for name, values in (("base", self.base), ("theta", self.theta)):
+            for place, cell_type in enumerate(self.cell_types):
+                several = len(self.cell_types) > 1
+                columns[f"{name} {cell_type}" if several else name] = values[:, place]
         return pd.DataFrame(columns, index=pd.Index(self.genes, name="gene"))
 
     def digraph(self, cell_type: str | None = None):
@@ -230,7 +255,7 @@ def _check(network):
         "acts": (n_edges, n_types),
         "logic": (n_genes,),
         "base": (n_genes, n_types),
-        "theta": (n_genes,),
+        "theta": (n_genes, n_types),
         "module": (n_genes,),
         "loadings": (n_genes, len(network.programs)),
     }

@@ -117,41 +117,20 @@ def _log(x):
         return np.log(x)
 
 
-def program_folds(network: GRN, genes: np.ndarray, activities: np.ndarray) -> np.ndarray | None:
-    """Fold of the mean of each gene by the hidden programs, of mean 1; None where it is 1.
+def by_programs(network: GRN, genes: np.ndarray, activities: np.ndarray, mu: np.ndarray) -> None:
+    """Multiply means by the folds of the hidden programs, whose mean over cells is 1, in place.
 
     genes: (n_genes,) places
     activities: (n_cells, n_columns)
-
-    Returns (n_genes, n_cells).
+    mu: (n_genes, n_cells)
     """
-    loadings = network.loadings[genes]
-    if not loadings.any():
-        return None
-    log_fold = np.einsum("gk,ck->gc", loadings, activities)
-    log_fold -= log_mean_fold(network, genes)[:, None]
-    return np.exp(log_fold, out=log_fold)
-
-
-def log_mean_fold(network: GRN, genes: np.ndarray) -> np.ndarray:
-    """Log of the mean over cells of exp(loadings . activities), (n_genes,)."""
-    log_mean = np.zeros(len(genes))
-    for columns in columns_of_programs(network):
-        square = (network.loadings[genes][:, columns] ** 2).sum(axis=1)
-        if len(columns) == 1:
-            log_mean += square / 2
-        else:  # the mean of exp(k cos phase) is the Bessel function I0(k)
-            length = np.sqrt(2 * square)
-            log_mean += np.log(special.i0e(length)) + length
-    return log_mean
-
-
-def columns_of_programs(network: GRN) -> list[list[int]]:
-    """The columns of each program: one, or two of a cycle."""
-    found: dict[str, list[int]] = {}
-    for column, name in enumerate(network.programs):
-        found.setdefault(str(name), []).append(column)
-    return list(found.values())
+    for row, gene in enumerate(genes.tolist()):
+        columns = np.flatnonzero(network.loadings[gene])
+        if len(columns):
+            log_fold = np.full(len(activities), -network.log_mean_fold[gene])
+            for column in columns:
+                log_fold += network.loadings[gene, column] * activities[:, column]
+            mu[row] *= np.exp(log_fold, out=log_fold)
 
 
 def draw_activities(network: GRN, uniform) -> np.ndarray:
@@ -160,10 +139,12 @@ def draw_activities(network: GRN, uniform) -> np.ndarray:
     uniform: function of a program's number, which returns (n_cells,) uniforms in (0, 1)
     """
     columns = []
-    for number, its_columns in enumerate(columns_of_programs(network)):
+    for number, its_columns in enumerate(network.program_columns.values()):
         u = uniform(number)
         if len(its_columns) == 1:
             columns.append(special.ndtri(u))
         else:
             columns += [np.sqrt(2) * np.cos(2 * np.pi * u), np.sqrt(2) * np.sin(2 * np.pi * u)]
-    return np.column_stack(columns) if columns else np.zeros((len(uniform(-1)), 0))
+    if not columns:
+        return np.zeros((len(uniform(-1)), 0))
+    return np.asfortranarray(np.column_stack(columns))

@@ -26,8 +26,9 @@ def from_table(
     edges: table or path of a .csv with columns regulator, target and effect (log2 of a fold), and
         optionally half (molecules; else the regulator's mean base), power (else 2) and cell_type
         (else, and where it is "", all of them)
-    genes: table with a row a gene, named by the index, and optionally columns base (or, a cell
-        type each, "base <type>"), theta, logic and module; by default the genes of `edges`, sorted
+    genes: table with a row a gene, named by the index, and optionally columns base and theta (or, a
+        cell type each, "base <type>" and "theta <type>"), logic and module; by default the genes
+        of `edges`, sorted
     base, theta, logic: those of genes for which `genes` has no column
     mechanisms: as in `GRN`; these genes need no logic
 
@@ -47,9 +48,12 @@ def from_table(
     types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
     own = dict(mechanisms or {})
 
-    common = _numbers(genes, "base", base)
-    bases = np.column_stack([_numbers(genes, f"base {t}", np.nan) for t in types])
-    bases = np.where(np.isnan(bases), common[:, None], bases)
+    def of_types(column, default):
+        usual = _numbers(genes, column, default)
+        columns = (f"{column} {t}" for t in types)
+        return np.column_stack([_numbers(genes, c, 0) if c in genes else usual for c in columns])
+
+    bases = of_types("base", base)
     logics = np.where(np.isin(names, list(own)), OWN, _of(genes, "logic", logic).astype(object))
     return GRN(
         **_edges(table, names, types, bases.mean(axis=1)),
@@ -57,7 +61,7 @@ def from_table(
         cell_types=types,
         logic=logics,
         base=bases,
-        theta=_numbers(genes, "theta", theta),
+        theta=of_types("theta", theta),
         module=_numbers(genes, "module", 0),
         loadings=np.zeros((len(names), 0)),
         programs=[],

@@ -81,7 +81,7 @@ def test_arrays_can_not_be_written_to_and_are_no_ones_else():
     theta = np.full(6, 2.0)
     own = network.replace(theta=theta)
     theta[:] = 9.0
-    assert (own.theta == 2.0).all() and (network.theta != 2.0).any()
+    assert own.theta.shape == (6, 2) and (own.theta == 2.0).all() and (network.theta != 2.0).any()
     for field in dataclasses.fields(GRN)[:-1]:
         with pytest.raises(ValueError, match="read-only"):
             getattr(network, field.name)[...] = 0
@@ -127,7 +127,7 @@ OWN = ["product", "product", "product", "mechanism", "or", "product"]
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"theta": [1.0] * 5}, ("theta: shape (5,)", "must be (6,)")),
+        ({"theta": [1.0] * 5}, ("theta: shape (5, 2)", "must be (6, 2)")),
         ({"acts": np.ones((6, 3), bool)}, ("acts: shape (6, 3)", "(6, 2)")),
         ({"loadings": np.zeros((6, 2))}, ("loadings: shape (6, 2)", "(6, 3)")),
         ({"genes": ["a", "b", "c", "d", "e", "a"]}, ("genes: 'a' is there twice",)),

@@ -7,7 +7,7 @@ import scipy.stats
 
 from lib import dataset
 from lib.simulate.grn.molecules import Cells
-from lib.simulate.grn.regulation import Regulation, draw_activities, log_mean_fold, program_folds
+from lib.simulate.grn.regulation import Regulation, by_programs, draw_activities
 from lib.simulate.mechanisms import MECHANISMS
 from tests.simulate.networks import hill, of_edges, six
 
@@ -140,12 +140,14 @@ def test_folds_by_programs_have_mean_one(gene):
 
     def fold(normal):
         activities = np.column_stack([cycle, np.full(len(cycle), normal)])
-        return program_folds(network, np.array([gene]), activities)[0].mean()
+        folds = np.full((1, len(cycle)), 3.0)
+        by_programs(network, np.array([gene]), activities, folds)
+        return folds.mean() / 3
 
     mean, _ = scipy.integrate.quad(lambda z: fold(z) * scipy.stats.norm.pdf(z), -9, 9, epsabs=1e-9)
     np.testing.assert_allclose(mean, 1, rtol=1e-6)
     np.testing.assert_allclose(
-        log_mean_fold(network, np.array([gene]))[0],
+        network.log_mean_fold[gene],
         np.log(np.i0(np.sqrt(2 * (a**2 + b**2)))) + c**2 / 2,
     )
 
