@@ -160,6 +160,24 @@ def test_one_arm_of_one_guide_is_a_screen_too():
         assert set(cells.obs["guide"]) == {"non-targeting", "e_1"}
 
 
+def test_numbers_of_cells_may_differ_between_types():
+    numbers = {"n_cells": {TYPES[0]: 0, TYPES[1]: 90}, "n_control": {TYPES[0]: 40, TYPES[1]: 20}}
+    cells = perturb.screen(six(), ARMS, **OPTIONS | numbers)
+    found = cells.obs.groupby(["cell_type", "perturbation"], observed=True).size().to_dict()
+    of_arms = {(TYPES[1], arm): 90 for arm in ARMS}
+    assert found == of_arms | {(TYPES[0], "control"): 40, (TYPES[1], "control"): 20}
+    assert_follow(cells)
+    for wrong, *parts in (
+        ({"n_cells": {"B": 3}}, "cell type in n_cells = 'B'", "CD4+"),
+        ({"n_cells": {TYPES[0]: -1}}, f"n_cells['{TYPES[0]}'] = -1", "at least 0"),
+        ({"n_cells": dict.fromkeys(TYPES, 0)}, "sum of n_cells = 0", "at least 1"),
+        ({"n_control": {TYPES[0]: 5}}, f"n_control of {TYPES[1]} = 0", "at least 1"),
+    ):
+        with pytest.raises(ValueError) as error:
+            perturb.screen(six(), ARMS, **OPTIONS | wrong)
+        one_line(error, *parts)
+
+
 @pytest.mark.parametrize("through", FILES.values(), ids=FILES)
 def test_the_law_survives_files(tmp_path, cells, through):
     some = cells[::15].copy()
