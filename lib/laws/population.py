@@ -70,7 +70,8 @@ class Rates(NamedTuple):
     @property
     def rates(self) -> np.ndarray:
         """The rates of the points, (n_points, n_genes)."""
-        return np.exp(self.step * (self.first + np.arange(len(self.shares))[:, None]))
+        logs = self.step * (self.first + np.arange(len(self.shares))[:, None])
+        return np.exp(np.minimum(logs, 600))  # of points beyond a gene's own, which have no share
 
     @property
     def mean(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 from lib import checks
 from lib.counts import CONTROL
 from lib.laws.population import Population, Rates, Tables, aligned, mixed
+from lib.simulate.additivity import classes, less
 from lib.simulate.arms import IS_CONTROL, NOTHING, SEPARATOR, in_truth
 from lib.simulate.latent import Latent
 from lib.simulate.regulated import World, drawn
@@ -20,6 +21,7 @@ SENSES = "as_intended", "as_labelled"
 ADDITIVE = 0.1  # a deviation from additivity below this is none
 N_CELLS = 4000  # in each of two computations
 _INFLATION = 0.004  # variance of a law that a grid may add, relative to the least that it has
+_OWN = int.from_bytes(b"truth")  # ends seeds of cells: one that no one else would take
 _COARSEST = 0.06  # step of a grid of logs
 
 
@@ -82,7 +84,9 @@ class Truth:
             raise ValueError(f"cell_type = None: must be one of {', '.join(types)}")
         self.cell_type = types[0] if cell_type is None else cell_type
         self._type = self.network.type_of(self.cell_type)
-        self.names = checks.genes("genes of screen", list(screen.var_names), self.network.places)
+        self.names = checks.genes(
+            "genes of screen", list(screen.var_names), list(self.network.places)
+        )
         self.places = np.array([self.network.places[name] for name in self.names])
         n_cells = checks.integer("n_cells", n_cells, low=100)
         self._seed = checks.integer("seed", seed, low=0)
@@ -147,10 +151,8 @@ class Truth:
         which: perturbation_type and strength, as in `arm`
 
         Returns a row a gene: effects of the `first`, the `second` and `both` with the pair's own
-        guides, `deviation` = both - first - second, and `class`: "none" (no effect, alone or
-        together), "additive", "synergistic" (further than the sum, in its direction),
-        "buffering" (less far), "reversed" (on the other side of control) or "target", one of the
-        pair's own genes, whose deviation is NaN.
+        guides, `deviation` = both - first - second, and `class`: see `additivity.classes`, or
+        "target", one of the pair's own genes, whose deviation is NaN.
         """
         checks.choice("scale", scale, ("log", "count", "log1p"))
         threshold = checks.number("threshold", threshold, 0)
@@ -159,12 +161,13 @@ class Truth:
         if len(genes) != 2:
             raise ValueError(f"pair = {pair!r}: must be GENE1{SEPARATOR}GENE2")
         control = self._on(scale, self._control(False))
-        alone = [self._on(scale, self._perturbed(arm, only=gene)) - control for gene in (0, 1)]
-        both = self._on(scale, self._perturbed(arm, shift=0.0)) - control
-        table = pd.DataFrame({"first": alone[0], "second": alone[1], "both": both})
+        effects = [
+            less(self._on(scale, self._perturbed(arm, only=only)), control) for only in (0, 1, None)
+        ]
+        table = pd.DataFrame(dict(zip(("first", "second", "both"), effects)))
         table.index = pd.Index(self.names, name="gene")
-        table["deviation"] = both - alone[0] - alone[1]
-        table["class"] = _classes(*alone, both, threshold)
+        table["deviation"] = less(effects[2], effects[0] + effects[1])
+        table["class"] = classes(*effects, threshold)
         table.loc[table.index.isin(genes), ["deviation", "class"]] = np.nan, "target"
         return table
 
@@ -192,9 +195,9 @@ class Truth:
         if perturbation != CONTROL:
             arm = self.screen.find(perturbation, **which)
             guides = self.screen.guides(arm)
-            acting = guides[np.arange(n_cells) % len(guides)]
+            acting = guides[np.arange(n_cells) * len(guides) // n_cells]
             if sense == "as_labelled":
-                acting = in_truth(self.screen, acting, (self._seed, 1))
+                acting = in_truth(self.screen, acting, (self._seed, _OWN))
         like = np.arange(n_cells) % len(self.screen.captures)
         cells = drawn(
             self.world,
@@ -202,7 +205,7 @@ class Truth:
             acting,
             captures=self.screen.captures[like],
             batch=self.screen.batches[like],
-            seed=(self._seed, 2),
+            seed=(self._seed, _OWN),
         )
         totals = np.maximum(cells.obs["total_counts"].to_numpy(), 1)[:, None]
         logs = np.log1p(cells.X[:, self.places].toarray() * (target_sum / totals))
@@ -304,7 +307,7 @@ class Truth:
         kept = (1 - self._tables.pi) * self._tables.scale.mean
         mean, before = (np.mean([half.mean for half in r], axis=0) * kept for r in (rates, control))
         with np.errstate(divide="ignore"):
-            fold = np.log(mean) - np.log(before)
+            fold = less(np.log(mean), np.log(before))
         return {"mean": mean, "log_fold_change": fold} | columns
 
     def _on(self, scale, rates):
@@ -331,16 +334,3 @@ def arm(screen: ad.AnnData, perturbation: str, cell_type: str | None = None, **o
 def _divergence(f, g):
     some = f > 0
     return max(0.0, float(f[some] @ np.log(f[some] / np.maximum(g[some], 1e-300))))
-
-
-def _classes(first, second, both, threshold):
-    total = first + second
-    deviation = both - total
-    outward = deviation * np.sign(total)
-    kinds = [
-        (np.abs([first, second, both]).max(axis=0) < threshold, "none"),
-        (np.abs(deviation) < threshold, "additive"),
-        (both * total < 0, "reversed"),
-        (outward > 0, "synergistic"),
-    ]
-    return np.select([is_so for is_so, _ in kinds], [name for _, name in kinds], "buffering")

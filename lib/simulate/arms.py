@@ -16,6 +16,7 @@ from lib.simulate.grn import GRN
 
 SEPARATOR = "+"
 KINDS = {"knockdown": 0.8, "knockout": 0.9, "activation": 4.0}  # with their usual strengths
+MOST = 1e6  # fold of an activation
 NOTHING, IS_CONTROL = -1, -2  # acting in a cell, in place of a guide
 
 
@@ -106,9 +107,16 @@ class Screen:
 def listed(network: GRN, arms, pairs, kind, strengths, seed) -> pd.DataFrame:
     """The arms of a screen, a row each: perturbation, perturbation_type, strength; see `screen`."""
     checks.choice("kind", kind, KINDS)
-    strengths = [KINDS[kind]] if strengths is None else checks.numbers("strengths", strengths)
+    given = strengths
+    strengths = [KINDS[kind]] if given is None else checks.numbers("strengths", given)
     rng = stream(seed, "arms")
     if isinstance(arms, pd.DataFrame):
+        for name, value, is_given in (
+            ("pairs", pairs, pairs != 0),
+            ("strengths", given, given is not None),
+        ):
+            if is_given:
+                raise ValueError(f"{name} = {value}: must not be given where arms are a table")
         table = arms.reset_index(drop=True)
         if "perturbation" not in table:
             raise ValueError("arms: has no column 'perturbation'")
@@ -118,7 +126,7 @@ def listed(network: GRN, arms, pairs, kind, strengths, seed) -> pd.DataFrame:
             table = table.assign(strength=table["perturbation_type"].map(KINDS))
     else:
         if isinstance(arms, (int, np.integer)):
-            labels = _some_genes(network, checks.integer("arms", arms, 1, len(network.genes)), rng)
+            labels = _some_genes(network, arms, rng)
         else:
             labels = checks.listed("arms", arms)
         single = [label for label in labels if SEPARATOR not in str(label)]
@@ -130,7 +138,8 @@ def listed(network: GRN, arms, pairs, kind, strengths, seed) -> pd.DataFrame:
         raise ValueError("arms: has none; must have at least one")
     for label, its_kind, strength in table.itertuples(index=False):
         _check_arm(network, str(label), its_kind, strength)
-    twice = table.duplicated()
+    in_order = [SEPARATOR.join(sorted(str(label).split(SEPARATOR))) for label in table.iloc[:, 0]]
+    twice = table.assign(perturbation=in_order).duplicated()
     if twice.any():
         raise ValueError(f"arms: {table[twice].iloc[0, 0]!r} is there twice at the same strength")
     return table
@@ -140,6 +149,9 @@ def _check_arm(network, label, kind, strength):
     if label in (CONTROL, ""):
         raise ValueError(f"arms: {label!r} is no perturbation; must be GENE or GENE1+GENE2")
     genes = label.split(SEPARATOR)
+    if len(genes) > 1 and label in network.places:
+        must = f"a gene of an arm must not hold {SEPARATOR!r}, which joins pairs"
+        raise ValueError(f"arms: {label!r} is a gene's name; {must}")
     if len(genes) > 2:
         raise ValueError(f"arms: {label!r} has {len(genes)} genes; must be of one or two")
     for gene in genes:
@@ -150,7 +162,7 @@ def _check_arm(network, label, kind, strength):
         raise ValueError(f"arms: {label!r} is a pair of a gene with itself; must be two genes")
     checks.choice(f"perturbation_type of {label}", kind, KINDS)
     what = "fold" if kind == "activation" else "efficiency"
-    limits = (1, 1e6) if kind == "activation" else (0, 1)
+    limits = (1, MOST) if kind == "activation" else (0, 1)
     checks.number(f"strength ({what}) of {label}", strength, *limits)
 
 
@@ -158,6 +170,9 @@ def _some_genes(network, n, rng):
     """Regulators and other genes by turns, as long as there are both."""
     is_regulator = np.isin(np.arange(len(network.genes)), network.regulators)
     order = rng.permutation(len(is_regulator))
+    names = network.genes[order].astype(str)
+    order = order[[SEPARATOR not in name and name != CONTROL for name in names]]
+    n = checks.integer("arms", n, 1, len(order))
     kinds = [order[is_regulator[order]], order[~is_regulator[order]]]
     n_each = [(n + 1) // 2, n // 2]
     n_each[0] = min(len(kinds[0]), max(n_each[0], n - len(kinds[1])))
@@ -200,10 +215,10 @@ def drawn(
     deviation = stream(seed, "guides").normal(0, spread, (len(arm), 2))
     kind = table["perturbation_type"].to_numpy()[arm]
     strength = table["strength"].to_numpy(dtype=float)[arm][:, None]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         share = special.expit(special.logit(np.minimum(strength, 1)) + deviation)
-    is_activation = (kind == "activation")[:, None]
-    folds = np.where(is_activation, np.maximum(strength, 1) ** np.exp(deviation), 1 - share)
+        fold = np.minimum(np.maximum(strength, 1) ** np.exp(deviation), MOST)
+    folds = np.where((kind == "activation")[:, None], fold, 1 - share)
     is_knockout = kind == "knockout"
     folds[is_knockout] = 0
     labels = table["perturbation"].astype(str).to_numpy(dtype=object)

@@ -11,7 +11,8 @@ PARAMETERS = ("mu", "theta", "pi")
 
 def cell_types(adata: ad.AnnData) -> list[str]:
     """The cell types whose laws `adata` holds, whether or not it has cells of these types."""
-    return [str(t) for t in upgraded(adata).uns.get("cell_types", ())]
+    holder = adata.uns["grn"] if "grn" in adata.uns else upgraded(adata).uns
+    return [str(t) for t in holder.get("cell_types", ())]
 
 
 def parents(adata: ad.AnnData) -> dict[str, list[str]]:
@@ -46,8 +47,17 @@ def weights(adata: ad.AnnData, gene: str) -> pd.Series:
 
 def entries_of(adata: ad.AnnData) -> dict[str, dict]:
     """Gene -> its entry in `uns["mechanisms"]`, in the order in which they were added."""
+    _refuse_network(adata)
     entries = in_order(adata.uns.get("mechanisms", {}))
     return {str(e["gene"]): e for e in entries if {"gene", "parents", "mu"} <= e.keys()}
+
+
+def _refuse_network(adata):
+    if "grn" in adata.uns:
+        raise ValueError(
+            "adata: cells of a gene regulatory network; must be mechanistic cells, since a law "
+            "given molecules can't be reached from counts"
+        )
 
 
 def in_order(entries: dict[str, dict]) -> list[dict]:
@@ -104,11 +114,7 @@ def upgraded(adata: ad.AnnData) -> ad.AnnData:
 
 def with_laws(adata: ad.AnnData) -> ad.AnnData:
     """`upgraded` for cells that have laws. Raises ValueError for others."""
-    if "grn" in adata.uns:
-        raise ValueError(
-            "adata: cells of a gene regulatory network; must be mechanistic cells, since a law "
-            "given molecules can't be reached from counts"
-        )
+    _refuse_network(adata)
     adata = upgraded(adata)
     needed = [("varm", p) for p in PARAMETERS] + [("uns", "cell_types"), ("var", "mechanistic")]
     missing = [(part, name) for part, name in needed if name not in getattr(adata, part)]
@@ -175,8 +181,8 @@ def check_same_network(every_uns: list[dict], what: str = "adatas") -> None:
 def _concat_regulated(adatas):
     """`concat` for cells of gene regulatory networks: all must be of one."""
     check_same_network([adata.uns for adata in adatas])
-    joined = ad.concat(adatas, merge="same", uns_merge="same", index_unique="-")
-    joined.uns |= {name: adatas[0].uns[name] for name in adatas[0].uns if name not in joined.uns}
+    joined = ad.concat(adatas, merge="same", index_unique="-")
+    joined.uns.update(adatas[0].uns)  # anndata's own merge drops what is empty
     joined.obs_names = [f"cell_{i}" for i in range(joined.n_obs)]
     return joined
 

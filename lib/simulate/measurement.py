@@ -47,6 +47,7 @@ class Measurement:
             values.setflags(write=False)
             object.__setattr__(self, field.name, values)
         n_genes, n_batches = len(self.genes), len(self.batches)
+        checks.listed("genes", [str(gene) for gene in self.genes])
         checks.listed("batches", [str(batch) for batch in self.batches])
         shapes = {"median": (n_batches,), "spread": (n_batches,), "pi": (n_genes,)}
         for name, shape in (shapes | {"factors": (n_genes, n_batches)}).items():
@@ -78,11 +79,12 @@ class Measurement:
         uniforms: (n_cells,) in [0, 1)
         batch: (n_cells,) places of batches
         """
-        highest = -np.log(self.factors.max(axis=0) * self.median)  # of log capture / median
+        most = 1 / self.factors.max(axis=0)
+        highest = np.log(most / self.median)  # of log capture / median
         spread = np.maximum(self.spread, 1e-12)
         below = special.ndtr(highest / spread)[batch]
         log_relative = spread[batch] * special.ndtri(np.maximum(uniforms, 1e-16) * below)
-        return self.median[batch] * np.exp(np.minimum(log_relative, highest[batch]))
+        return np.minimum(self.median[batch] * np.exp(log_relative), most[batch])
 
     def as_arrays(self) -> dict:
         """What `uns` can hold, and a file."""
@@ -128,14 +130,17 @@ def thinned(counts: sparse.csr_matrix, depth: float, rng) -> sparse.csr_matrix:
     depth = checks.number("depth", depth, 1e-9, 1)
     if depth == 1:
         return counts
-    kept = rng.binomial(counts.data.astype(np.int64), depth).astype(counts.dtype)
-    thin = sparse.csr_matrix((kept, counts.indices, counts.indptr), shape=counts.shape)
+    thin = counts.copy()  # dropping zeros moves indices in place
+    thin.data[:] = rng.binomial(counts.data.astype(np.int64), depth)
     thin.eliminate_zeros()
     return thin
 
 
 def _each(name, value, n):
-    values = np.asarray(value, dtype=float)
+    values = np.asarray(value)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} = {checks.shown(value)}: must be a number, or {n}")
+    values = values.astype(float)
     if values.shape not in ((), (n,)):
         raise ValueError(f"{name}: {values.size} values; must be one, or {n}")
     return np.broadcast_to(values, (n,)).copy()

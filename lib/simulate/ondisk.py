@@ -233,7 +233,7 @@ def _begin(f, first, suffix):
     for name in ("obsm", "obsp", "varp"):
         write_elem(f, name, {})
     for name, values in first.obsm.items():
-        width = values.shape[1:]
+        width = [max(1, n) for n in values.shape[1:]]  # HDF5 has no pieces of no columns
         size = {key: (n[0], *width) for key, n in _ARRAY[suffix].items()}
         write_elem(f["obsm"], name, values, dataset_kwargs=size)
 

@@ -35,6 +35,8 @@ HIDDEN = {
     "uns": ("grn", "measurement", "screen", "regulators"),
     "obsm": ("molecules", "programs", "capture", "acting"),
 }
+_FRESH = int.from_bytes(b"fresh")  # ends seeds of new cells: one that no one else would take
+_UNLIKELY = -50.0  # log of a probability
 _CELLS = 20_000  # drawn at a time: another number would draw other cells
 _GENES = 16  # whose means are computed at a time
 
@@ -136,9 +138,15 @@ def of_types(name: str, n_cells: int | dict[str, int], network: GRN) -> list[int
 
 
 def fresh_cells(adata: ad.AnnData, n_cells: int, *, seed) -> ad.AnnData:
-    """New unperturbed cells of the same network, measured alike; see `grn_cells`."""
+    """New unperturbed cells of the same network, measured alike; see `grn_cells`.
+
+    n_cells: cells of each cell type that `adata` has cells of
+    """
     world = World.of(adata)
-    return grn_cells(world.network, n_cells, measurement=world.measurement, seed=(*key(seed), 0))
+    names = np.unique(labels(adata.obs, "cell_type"))
+    types = np.repeat(sorted(world.network.type_of(str(name)) for name in names), n_cells)
+    unscreened = World(world.network, world.measurement)
+    return drawn(unscreened, types, np.full(len(types), NOTHING), seed=(*key(seed), _FRESH))
 
 
 def checked(measurement: Measurement | None, network: GRN) -> Measurement:
@@ -166,7 +174,7 @@ def drawn(
     batch = np.arange(n_cells) % len(measurement.batches) if batch is None else batch
     programs = draw_activities(network, lambda i: stream(seed, f"program {i}").random(n_cells))
     if world.screen is not None and world.screen.program >= 0:
-        shifts = world.screen.shift[world.screen.arm[acting]]
+        shifts = world.screen.shift[world.screen.arm[np.maximum(acting, 0)]]
         programs[:, world.screen.program] += np.where(acting >= 0, shifts, 0)
     if captures is None:
         captures = measurement.captures(stream(seed, "capture").random(n_cells), batch)
@@ -257,8 +265,8 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
     if missing:
         raise ValueError(f"gene = {missing[0]!r}: isn't in uns['grn']; it has no law")
     state, molecules = _state(adata, world)
-    _check_thinned(adata, network, molecules)
     types, batch = labels(adata.obs, "cell_type"), measurement.batch_of(labels(adata.obs, "batch"))
+    _check_thinned(adata, world, molecules, state.capture, batch)
     places = np.array([network.places[gene] for gene in genes])
     mu, theta = np.empty((2, adata.n_obs, len(genes)))
     regulation = Regulation(network)
@@ -302,16 +310,21 @@ def _state(adata, world):
     )
 
 
-def _check_thinned(adata, network, molecules):
-    """Raise ValueError for a regulator with more counts than molecules, which aren't its own."""
+def _check_thinned(adata, world, molecules, capture, batch):
+    """Raise ValueError where regulators' counts can't be some of their molecules, or are all."""
+    network, must = world.network, "obsm['molecules'] must hold molecules, not counts"
     counts = counts_of(adata, simulated=True)
     columns = adata.var_names.get_indexer(network.genes[network.regulators])
     there = np.flatnonzero(columns >= 0)
-    more = dense(counts[:, columns[there]]) > molecules[:, there]
+    counted, molecules = dense(counts[:, columns[there]]), molecules[:, there]
+    more = counted > molecules
     if more.any():
         gene = network.genes[network.regulators[there[more.any(axis=0)][0]]]
-        what = f"{gene} has more counts than molecules"
-        raise ValueError(f"adata: {what}; obsm['molecules'] must hold molecules, not counts")
+        raise ValueError(f"adata: {gene} has more counts than molecules; {must}")
+    if (counted == molecules).all():
+        p = capture[:, None] * world.measurement.factors[network.regulators[there]][:, batch].T
+        if (molecules * np.log(np.clip(p, 1e-300, 1))).sum() < _UNLIKELY:
+            raise ValueError(f"adata: all molecules of regulators were counted; {must}")
 
 
 def shown(adata: ad.AnnData) -> ad.AnnData:

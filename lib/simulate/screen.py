@@ -99,14 +99,16 @@ def _labelled(plan, n_cells, n_control):
     cells = [np.full(n_control, IS_CONTROL)]
     for arm in range(len(plan.perturbation)):
         guides = plan.guides(arm)
-        cells.append(guides[np.arange(n_cells) % len(guides)])
+        # one guide after the other, since batches are by turns: each guide is in every batch
+        cells.append(guides[np.arange(n_cells) * len(guides) // n_cells])
     return np.concatenate(cells)
 
 
 def _obs(plan, labelled):
     """The columns of obs that are about the arm, as an experimenter has them."""
     is_control = labelled == IS_CONTROL
-    arm = plan.arm[np.where(is_control, 0, labelled)]
+    guide = np.where(is_control, 0, labelled)
+    arm = plan.arm[guide]
     n_genes = np.array([len(genes) for genes in plan.genes])
 
     def text(of_cells, of_control):
@@ -117,6 +119,6 @@ def _obs(plan, labelled):
         "perturbation": text(plan.perturbation[arm], CONTROL),
         "perturbation_type": text(plan.kind[arm], CONTROL),
         "strength": np.where(is_control, 0.0, plan.strength[arm]),
-        "guide": text(plan.guide[labelled], "non-targeting"),
+        "guide": text(plan.guide[guide], "non-targeting"),
         "n_perturbations": np.where(is_control, 0, n_genes[arm]),
     }

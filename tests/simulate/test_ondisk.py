@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 
 from lib import dataset, perturb
 from lib.neural import minibatches
 from lib.simulate import ondisk
 from tests.agreement import one_line
+from tests.simulate.networks import of_edges
 
 both = pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
 
@@ -118,6 +120,55 @@ def test_read_gives_any_stretch_of_cells_with_its_truth(written, joined):
         expected.obs = joined.obs[start:stop].copy()  # anndata drops categories not in use
         assert_same(ondisk.read(written, start, stop), expected)
     assert ondisk.read(written).n_obs == 260
+
+
+@both
+def test_arrays_of_cells_are_kept_with_them(tmp_path, genes, name):
+    chunks = [dataset.fresh_cells(genes, n, seed=n) for n in (30, 1, 20)]
+    for seed, chunk in enumerate(chunks):
+        rng = np.random.default_rng(seed)
+        chunk.obsm["pca"] = rng.normal(size=(chunk.n_obs, 3))
+        chunk.obsm["a b"] = rng.integers(0, 9, (chunk.n_obs, 1)).astype(np.int32)
+        chunk.obsm["cube"] = rng.random((chunk.n_obs, 2, 2))
+    ondisk.write(tmp_path / name, chunks)
+    expected = dataset.concat(chunks)
+    for cells, rows in (
+        (whole(tmp_path / name), slice(None)),
+        (ondisk.read(tmp_path / name), slice(None)),
+        (ondisk.read(tmp_path / name, 55, 70), slice(55, 70)),
+    ):
+        assert set(cells.obsm) == {"pca", "a b", "cube"}
+        for key, values in cells.obsm.items():
+            assert values.dtype == expected.obsm[key].dtype
+            np.testing.assert_array_equal(values, expected.obsm[key][rows])
+
+
+@pytest.mark.parametrize("values", ["frame", "sparse"])
+def test_other_things_in_obsm_are_refused_in_one_line(tmp_path, genes, values):
+    cells = dataset.fresh_cells(genes, 5, seed=1)
+    frame = pd.DataFrame(np.ones((10, 2)), cells.obs_names, ["a", "b"])
+    cells.obsm["more"] = frame if values == "frame" else scipy.sparse.csr_matrix(frame)
+    with pytest.raises(ValueError) as error:
+        ondisk.write(tmp_path / "cells.h5ad", [cells])
+    one_line(error, "chunk 0", "obsm['more']", "obsm of arrays")
+
+
+def test_chunks_of_two_networks_or_screens_are_refused_in_one_line(tmp_path):
+    def cells(effect=1.0, median=0.2, seed=1):
+        network = of_edges([("a", "b", effect)], {"a": 4.0, "b": 5.0})
+        measured = dataset.measurement.draw(network.genes, median=median)
+        return perturb.screen(network, 2, n_cells=3, n_control=5, measurement=measured, seed=seed)
+
+    ondisk.write(tmp_path / "cells.h5ad", [cells(), cells()])
+    assert_same_law(ondisk.read(tmp_path / "cells.h5ad", 11), cells())
+    for other, name in (
+        (cells(effect=2.0), "grn"),
+        (cells(median=0.3), "measurement"),
+        (cells(seed=2), "screen"),
+    ):
+        with pytest.raises(ValueError) as error:
+            ondisk.write(tmp_path / "cells.h5ad", [cells(), other])
+        one_line(error, f"chunk 1 of chunks: uns['{name}'] differs")
 
 
 @both
@@ -288,12 +339,16 @@ STAGES = pd.Categorical(["low", "high"] * 20, ["low", "high"], ordered=True)
         (lambda a: a.obs.__setitem__("stage", STAGES), ["chunk 1", "stage", "ordered"]),
         (lambda a: a.obs.__setitem__("mixed", [1, "a"] * 20), ["chunk 1", "mixed", "object"]),
         (lambda a: setattr(a, "X", a.X.astype(float)), ["chunk 1", "X float64", "X float32"]),
-        (lambda a: a.obsm.__setitem__("pca", np.ones((40, 2))), ["chunk 1", "obsm"]),
+        (lambda a: a.obsm.__setitem__("pca", np.ones((40, 2))), ["chunk 1", "own float64", "pca"]),
+        (lambda a: a.obsm.__setitem__("own", np.ones((40, 3))), ["chunk 1", "own float64 (3,)"]),
+        (lambda a: a.obsm.__setitem__("own", np.ones((40, 2), int)), ["chunk 1", "own int64 (2,)"]),
+        (lambda a: a.obsm.pop("own"), ["chunk 1", "obsm is nothing", "own float64 (2,)"]),
         (lambda a: a.uns["mechanisms"]["000"].update(gene="other"), ["mechanisms", "differ"]),
     ],
 )
 def test_chunks_that_do_not_fit_are_refused_in_one_line(tmp_path, genes, change, parts):
     cells = dataset.fresh_cells(genes, 20, seed=1)
+    cells.obsm["own"] = np.ones((40, 2))
     wrong = cells.copy()
     wrong.uns["mechanisms"] = {"000": dict(cells.uns["mechanisms"]["000"])}
     result = change(wrong)

@@ -56,6 +56,8 @@ class Options:
         checks.number("marker_fraction", self.marker_fraction, 0, 1)
         checks.interval("fold_range", self.fold_range, 1.0, 1e6)
         checks.number("activating", self.activating, 0, 1)
+        if not isinstance(self.logic, Mapping):
+            raise ValueError(f"logic = {checks.shown(self.logic)}: must be a dict of shares")
         checks.listed("logic", list(self.logic), list(LOGIC))
         shares = checks.numbers("shares of logic", list(self.logic.values()), 0)
         checks.number("sum of the shares of logic", sum(shares), 1e-9)
@@ -63,6 +65,8 @@ class Options:
         checks.number("regulator_mean", self.regulator_mean, 1e-3, 1e6)
         checks.number("mean_spread", self.mean_spread, 0, 10)
         checks.interval("dispersion_range", self.dispersion_range, 1e-6, 1e4)
+        if not isinstance(self.programs, bool):
+            raise ValueError(f"programs = {checks.shown(self.programs)}: must be True or False")
 
 
 def draw(
@@ -140,7 +144,9 @@ def balanced(
 
     The means are met to the error of the mean over 4,000 cells.
     """
-    base = np.broadcast_to(np.asarray(means, dtype=float), network.base.shape).copy()
+    base = np.array(means, dtype=float)
+    if base.shape != network.base.shape:
+        raise ValueError(f"means: shape {base.shape}; must be {network.base.shape}")
     theta = network.theta.copy()
     unit = network.replace(base=np.ones_like(base))
     regulation, types = Regulation(unit), range(len(network.cell_types))

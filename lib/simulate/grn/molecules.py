@@ -9,6 +9,8 @@ import numpy as np
 from lib.simulate.grn.network import GRN
 from lib.simulate.grn.regulation import Regulation, by_programs
 
+_MOST = np.iinfo(np.int32).max
+
 
 class Cells:
     """Cells of one type, from their hidden state to the mean molecules of any gene.
@@ -65,7 +67,11 @@ class Cells:
                 rng = stream_of(str(self.network.genes[gene]))
                 theta = self.network.theta[gene, self.cell_type]
                 unit = rng.standard_gamma(theta, len(its_mu))
-                self.molecules[row] = rng.poisson(unit * (its_mu / theta))
+                molecules = rng.poisson(unit * (its_mu / theta))
+                if molecules.max(initial=0) > _MOST:
+                    name = self.network.genes[gene]
+                    raise ValueError(f"molecules of {name}: above {_MOST:,}; base must be lower")
+                self.molecules[row] = molecules
         return self
 
     def part(self, rows: slice) -> Cells:

@@ -146,6 +146,7 @@ class GRN:
 
         cell_type: in whose edges; None: in all
         """
+        genes = checks.genes("genes", genes, list(self.places))
         starts = np.zeros(len(self.genes), dtype=bool)
         starts[[self.places[gene] for gene in genes]] = True
         return self.downstream(starts, None if cell_type is None else self.type_of(cell_type))

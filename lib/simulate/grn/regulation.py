@@ -107,7 +107,8 @@ class Regulation:
 
     def _mechanism(self, target, edges, molecules):
         entry = self.network.mechanisms[str(self.network.genes[target])]
-        x = molecules[self._row[self.network.regulator[edges]]].T
+        # as mechanistic genes have it, to the last digit: einsum adds up in the order of memory
+        x = np.ascontiguousarray(molecules[self._row[self.network.regulator[edges]]].T)
         return evaluate(str(entry["mechanism"]), x, entry.get("parameters", {}))
 
 

@@ -48,15 +48,13 @@ def from_table(
     types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
     own = dict(mechanisms or {})
 
-    def of_genes(column, default):
-        return genes[column].to_numpy() if column in genes else np.full(len(names), default)
-
     def of_types(column, default):
-        usual = of_genes(column, default)
-        return np.column_stack([genes.get(f"{column} {t}", usual) for t in types]).astype(float)
+        usual = _numbers(genes, column, default)
+        columns = (f"{column} {t}" for t in types)
+        return np.column_stack([_numbers(genes, c, 0) if c in genes else usual for c in columns])
 
     bases = of_types("base", base)
-    logics = np.where(np.isin(names, list(own)), OWN, of_genes("logic", logic).astype(object))
+    logics = np.where(np.isin(names, list(own)), OWN, _of(genes, "logic", logic).astype(object))
     return GRN(
         **_edges(table, names, types, bases.mean(axis=1)),
         genes=names,
@@ -64,11 +62,27 @@ def from_table(
         logic=logics,
         base=bases,
         theta=of_types("theta", theta),
-        module=of_genes("module", 0),
+        module=_numbers(genes, "module", 0),
         loadings=np.zeros((len(names), 0)),
         programs=[],
         mechanisms=own,
     )
+
+
+def _of(genes, column, default):
+    """A column of the table of genes, (n_genes,)."""
+    return genes[column].to_numpy() if column in genes else np.full(len(genes), default)
+
+
+def _numbers(genes, column, default):
+    """The same of numbers. Raises ValueError for what is none."""
+    values = _of(genes, column, default)
+    found = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy()
+    if column in genes and np.isnan(found).any():
+        row = np.flatnonzero(np.isnan(found))[0]
+        what = f"{column} of {genes.index[row]} = {checks.shown(values[row])}"
+        raise ValueError(f"genes: {what}; must be a number")
+    return found
 
 
 def _checked(edges):
@@ -78,7 +92,9 @@ def _checked(edges):
         path = Path(checks.text("edges", str(edges), empty=False))
         if not path.is_file():
             raise ValueError(f"edges = {str(path)!r}: no such file")
-        table = pd.read_csv(path, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+        names = dict.fromkeys(("regulator", "target", "cell_type"), str)  # "01" isn't 1
+        missing = ["", "NA", "NaN", "nan"]
+        table = pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=names)
     lacking = [column for column in EDGE if column not in table]
     if lacking:
         has = ", ".join(map(str, table.columns))
