@@ -279,7 +279,7 @@ def law(adata: ad.AnnData, genes: list[str]) -> ZINB:
         theta[rows] = network.theta[places, cell_type]
     mu *= state.capture[:, None]
     mu *= measurement.factors[places][:, batch].T
-    return ZINB(mu, theta, measurement.pi[places])
+    return ZINB(mu, theta, np.broadcast_to(measurement.pi[places], mu.shape))
 
 
 def _state(adata, world):

@@ -40,7 +40,7 @@ def test_many_small_effects_below_the_noise_are_still_seen_together():
     ("options", "message"),
     [
         ({"control": "none"}, "control = 'none': must be one of control, knocked, idle"),
-        ({"key": "arm"}, "key = 'arm': must be one of perturbation"),
+        ({"column": "arm"}, "column = 'arm': must be one of perturbation"),
         ({"least_mean": 1e6}, "least_mean = 1e\\+06: no gene has as many counts"),
         ({"layer": "raw"}, "screen: layer 'raw' is missing"),
     ],
