@@ -178,13 +178,13 @@ def fewer_than_half(name, value, others):
     checks.integer(name, value, 1, others["n_genes"] // 2)
 
 
-def at_most_genes(name, value, others):
-    checks.integer(name, value, 1, others["n_genes"])
+def arms_of_genes(name, value, others):
+    checks.integer(name, value, 2, others["n_genes"])
 
 
 def pairs_of_arms(name, value, others):
     n_arms = others["n_arms"]
-    at_most_genes("n_arms", n_arms, others)
+    arms_of_genes("n_arms", n_arms, others)
     checks.integer(name, value, 0, n_arms * (n_arms - 1) // 2)
 
 
@@ -223,7 +223,7 @@ RULES = {
     "n_off_target": by(checks.integer, 0, 100_000),
     "n_cell_types": by(checks.integer, 2, 26),  # named by letters
     "n_regulators": fewer_than_half,
-    "n_arms": at_most_genes,
+    "n_arms": arms_of_genes,
     "n_pairs": pairs_of_arms,
     "n_control": by(checks.integer, 2, 10_000_000),
     "n_doses": by(checks.integer, 2, 10_000),

@@ -53,19 +53,27 @@ BAD = {
     "under a file": "file/below",
     "longer than a file's name": "x" * 300,
 }
-COUNTS_FROM_0 = {"seed", "n_parents", "n_off_target"}
+COUNTS_FROM_0 = {"seed", "n_parents", "n_off_target", "n_pairs"}
 COUNTS_FROM_1 = {
     "replicates", "n_reference", "n_pair_doses", "n_members", "n_latent", "max_epochs", "n_steps",
+    "n_regulators",
 }  # fmt: skip
-REAL = {"shift", "dose", "beta"}
+SHARES = {"strength", "escapers", "wrong_guides"}
+REAL = {"shift", "dose", "beta"} | SHARES
 READ_IF_THERE = {"known_dir"}
 MADE = {"figures_dir", "data_dir"}
 LEGAL = {  # of the above, what some parameters may be
     "zero": COUNTS_FROM_0 | REAL,  # nothing of it
-    "one": COUNTS_FROM_0 | COUNTS_FROM_1 | {"shift", "dose", "beta", "fold"},
+    "one": COUNTS_FROM_0 | COUNTS_FROM_1 | REAL | {"fold"},
     "fraction": REAL | {"fold", "type_zero_rate"},
     "numbers, the larger first": {"betas"},  # no interval: in any order
-    "empty text": {"counts", "mechanism", "model"},  # none of one's own
+    "empty text": {
+        "counts",
+        "mechanism",
+        "model",
+        "real_counts",
+        "cell_type_key",
+    },  # none of one's own
     "empty list": {"models", "more_models"},  # all; none
     "text": MADE | READ_IF_THERE,  # as good a name of a folder as others
     "no such module": MADE | READ_IF_THERE,

@@ -42,6 +42,8 @@ def test_published_models_are_put_into_the_tables_in_place_of_their_older_rows(
     tables.write(tables.tidy(of_drugs), made / "04_drug.csv")
     judged = rows([0.1], scenario="cell_eval", model="oracle", metric="mse")
     tables.write(judged, tmp_path / "run" / "cell_eval.csv")
+    real = rows([0.9], scenario="realism", model="scdesigner", metric="forest_auroc")
+    tables.write(real, tmp_path / "run" / "realism.csv")
     before = [rows([0.1], model="scvi", **skill), rows([0.8], model="vae", **skill)]
     summary = tables.summary(tables.tidy(before)).assign(questions="")
     tables.write(summary, shown / "summary.csv")
@@ -58,3 +60,4 @@ def test_published_models_are_put_into_the_tables_in_place_of_their_older_rows(
     assert means.index.is_unique and len(means) == 4
     assert means["vae", "skill_kl"] == 0.8 and np.isclose(means["scvi", "skill_kl"], 0.6)
     assert tables.read(shown / "05_cell_eval.csv")["value"].tolist() == [0.1]
+    assert tables.read(shown / "07_peers.csv")["value"].tolist() == [0.9]
