@@ -72,14 +72,15 @@ def over_mechanisms(summary: pd.DataFrame, metric: str, splits: list[str]) -> pd
 
 
 def readable(
-    summary: pd.DataFrame, metric: str, rows: str = "model", columns: str = "mechanism"
+    summary: pd.DataFrame, metric: str | list, rows: str = "model", columns: str = "mechanism"
 ) -> pd.DataFrame:
     """One metric of a summary as a table to read, in cells such as "mean [ci_low, ci_high]".
 
+    metric: its name, or the names of several, which then are `rows` or `columns`
     rows, columns: keys that make the rows and the columns
     """
-    part = summary[summary["metric"] == metric]
-    short = _skill if metric.startswith("skill") else _digits
+    part = summary[summary["metric"].isin([metric] if isinstance(metric, str) else metric)]
+    short = _skill if str(metric).startswith("skill") else _digits
     text = [_text(*row, short) for row in zip(part["mean"], part["ci_low"], part["ci_high"])]
     table = part.assign(text=text).pivot(index=rows, columns=columns, values="text")
     return table.reindex(index=list(part[rows].unique()), columns=list(part[columns].unique()))
