@@ -64,11 +64,13 @@ def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert "skill_kl" in capsys.readouterr().out
     exec(screen, {})
     assert "log_fold_change" in capsys.readouterr().out
-    simulator, large, several = blocks("lib", "python")
+    simulator, network, large, several = blocks("lib", "python")
     names: dict = {}
     exec(simulator, names)
     first, second = map(float, capsys.readouterr().out.split())
     assert first != second
+    exec(network, names)
+    assert "DiGraph with 3 nodes and 3 edges" in capsys.readouterr().out
     exec(large.replace("1_000_000", "2_000"), names)
     assert names["some"].n_obs == 1000 and len(names["vae"].history) == 2
     exec(several.replace("max_epochs=20", "max_epochs=2"), names)

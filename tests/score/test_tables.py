@@ -72,3 +72,21 @@ def test_a_readable_table_has_three_digits_and_no_noise():
         keys = {"model": ["vae"], "mechanism": ["hill"], "metric": [metric]}
         row = pd.DataFrame({**keys, "mean": [mean], "ci_low": [low], "ci_high": [high]})
         assert tables.readable(row, metric).loc["vae", "hill"] == text
+
+
+def test_several_metrics_are_rows_of_one_readable_table():
+    rows = [("a", "x", 1.0), ("b", "x", 2.0), ("a", "y", 3.0), ("a", "z", 9.0)]
+    summary = pd.DataFrame(rows, columns=["model", "metric", "mean"])
+    summary = summary.assign(ci_low=np.nan, ci_high=np.nan)
+    table = tables.readable(summary, ["x", "y"], rows="metric", columns="model")
+    assert list(table.index) == ["x", "y"] and list(table.columns) == ["a", "b"]
+    assert table.loc["y", "a"] == "3" and pd.isna(table.loc["y", "b"])
+
+
+def test_joined_summaries_stand_one_below_the_other_and_either_may_be_empty():
+    one = tables.summary(tables.tidy([replicates([1.0, 2.0], model="vae", metric="kl_nats")]))
+    none = one.iloc[:0]
+    assert tables.joined(one, one)["mean"].tolist() == [1.5, 1.5]
+    for joined in (tables.joined(one, none), tables.joined(none, one)):
+        pd.testing.assert_frame_equal(joined, one)
+    assert not len(tables.joined(none, none))
