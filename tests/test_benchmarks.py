@@ -14,7 +14,8 @@ from scipy.special import expit, logit
 from benchmarks import __main__ as main
 from benchmarks import cases, figure, growth, measure, references
 from benchmarks.cases import against_scvi
-from lib import dataset, training
+from lib import dataset, perturb, training
+from lib.simulate.arms import Screen
 from tests.agreement import scipy_pmf
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +145,23 @@ def test_the_plain_simulation_has_the_law_of_ours():
         plain.mean(0), true.mean, atol=4 * np.sqrt(true.variance.max() / 4000)
     )
     np.testing.assert_allclose((plain == 0).mean(0), 0.6, atol=0.04)
+
+
+def test_the_plain_screen_has_the_law_of_ours():
+    network = dataset.grn.draw(40, 8, seed=3)
+    options = {"n_cells": 1000, "n_control": 1000, "shift": 0.4, "escapers": 0.0, "seed": 3}
+    cells = perturb.screen(network, 4, wrong_guides=0.0, **options)
+    plan, acting = Screen(**cells.uns["screen"]), cells.obsm["acting"][:, 0]
+    measured = dataset.measurement.draw(network.genes)
+    counts, molecules = references.screen(network, measured, plan, acting, 1)
+    assert molecules.shape == (len(network.regulators), cells.n_obs)
+    truth = dataset.Truth(cells, n_cells=1000)
+    names = cells.obs["perturbation"].astype(str).to_numpy()
+    for name in np.unique(names):
+        law = truth.arm(name).law
+        rows = counts[names == name].toarray()
+        sd = np.sqrt((rows.var(axis=0) + 1e-3) / len(rows))
+        assert (abs(rows.mean(axis=0) - law.mean) < 5 * sd + 0.02 * law.mean).all()
 
 
 def test_no_search_without_gradients_finds_a_better_law_than_scipys_fit():

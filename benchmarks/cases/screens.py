@@ -41,7 +41,7 @@ def screen(share: float) -> None:
     setting = f"{cells.n_obs:,} cells x 1,000 genes, {n_arms} arms"
     reference = "vectorised NumPy, a loop over genes"
     row("screen", setting, "CPU seconds", ours, reach="<= 15")
-    row("screen", setting, "CPU seconds", ours, plain, reference, ratio, ">= 3")
+    row("screen", setting, "CPU seconds, side by side", ours, plain, reference, ratio, ">= 3")
 
 
 def arm_truth(share: float) -> None:

@@ -252,6 +252,11 @@ def test_published_rows_are_read_as_means(tmp_path):
     tables.write(tables.tidy([rows]), tmp_path / "05_peers.csv")
     (found,) = board.published(tmp_path / "05_peers.csv").itertuples()
     assert (found.model, found.scenario, found.mean, found.n) == ("scgen", "drug", 1.5, 2)
+    known = tables.tidy([rows]).assign(questions=["v1-abc", "v1-other"])
+    tables.write(known, tmp_path / "07_peers.csv")
+    (found,) = board.published(tmp_path / "07_peers.csv", "v1-abc").itertuples()
+    assert (found.mean, found.n) == (1.0, 1)
+    assert board.published(tmp_path / "07_peers.csv", "v1-none").empty
 
 
 def test_scores_of_cell_eval_are_read_as_means_by_model(tmp_path):
