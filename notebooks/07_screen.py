@@ -194,3 +194,27 @@ tables.readable(labelled, "fold_correlation", rows="mechanism", columns="scenari
 # %%
 of_real = summary.query("scenario == 'realism'")
 tables.readable(of_real, list(METRICS), rows="metric", columns="model")
+
+# %% [markdown]
+# ## What it shows
+# In the default run:
+#
+# - **The law of every arm is known to 2.4 millionths of a nat a gene**, four hundred times less
+#   than what the knockdown of a regulator does to the other genes (0.00096 nats).
+# - **Reached isn't affected.** A regulator's knockdown reaches 59 genes, and 21 of them change by
+#   more than 0.005 nats. Most effects die out on the way.
+# - **With a shift that all arms share, most of what changes has nothing to do with the arm.** Genes
+#   that regulate none reach none, and still 75 genes are affected in their arms, against 90 in
+#   those of regulators. Models that learn the shift alone look good there.
+# - **Escapers and wrong guides take away a quarter.** As labelled, the KL of a regulator's arm is
+#   0.00073 nats.
+# - **A hundred cells show little of it.** Log fold changes estimated from an arm's cells correlate
+#   with the exact ones by 0.26 without a shift. With it the correlation is 0.41, of which 0.32 are
+#   there in arms that reach no gene.
+# - **Cells of a network after PBMC lie between independent genes and real cells**: by each distance
+#   at least half of the way, but for the random forest. It tells network cells from real ones with
+#   an AUROC of 0.73 (independent genes 0.84, scDesign 0.90, the other half of the real cells 0.49).
+#   Still off are correlations: between cells (0.042 against 0.026 for real cells) and between
+#   genes, pair by pair (0.081 against 0.071). The fit was developed on other halves of the same 700
+#   cells, which flatters it. No simulated cell is a copy, but all simulators' cells lie nearer to
+#   the cells that they were fitted to than to the others (`copied`): means of 350 cells are noisy.

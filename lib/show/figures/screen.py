@@ -154,7 +154,7 @@ def realism(ax, summary: pd.DataFrame) -> None:
         at = np.arange(len(measures))[::-1] - 0.6 * ((number + 0.5) / len(models) - 0.5)
         _interval(ax, own, at, model, of_rows=True)
     ax.set_yticks(np.arange(len(measures))[::-1], [MEASURES[m] for m in measures])
-    ax.set(xlim=(0, None), xlabel="distance to held-out real cells")
+    ax.set(xlim=(0, 1.25 * part["ci_high"].max()), xlabel="distance to held-out real cells")
     ax.legend(loc="lower right")
 
 
@@ -186,7 +186,7 @@ def _interval(ax, means, at, model, of_rows=False):
 
 
 def effects(ax, summary: pd.DataFrame) -> None:
-    """Mean KL of control from an arm's genes, a point a kind of arm, by shift, with intervals."""
+    """Mean KL of arms' genes from control, a point a kind of arm, by shift, with intervals."""
     part = summary[(summary["metric"] == "kl_nats") & (summary["split"] == "as_intended")]
     kinds = list(pd.unique(part["mechanism"]))
     for number, (scenario, colour) in enumerate(zip(pd.unique(part["scenario"]), SHIFTED)):
@@ -196,5 +196,5 @@ def effects(ax, summary: pd.DataFrame) -> None:
         look = {"fmt": "o", "color": colour, "ms": 2.5, "lw": 0, "elinewidth": 0.8}
         ax.errorbar(at, own["mean"], ends, label=scenario, **look)
     ax.set_xticks(range(len(kinds)), kinds)
-    ax.set(ylabel="KL of control (nats a gene)", ylim=(-1e-4, None))
-    ax.legend(title="of all arms", loc="upper center")
+    ax.set(ylabel="KL from control (nats a gene)", ylim=(-1e-4, None))
+    ax.legend(loc="upper center")
