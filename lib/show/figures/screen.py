@@ -155,7 +155,7 @@ def realism(ax, summary: pd.DataFrame) -> None:
         _interval(ax, own, at, model, of_rows=True)
     ax.set_yticks(np.arange(len(measures))[::-1], [MEASURES[m] for m in measures])
     ax.set(xlim=(0, 1.25 * part["ci_high"].max()), xlabel="distance to held-out real cells")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")
 
 
 def forest(ax, summary: pd.DataFrame) -> None:
