@@ -44,6 +44,8 @@ def intervene(cells: ad.AnnData, gene: str, count: int, seed: int) -> ad.AnnData
 def screen(network, measurement, arms: Screen, acting: np.ndarray, seed: int):
     """Cells of a screen in a plain loop over genes, regulators first, each vectorised over cells.
 
+    Of arms of one gene, one cell type and one batch, without a bias of controls.
+
     acting: (n_cells,) guide of each cell; below 0: none
 
     Returns counts and the regulators' molecules.

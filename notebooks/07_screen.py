@@ -36,10 +36,11 @@
 # carry it. **b**, Molecules of that regulator in a cell, and what is counted of them. **c**, Exact
 # laws of the gene whose law changes most, and the arm's cells. **d**, Log fold changes of all
 # genes, exact and estimated from the arm's cells. **e**, How far simulated cells are from real
-# ones that they weren't fitted to (Kolmogorov-Smirnov and other distances; mean and 95 % interval
-# over halves and networks), and **f**, how well a random forest tells them apart; 0.5 is not at
-# all. **g**, What arms do to genes that they don't perturb themselves, by the kind of arm; mean
-# and 95 % interval over networks.
+# ones that they weren't fitted to: Kolmogorov-Smirnov distances, the root mean square difference of
+# correlations pair by pair, the largest difference of shares of variance that principal components
+# explain; best is what the other half of the real cells has. **f**, How well a random forest tells
+# them apart; 0.5 is not at all. Means and 95 % intervals over halves and networks. **g**, What arms
+# do to genes that they don't perturb themselves, as intended, by the kind of arm; over networks.
 #
 # *As committed, from the default run. A run of your own draws its figure further down.*
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-_LARGE = 25.0  # mean count above which there would be too many steps
+_LARGE = (
+    25.0  # mean count above which there would be too many steps, and P(0) too small to start at
+)
 _FEW = 300  # cells of which many steps are taken at once
 _STEPS = 16
-_NONE = 1e-20  # a probability that no uniform number can tell from 0
+_NONE = 1e-20  # a probability beyond the mode that no uniform number can tell from 0
 
 
 def negative_binomial(mu: np.ndarray, theta: float, rng: np.random.Generator):
@@ -24,8 +26,14 @@ def negative_binomial(mu: np.ndarray, theta: float, rng: np.random.Generator):
     mu: (n_cells,) means
     theta: inverse dispersion
     """
-    if mu.sum() > _LARGE * len(mu):
-        return _nonzero(rng.poisson(rng.standard_gamma(theta, len(mu)) * (mu / theta)))
+    return _by_size(
+        mu > _LARGE,
+        lambda cells: rng.poisson(rng.standard_gamma(theta, len(cells)) * (mu[cells] / theta)),
+        lambda cells: _negative_binomial(mu[cells], theta, rng),
+    )
+
+
+def _negative_binomial(mu, theta, rng):
     odds = mu / theta
     odds += 1
     a = 1 - 1 / odds
@@ -40,16 +48,33 @@ def binomial(n: np.ndarray, p: np.ndarray, rng: np.random.Generator):
     n: (n_cells,) whole numbers
     p: (n_cells,) probabilities
     """
-    if p.max(initial=0) > 0.5 or (n * p).sum() > _LARGE * len(n):
-        return _nonzero(rng.binomial(n, p))
+    return _by_size(
+        (p > 0.5) | (n * p > _LARGE),
+        lambda cells: rng.binomial(n[cells], p[cells]),
+        lambda cells: _binomial(n[cells], p[cells], rng),
+    )
+
+
+def _binomial(n, p, rng):
     odds = p / (1 - p)
     cells, counts = _inverted(np.exp(n * np.log1p(-p)), -odds, (n + 1) * odds, rng)
     return cells, np.minimum(counts, n[cells])  # where rounding left a step beyond the last
 
 
-def _nonzero(counts):
-    cells = np.flatnonzero(counts)
-    return cells, counts[cells]
+def _by_size(is_large, drawn, inverted):
+    """Nonzero counts of cells that are drawn otherwise, and of those by inversion.
+
+    is_large: (n_cells,) which cells aren't inverted
+    drawn, inverted: functions of places of cells; one returns all counts, one those that aren't 0
+    """
+    large = np.flatnonzero(is_large)
+    if not len(large):
+        return inverted(slice(None))
+    counts = drawn(large)
+    seen = np.flatnonzero(counts)
+    few = np.flatnonzero(~is_large)
+    cells, others = inverted(few)
+    return np.append(large[seen], few[cells]), np.append(counts[seen], others)
 
 
 def _inverted(p, a, b, rng):

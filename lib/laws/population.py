@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lib.laws.base import BLOCK
 from lib.laws.mixture import Mixture
 from lib.laws.zinb import ZINB
 
 TAIL = 1e-10  # what a table of counts may leave out
+_LARGEST = 400_000  # probabilities of a gene that are kept: 3 MB
 
 
 class Rates(NamedTuple):
@@ -47,10 +49,9 @@ class Rates(NamedTuple):
 
     def times(self, other: Rates) -> Rates:
         """The distribution of the product of two independent rates, on the same grids."""
-        few, many = sorted((self.shares, other.shares), key=len)
-        shares = np.zeros((len(few) + len(many) - 1, len(self.step)))
-        for place, row in enumerate(few):
-            shares[place : place + len(many)] += row * many
+        shares = np.zeros((len(self.shares) + len(other.shares) - 1, len(self.step)))
+        for place, row in enumerate(other.shares):
+            shares[place : place + len(self.shares)] += row * self.shares
         none = 1 - (1 - self.none) * (1 - other.none)
         return Rates(self.step, self.first + other.first, shares, none)
 
@@ -113,6 +114,12 @@ def aligned(parts: list[Rates]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, shares, np.array([part.none for part in parts])
 
 
+def divergence(f: np.ndarray, g: np.ndarray) -> float:
+    """Kullback-Leibler divergence, in nats, of g from f, probabilities of the counts 0, 1, ..."""
+    some = f > 0
+    return max(0.0, float(f[some] @ np.log(f[some] / np.maximum(g[some], 1e-300))))
+
+
 def mixed(parts: list[Rates], weights: list[float]) -> Rates:
     """The mixture of distributions on the same grids.
 
@@ -167,6 +174,10 @@ class Tables:
         none: (n_mixtures,) share of the cells with a rate of 0
         """
         stop = first + shares.shape[1]
+        weights = np.trim_zeros(self.scale.shares[:, gene], "b")
+        laws, n_counts = self._laws(gene, first, stop, len(weights))
+        if laws.shape[0] * n_counts > _LARGEST:
+            return self._streamed(laws, n_counts, gene, weights, shares, none)
         start, table = self._tables.get(gene, (0, np.zeros((0, 0))))
         if first < start or stop > start + len(table):
             if len(table):
@@ -179,17 +190,29 @@ class Tables:
         mixed_ones[:, 0] += none
         return mixed_ones
 
+    def _laws(self, gene, start, stop, n_weights):
+        """Laws at the scaled points from `start` to before `stop`, and where their counts end."""
+        step, first = self.scale.step[gene], start + self.scale.first[gene]
+        rates = np.exp(step * (first + np.arange(stop - start + n_weights - 1)))
+        laws = ZINB(rates, self.theta[gene], self.pi[gene])
+        return laws, int(np.ceil(laws.reach(TAIL).max())) + 2
+
+    def _streamed(self, laws, n_counts, gene, weights, shares, none):
+        """`pmf` without a table, which would be too large."""
+        each = np.array([np.convolve(row, weights) for row in shares])
+        found = np.empty((len(shares), n_counts))
+        for start, block in zip(range(0, n_counts, BLOCK), laws.pmf_blocks()):
+            found[:, start : start + BLOCK] = (each @ block.T)[:, : n_counts - start]
+        found[:, 0] += none + self.scale.none[gene] * shares.sum(axis=1)
+        return found
+
     def _made(self, gene, start, stop):
         """The table of the points from `start` to before `stop`, (n_points, n_counts)."""
         weights = np.trim_zeros(self.scale.shares[:, gene], "b")
-        step, first = self.scale.step[gene], start + self.scale.first[gene]
-        n_points = stop - start
-        rates = np.exp(step * (first + np.arange(n_points + len(weights) - 1)))
-        laws = ZINB(rates, self.theta[gene], self.pi[gene])
-        n_counts = int(np.ceil(laws.reach(TAIL).max())) + 2
+        laws, n_counts = self._laws(gene, start, stop, len(weights))
         parts = laws.pmf_table(n_counts)
-        table = np.zeros((n_points, n_counts))
+        table = np.zeros((stop - start, n_counts))
         for place, weight in enumerate(weights):
-            table += weight * parts[place : place + n_points]
+            table += weight * parts[place : place + stop - start]
         table[:, 0] += self.scale.none[gene]
         return table

@@ -21,6 +21,10 @@ from lib.seeds import stream
 SHOWN = ("cell_type", "drug", "dose", "perturbed")  # columns of obs that an experimenter knows
 _AGAIN = 8  # calls on each side, where a model may draw at random
 
+NO_QUESTION = (
+    "of a gene regulatory network, whose laws given molecules can't be reached from counts"
+)
+
 
 class Guarded:
     """A model behind the contract: it sees nothing of the truth, and its answers are checked.
@@ -54,7 +58,9 @@ class Guarded:
         return answer(self.model, query._replace(cells=cells), self.name)
 
     def law(self, cells: ad.AnnData, gene: str) -> Law:
-        """The law of one gene in each cell, (n_cells,)."""
+        """The law of one gene in each cell, (n_cells,). Refuses cells of a network."""
+        if "grn" in cells.uns:
+            raise ValueError(f"cells: {NO_QUESTION}")
         return self.predict(Query(cells, [gene]))[:, 0]
 
 

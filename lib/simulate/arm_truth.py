@@ -10,7 +10,8 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import CONTROL
-from lib.laws.population import Population, Rates, Tables, aligned, mixed
+from lib.laws.population import Population, Rates, Tables, aligned, divergence, mixed
+from lib.seeds import stream
 from lib.simulate.additivity import classes, less
 from lib.simulate.arms import IS_CONTROL, NOTHING, SEPARATOR, in_truth
 from lib.simulate.latent import Latent
@@ -20,7 +21,8 @@ AFFECTED = 0.005  # nats from control
 SENSES = "as_intended", "as_labelled"
 ADDITIVE = 0.1  # a deviation from additivity below this is none
 N_CELLS = 4000  # in each of two computations
-_INFLATION = 0.004  # variance of a law that a grid may add, relative to the least that it has
+_INFLATION = 0.004  # square of a grid's step over the least squared coefficient of variation
+_COLUMNS = "mean", "log_fold_change", "kl_nats", "mean_log1p", "error_nats"
 _OWN = int.from_bytes(b"truth")  # ends seeds of cells: one that no one else would take
 _COARSEST = 0.06  # step of a grid of logs
 
@@ -35,8 +37,9 @@ class Arm:
     genes: a row a gene: `mean` count; `mean_log1p`, mean of log(1 + count) at the fixed capture;
         `log_fold_change`, log of the mean over that of control; `kl_nats`, divergence of the
         control's law from the arm's; `reached`, downstream of a perturbed gene, or one; `affected`,
-        whether kl_nats is above 0.005; `error_nats`, numerical error of the law: a quarter of the
-        divergence of two independent computations, whose mean the law is
+        whether kl_nats is above 0.005; `error_nats`, an estimate of the numerical error of the law:
+        a quarter of the divergence of two independent computations, whose mean the law is, and what
+        the grid of rates adds at most
     fixed_capture: of `mean_log1p`
     """
 
@@ -49,15 +52,14 @@ class Arm:
 
     @property
     def error_nats(self) -> float:
-        """Mean numerical error of the laws, nats."""
+        """Numerical error of the laws, mean over genes, nats."""
         return float(self.genes["error_nats"].mean())
 
 
 class Truth:
     """The truth about the arms of a screen in cells of one type, for more than one arm.
 
-    screen: cells of `perturb.screen`, some of them, or their copy on disk; what is asked about are
-        their genes
+    screen: cells of `perturb.screen`, some of them, or their copy on disk, whose genes it is about
     cell_type: by default the only one
     capture: one for all cells; None: those of the controls
     fixed_capture: at which `mean_log1p` is; by default the median of the controls'
@@ -80,9 +82,7 @@ class Truth:
         if self.screen is None:
             raise ValueError("screen: has no uns['screen']; must be cells of perturb.screen")
         types = [str(name) for name in self.network.cell_types]
-        if cell_type is None and len(types) > 1:
-            raise ValueError(f"cell_type = None: must be one of {', '.join(types)}")
-        self.cell_type = types[0] if cell_type is None else cell_type
+        self.cell_type = types[0] if cell_type is None and len(types) == 1 else cell_type
         self._type = self.network.type_of(self.cell_type)
         self.names = checks.genes(
             "genes of screen", list(screen.var_names), list(self.network.places)
@@ -92,22 +92,24 @@ class Truth:
         self._seed = checks.integer("seed", seed, low=0)
         self._halves = [Latent(world, self._type, n_cells, (seed, half)) for half in (0, 1)]
         means = [half.cells.means(self.places) for half in self._halves]
-        captures = self.screen.captures
+        self._captures = self.screen.captures
+        highest = min(1.0, float(1 / world.measurement.factors.max()))  # of capture times factors
         if capture is not None:
-            captures = np.full(len(captures), checks.number("capture", capture, 1e-6, 1))
-        usual = np.mean(means, axis=(0, 2)) * np.median(captures)
-        theta = self.network.theta[self.places, self._type]
-        pi = world.measurement.pi[self.places]
-        least = 1 / np.maximum(usual, 1e-9) + 1 / theta
-        self._step = np.minimum(np.sqrt(_INFLATION * least), _COARSEST)
+            capture = checks.number("capture", capture, 1e-6, highest)
+            self._captures = np.full(len(self._captures), capture)
+        usual = min(float(np.median(self.screen.captures)), highest)
+        fixed_capture = usual if fixed_capture is None else fixed_capture
+        self.fixed_capture = checks.number("fixed_capture", fixed_capture, 1e-6, highest)
+        of_genes = self.network.theta[self.places, self._type], world.measurement.pi[self.places]
+        most = np.mean(means, axis=(0, 2)) * np.median(self._captures)
+        most *= self.screen.largest_folds(self.network)[self.places]
+        self._step = np.minimum(np.sqrt(_INFLATION * _least(most, of_genes[0])), _COARSEST)
         self._unperturbed = [Rates.of(mu, self._step) for mu in means]
-        self._tables = Tables(self._captured(captures), theta, pi)
-        if fixed_capture is None:
-            fixed_capture = float(np.median(self.screen.captures))
-        self.fixed_capture = checks.number("fixed_capture", fixed_capture, 1e-6, 1)
-        fixed = np.full(len(captures), self.fixed_capture)
-        self._fixed = Tables(self._captured(fixed), theta, pi)
+        self._tables = Tables(self._captured(self._captures), *of_genes)
+        fixed = np.full(len(self._captures), self.fixed_capture)
+        self._fixed = Tables(self._captured(fixed), *of_genes)
         self._seen: dict = {}
+        self._of_control: dict = {}
 
     def arm(
         self,
@@ -132,11 +134,10 @@ class Truth:
             arm = self.screen.find(perturbation, perturbation_type, strength)
             is_reached = self.network.reached(self.screen.genes[arm], self.cell_type)
             rates = self._labelled(arm) if is_labelled else self._intended(arm)
-        columns = self._columns(rates, control)
-        columns["reached"] = is_reached[self.places]
-        columns["affected"] = columns["kl_nats"] > AFFECTED
-        columns["error_nats"] = columns.pop("error_nats")
+        columns = self._columns(rates, is_labelled)
         table = pd.DataFrame(columns, index=pd.Index(self.names, name="gene"))
+        table.insert(4, "reached", is_reached[self.places])
+        table.insert(5, "affected", table["kl_nats"] > AFFECTED)
         over_captures = mixed(rates, [0.5, 0.5]).times(self._tables.scale)
         law = Population(over_captures, self._tables.theta, self._tables.pi)
         return Arm(perturbation, self.cell_type, sense, law, table, self.fixed_capture)
@@ -198,12 +199,13 @@ class Truth:
             acting = guides[np.arange(n_cells) * len(guides) // n_cells]
             if sense == "as_labelled":
                 acting = in_truth(self.screen, acting, (self._seed, _OWN))
-        like = np.arange(n_cells) % len(self.screen.captures)
+        rng = stream((self._seed, _OWN), "like controls")
+        like = rng.integers(len(self._captures), size=n_cells)
         cells = drawn(
             self.world,
             np.full(n_cells, self._type),
             acting,
-            captures=self.screen.captures[like],
+            captures=self._captures[like],
             batch=self.screen.batches[like],
             seed=(self._seed, _OWN),
         )
@@ -288,31 +290,43 @@ class Truth:
         weights = [wrong / (1 - share), 1 - wrong - wrong * share / (1 - share)]
         return [mixed(list(halves), weights) for halves in zip(self._seen["every arm"], own)]
 
-    def _columns(self, rates, control):
-        """Columns of `Arm.genes`."""
+    def _columns(self, rates, is_labelled):
+        """Columns of `Arm.genes`; where a gene's law is that of control, control's very numbers."""
+        control = self._control(is_labelled)
+        if rates is control and is_labelled in self._of_control:
+            return dict(self._of_control[is_labelled])
         first, shares, none = aligned([*rates, *control])
-        columns = {"kl_nats": np.zeros(len(first)), "error_nats": np.zeros(len(first))}
-        columns["mean_log1p"] = np.zeros(len(first))
-        differs = (shares[:2] != shares[2:]).any(axis=(0, 1)) | (none[:2] != none[2:]).any(axis=0)
-        for gene in range(len(first)):
+        if rates is control:
+            genes = np.arange(len(first))
+            columns = {name: np.zeros(len(first)) for name in _COLUMNS}
+        else:
+            differs = (shares[:2] != shares[2:]).any(axis=(0, 1))
+            genes = np.flatnonzero(differs | (none[:2] != none[2:]).any(axis=0))
+            before = self._columns(control, is_labelled)
+            columns = {name: values.copy() for name, values in before.items()}
+        for gene in genes:
             points = np.flatnonzero(shares[:, :, gene].any(axis=0))
             points = slice(points[0], points[-1] + 1) if len(points) else slice(0, 1)
             given = first[gene] + points.start, shares[:, points, gene], none[:, gene]
             f, g, *of_control = self._tables.pmf(gene, *given)
-            columns["error_nats"][gene] = _divergence(f, g) / 4
-            if differs[gene]:
-                columns["kl_nats"][gene] = _divergence((f + g) / 2, sum(of_control) / 2)
+            columns["error_nats"][gene] = divergence(f, g) / 4
+            columns["kl_nats"][gene] = divergence((f + g) / 2, sum(of_control) / 2)
             at_fixed = self._fixed.pmf(gene, given[0], given[1][:2], given[2][:2]).mean(axis=0)
             columns["mean_log1p"][gene] = at_fixed @ np.log1p(np.arange(len(at_fixed)))
         kept = (1 - self._tables.pi) * self._tables.scale.mean
-        mean, before = (np.mean([half.mean for half in r], axis=0) * kept for r in (rates, control))
+        mean, usual = (np.mean([half.mean for half in r], axis=0) * kept for r in (rates, control))
+        of_grid = self._step**2 / 2 / _least(mean, self._tables.theta)
+        columns["error_nats"][genes] += of_grid[genes] ** 2 / 4
         with np.errstate(divide="ignore"):
-            fold = less(np.log(mean), np.log(before))
-        return {"mean": mean, "log_fold_change": fold} | columns
+            fold = less(np.log(mean), np.log(usual))
+        columns |= {"mean": mean, "log_fold_change": fold}
+        if rates is control:
+            self._of_control[is_labelled] = dict(columns)
+        return columns
 
     def _on(self, scale, rates):
         """An effect's scale: a number a gene."""
-        columns = self._columns(rates, rates)
+        columns = self._columns(rates, False)
         if scale == "log1p":
             return columns["mean_log1p"]
         with np.errstate(divide="ignore"):
@@ -320,7 +334,7 @@ class Truth:
 
 
 def arm(screen: ad.AnnData, perturbation: str, cell_type: str | None = None, **options) -> Arm:
-    """The truth about one arm of a screen. For several arms `Truth` computes once what they share.
+    """The truth about one arm of a screen; for several, `Truth` computes once what they share.
 
     screen: cells of `perturb.screen`, some of them, or their copy on disk
     perturbation: GENE, GENE1+GENE2 or "control"
@@ -331,6 +345,6 @@ def arm(screen: ad.AnnData, perturbation: str, cell_type: str | None = None, **o
     return Truth(screen, cell_type, **options).arm(perturbation, **which)
 
 
-def _divergence(f, g):
-    some = f > 0
-    return max(0.0, float(f[some] @ np.log(f[some] / np.maximum(g[some], 1e-300))))
+def _least(mean, theta):
+    """The least that a count's variance is over its squared mean, if nothing else varies."""
+    return 1 / np.maximum(mean, 1e-9) + 1 / theta

@@ -17,6 +17,7 @@ from lib.simulate.grn import GRN
 SEPARATOR = "+"
 KINDS = {"knockdown": 0.8, "knockout": 0.9, "activation": 4.0}  # with their usual strengths
 MOST = 1e6  # fold of an activation
+WRONG_GUIDES = 0.02  # where there is another arm to be mistaken for
 NOTHING, IS_CONTROL = -1, -2  # acting in a cell, in place of a guide
 
 
@@ -82,10 +83,21 @@ class Screen:
         """Places of the guides of the arm at this place."""
         return np.flatnonzero(self.arm == arm)
 
+    def largest_folds(self, network: GRN) -> np.ndarray:
+        """About the largest fold of each gene's mean in any arm, (n_genes,)."""
+        folds = np.ones(len(network.genes))
+        for arm, of_guide in zip(self.arm, self.folds):
+            for gene, fold in zip(self.genes[arm], of_guide):
+                folds[network.places[gene]] = max(folds[network.places[gene]], fold)
+        folds[network.target] *= 2  # what an edge gives is less than twice its value at half
+        return folds
+
     def find(self, perturbation: str, kind: str | None = None, strength: float | None = None):
         """The place of an arm. Raises ValueError unless there is one, and only one."""
         labels = self.labels
         known = list(pd.unique(labels["perturbation"]))
+        turned = SEPARATOR.join(reversed(str(perturbation).split(SEPARATOR)))
+        perturbation = turned if turned in known else perturbation
         if perturbation not in known:
             some = f"{known[0]} ... {known[-1]}"
             shown = checks.shown(perturbation)
@@ -203,6 +215,8 @@ def drawn(
     n_guides = checks.integer("n_guides", n_guides, 1, 100)
     spread = checks.number("guide_spread", guide_spread, 0, 5)
     escapers = checks.number("escapers", escapers, 0, 1)
+    if wrong_guides is None:
+        wrong_guides = WRONG_GUIDES if len(table) > 1 else 0.0
     wrong_guides = checks.number("wrong_guides", wrong_guides, 0, 1)
     if wrong_guides and len(table) < 2:
         raise ValueError(f"wrong_guides = {wrong_guides:g}: needs a second arm to be mistaken for")
@@ -222,14 +236,12 @@ def drawn(
     is_knockout = kind == "knockout"
     folds[is_knockout] = 0
     labels = table["perturbation"].astype(str).to_numpy(dtype=object)
-    numbers = np.tile(1 + np.arange(n_guides), len(table))
-    alike = table.groupby("perturbation").cumcount().to_numpy()[arm] * n_guides
     return {
         "perturbation": labels,
         "kind": table["perturbation_type"].to_numpy(dtype=object),
         "strength": table["strength"].to_numpy(dtype=float),
         "shift": np.abs(stream(seed, "shifts").normal(shift, shift / 2, len(table))),
-        "guide": [f"{label}_{number}" for label, number in zip(labels[arm], numbers + alike)],
+        "guide": _guide_names(table, n_guides),
         "arm": arm,
         "folds": folds,
         "works": np.where(is_knockout, share[:, 0], 1.0),
@@ -238,6 +250,16 @@ def drawn(
         "program": normal[-1] if shift else -1,
         "control_bias": bias * stream(seed, "control bias").normal(0, 1, len(network.genes)),
     }
+
+
+def _guide_names(table, n_guides):
+    """Names such as GENE_1, with kind and strength where a label has several arms."""
+    several = table["perturbation"].duplicated(keep=False)
+    names = []
+    for (label, kind, strength), of_several in zip(table.itertuples(index=False), several):
+        stem = f"{label}_{kind}_{strength:g}" if of_several else label
+        names += [f"{stem}_{number}" for number in range(1, n_guides + 1)]
+    return names
 
 
 def in_truth(plan: Screen, labelled: np.ndarray, seed) -> np.ndarray:

@@ -24,8 +24,8 @@ class Measurement:
 
     genes: (n_genes,) names
     batches: (n_batches,) names
-    median: (n_batches,) median capture
-    spread: (n_batches,) sd of the log of capture, which is normal, cut where capture times the
+    median: (n_batches,) median of capture, but for what is cut off
+    spread: (n_batches,) sd of the log of capture, which is normal, cut off where capture times the
         batch's largest factor is 1
     factors: (n_genes, n_batches) how much better a gene is captured
     pi: (n_genes,) probability that a gene's counts in a cell are dropped

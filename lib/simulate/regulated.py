@@ -54,8 +54,8 @@ class World:
         """That of an AnnData. Raises ValueError where it has none."""
         for name in ("grn", "measurement"):
             if name not in adata.uns:
-                advice = "are no cells of a network; join such cells with lib.dataset.concat"
-                raise ValueError(f"adata: has no uns[{name!r}]; these {advice}")
+                why = "shown cells have no truth, and joined ones only by lib.dataset.concat"
+                raise ValueError(f"adata: has no uns[{name!r}]; {why}")
         screen = Screen(**adata.uns["screen"]) if "screen" in adata.uns else None
         network = GRN.from_arrays(adata.uns["grn"])
         return cls(network, Measurement(**adata.uns["measurement"]), screen)
@@ -330,9 +330,11 @@ def _check_thinned(adata, world, molecules, capture, batch):
 def shown(adata: ad.AnnData) -> ad.AnnData:
     """A copy of cells of a network without anything that is hidden from models.
 
-    Counts, layers, obs, `var["regulator"]` and what else a user has added stay.
+    Counts, layers, obs, `var["regulator"]` and what else a user has added stay. Raises ValueError
+    for cells of another kind.
     """
-    World.of(adata)
+    if "mechanistic" in adata.var:
+        raise ValueError("adata: mechanistic cells; must be cells of a network")
     copy = adata.copy()
     for part, names in HIDDEN.items():
         for name in names:

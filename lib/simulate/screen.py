@@ -27,7 +27,7 @@ def screen(
     n_guides: int = 3,
     guide_spread: float = 0.3,
     escapers: float = 0.1,
-    wrong_guides: float = 0.02,
+    wrong_guides: float | None = None,
     shift: float = 0.0,
     control_bias: float = 0.0,
     measurement: Measurement | None = None,
@@ -45,10 +45,12 @@ def screen(
     strengths: every arm is there at each. Knockdown: share of expression that is taken away, by
         default 0.8; knockout: share of cells with a guide in which the gene is lost, 0.9;
         activation: fold, 4
-    n_guides: guides an arm, in whose cells the strengths differ
+    n_guides: guides an arm, in whose cells the strengths differ; they have equal shares of an
+        arm's cells as far as there are so many, and in the truth always
     guide_spread: sd of a guide's deviation, of the logit of its share or of the log of the log fold
     escapers: share of an arm's cells in which its guide does nothing
-    wrong_guides: share of an arm's cells that have a guide of another arm in truth
+    wrong_guides: share of an arm's cells that have a guide of another arm in truth, by default
+        0.02, and 0 for a single arm
     shift: activity that every perturbed cell gains in the hidden program "stress" (the network's
         last that is no cycle), |normal| about it with half of it as sd, one value an arm: what
         Systema calls systematic variation

@@ -106,6 +106,8 @@ def _typical(cells, cell_type_key):
         part = cells if name is None else cells[(column == name).to_numpy()]
         if is_screen(part):
             found.append(effects.effect_sizes(part.copy())["sd"])
+    if not found:
+        raise ValueError("real_counts: no cell type has control and an arm; effects can't be seen")
     return float(pd.concat(found).median())
 
 

@@ -25,8 +25,8 @@ class Example(NamedTuple):
     molecules: a row a cell: molecules and counts of the perturbed regulator, and `arm`
     laws: a row a count of `target`: probabilities under control, as_intended and as_labelled, and
         the share of the arm's cells, observed
-    folds: a row a gene that is counted at all: log fold change, exact as labelled, and estimated
-        from the arm's cells
+    folds: a row a gene that is counted in the arm and in controls: log fold change, exact as
+        labelled, and that of mean counts in their cells
     """
 
     perturbation: str
@@ -56,22 +56,23 @@ def described(cells: ad.AnnData, truth: dataset.Truth) -> pd.DataFrame:
     cells: a screen of one cell type, every arm at one strength
 
     Returns rows of mechanism (kind of arm), split (sense), metric, value: n_reached, n_affected,
-    kl_nats, error_nats (means over genes), and fold_correlation, over genes, of the exact log fold
-    change with the estimate from the arm's cells.
+    kl_nats, error_nats (means over genes), and, as labelled, fold_correlation, over genes that are
+    counted in both, of the exact log fold change with that of mean counts in the arm's cells and in
+    controls.
     """
     rows = []
     for sense in SENSES:
         for name in arms_of(cells):
             genes = truth.arm(name, sense=sense).genes
             others = genes.drop(name.split("+"))
-            both = _folds(cells, name, others)
             values = {
                 "n_reached": others["reached"].sum(),
                 "n_affected": others["affected"].sum(),
                 "kl_nats": others["kl_nats"].mean(),
                 "error_nats": genes["error_nats"].mean(),
-                "fold_correlation": _correlation(both),
             }
+            if sense == "as_labelled":
+                values["fold_correlation"] = _correlation(_folds(cells, name, others))
             kind = kind_of(cells, name)
             rows += [(kind, sense, metric, float(value)) for metric, value in values.items()]
     table = pd.DataFrame(rows, columns=["mechanism", "split", "metric", "value"])
@@ -147,17 +148,16 @@ def _laws(cells, target, perturbation, intended, labelled, control):
 
 
 def _folds(cells, perturbation, genes):
-    """Exact log fold changes, and those of the arm's and the controls' summed counts."""
-    of_arm, of_control = (
-        np.asarray(cells.X[_of_arm(cells, name)].sum(axis=0)).ravel()
+    """Exact log fold changes, and those of mean counts in the arm and in controls.
+
+    Of the genes that are counted in both.
+    """
+    means = [
+        np.asarray(cells.X[_of_arm(cells, name)].mean(axis=0)).ravel()
         for name in (perturbation, CONTROL)
-    )
-    totals = (
-        cells.obs["total_counts"][_of_arm(cells, name)].sum() for name in (perturbation, CONTROL)
-    )
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [counts / total for counts, total in zip((of_arm, of_control), totals)]
-        estimated = np.log(shares[0]) - np.log(shares[1])
+        estimated = np.log(means[0]) - np.log(means[1])
     estimated = pd.Series(estimated, cells.var_names, name="estimated")
     columns = {"log_fold_change": "exact", "reached": "reached"}
     table = genes[list(columns)].rename(columns=columns).join(estimated)

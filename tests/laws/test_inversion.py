@@ -72,3 +72,24 @@ def test_no_mean_and_no_molecules_give_nothing():
         inversion.negative_binomial(np.zeros(0) + 1.0, 2.0, rng),
     ):
         assert len(drawn[0]) == len(drawn[1]) == 0
+
+
+@pytest.mark.parametrize("kind", ["negative binomial", "binomial"])
+def test_a_few_cells_of_large_means_have_their_own_law_among_many_of_small_ones(kind):
+    rng, n_cells = np.random.default_rng(5), 40_000
+    large = rng.permutation(n_cells)[:400]
+    if kind == "binomial":
+        n = np.full(n_cells, 6)
+        n[large] = rng.integers(200, 5000, 400)
+        mean, variance = 0.15 * n, 0.15 * 0.85 * n
+        counts = _whole(inversion.binomial(n, np.full(n_cells, 0.15), rng), n_cells)
+    else:
+        mean = np.ones(n_cells)
+        mean[large] = rng.uniform(20, 2000, 400)
+        variance = mean + mean**2 / 1e4
+        counts = _whole(inversion.negative_binomial(mean, 1e4, rng), n_cells)
+    z = (counts - mean) / np.sqrt(variance)
+    assert abs(z[large]).max() < 5
+    assert abs(z[large].mean()) < 4.5 / 20 and abs((z[large] ** 2).mean() - 1) < 0.4
+    small = np.setdiff1d(np.arange(n_cells), large)
+    assert abs(z[small].mean()) < 4.5 / 200

@@ -218,8 +218,12 @@ def test_hidden_things_are_taken_away_and_what_a_user_added_stays(cells):
         dataset.law(shown)
     one_line(error, "adata: has no laws")
     with pytest.raises(ValueError) as error:
-        dataset.shown(shown)
-    one_line(error, "adata: has no uns['grn']")
+        dataset.arm(shown, "control")
+    one_line(error, "adata: has no uns['grn']", "shown cells")
+    assert dataset.shown(shown).shape == shown.shape
+    with pytest.raises(ValueError) as error:
+        dataset.shown(dataset.base_genes(5, 3, None, seed=1))
+    one_line(error, "adata: mechanistic cells")
 
 
 def test_some_cells_and_genes_in_another_order_have_the_same_law(cells):

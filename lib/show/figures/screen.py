@@ -16,7 +16,7 @@ MEASURES = {
     "mean_zeros": "zeros given the mean",
     "library_size": "library size",
     "gene_correlation": "gene-gene correlations",
-    "gene_pairs": "the same, pair by pair",
+    "gene_pairs": "correlations, pair by pair",
     "cell_correlation": "cell-cell correlations",
     "components": "principal components",
 }

@@ -18,6 +18,14 @@ from lib.simulate.grn.topology import Choice
 
 LOGIC = {"product": 0.7, "sum": 0.2, "and": 0.05, "or": 0.05}
 PROGRAMS = {"cell_cycle": (2, 0.15, 0.4), "stress": (1, 0.3, 0.3)}  # columns, share of genes, sd
+OF_GENES = (
+    "marker_fraction",
+    "mean",
+    "regulator_mean",
+    "mean_spread",
+    "dispersion_range",
+    "programs",
+)
 PILOT = 4000  # cells of each type from which baselines are set
 MOST_CERTAIN = 1e-3  # least 1 / theta that is left to a gene whose regulators vary much
 
@@ -100,10 +108,11 @@ def draw(
     n_regulators = checks.integer("n_regulators", n_regulators, 1, n_genes // 2)
     n_cell_types = checks.integer("n_cell_types", n_cell_types, 1, 26)
     divergence = checks.number("divergence", divergence, 0, 1)
-    unknown = [name for name in options if name not in Options.__dataclass_fields__]
-    if unknown:
-        raise ValueError(f"{unknown[0]}: no such option; {', '.join(Options.__dataclass_fields__)}")
-    options = Options(**options)
+    in_both = [name for name in options if name in OF_GENES]
+    in_both += ["n_cell_types"] * (n_cell_types > 1)
+    if like is not None and in_both:
+        raise ValueError(f"{in_both[0]}: must not be given beside like, which has it")
+    options = _checked(options)
     candidates = np.arange(n_genes)
     if like is not None:
         candidates = np.argsort(np.log1p(like.base).mean(axis=1))[n_genes // 2 :]
@@ -129,6 +138,13 @@ def draw(
     return balanced(network, means, keep_dispersion=like is not None, seed=seed)
 
 
+def _checked(options):
+    unknown = [name for name in options if name not in Options.__dataclass_fields__]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no such option; {', '.join(Options.__dataclass_fields__)}")
+    return Options(**options)
+
+
 def balanced(
     network: GRN,
     means: np.ndarray,
@@ -139,8 +155,8 @@ def balanced(
     """The network with the baselines that give these means, from simulated cells of each type.
 
     means: (n_genes, n_types) mean molecules over cells of a type that nothing has perturbed
-    keep_dispersion: whether theta is raised where regulators vary, so that the variance given the
-        programs is as before; what they add beyond it stays
+    keep_dispersion: whether theta is raised where folds vary, so that a gene's variance about what
+        its own loadings do is as theta had it; what folds add beyond that stays
 
     The means are met to the error of the mean over 4,000 cells.
     """
@@ -161,7 +177,11 @@ def balanced(
     rows = {gene: row for row, gene in enumerate(network.regulators.tolist())}
     for genes in network.generations:
         relative = [cells.means(genes) for cells in pilots]
-        base[genes] /= np.column_stack([folds.mean(axis=1) for folds in relative])
+        usual = np.column_stack([folds.mean(axis=1) for folds in relative])
+        if not usual.all():
+            gene = network.genes[genes[np.flatnonzero((usual == 0).any(axis=1))[0]]]
+            raise ValueError(f"means: {gene} has a fold of 0 in all cells; no baseline has a mean")
+        base[genes] /= usual
         if keep_dispersion:
             theta[genes] = _left(theta[genes], regulation, pilots, genes)
         for place, gene in enumerate(genes.tolist()):

@@ -236,6 +236,10 @@ class GRN:
         return cls(**{**arrays, "mechanisms": own})
 
 
+LIMITS = {
+    "effect": (-30, 30), "half": (1e-6, 1e12), "power": (1e-3, 100), "base": (0, 1e12),
+    "theta": (1e-4, 1e8), "loadings": (-30, 30),
+}  # fmt: skip
 KINDS = {
     "genes": object, "cell_types": object, "logic": object, "programs": object,
     "regulator": np.int64, "target": np.int64, "module": np.int64, "acts": bool,
@@ -268,18 +272,11 @@ def _check(network):
         if not names or len(set(names)) < len(names):
             twice = next((n for n in names if names.count(n) > 1), None)
             raise ValueError(f"{name}: {twice!r} is there twice" if twice else f"{name}: has none")
-    for name, low, open_end in (
-        ("effect", -30.0, False),
-        ("half", 0.0, True),
-        ("power", 0.0, True),
-        ("base", 0.0, False),
-        ("theta", 0.0, True),
-        ("loadings", -30.0, False),
-    ):
+    for name, (low, high) in LIMITS.items():
         values = getattr(network, name)
-        wrong = ~np.isfinite(values) | (values < low) | (open_end & (values == low))
+        wrong = ~((values >= low) & (values <= high))
         if wrong.any():
-            allowed = f"finite and {'above' if open_end else 'at least'} {low:g}"
+            allowed = f"from {low:g} to {high:g}"
             raise ValueError(f"{name} = {values[wrong].flat[0]:g}: must be {allowed}")
     for name in ("regulator", "target"):
         values = getattr(network, name)

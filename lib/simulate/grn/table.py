@@ -9,6 +9,7 @@ from lib import checks
 from lib.simulate.grn.network import GRN, OWN
 
 EDGE = ("regulator", "target", "effect")
+PUBLISHED = {"regulator": "source", "effect": "weight"}  # names in decoupler's networks
 POWER = 2.0  # Hill coefficient of an edge that names none
 
 
@@ -19,31 +20,34 @@ def from_table(
     base: float = 10.0,
     theta: float = 5.0,
     logic: str = "product",
+    programs: pd.DataFrame | None = None,
     mechanisms: dict | None = None,
 ) -> GRN:
     """The network of a table of edges.
 
-    edges: table or path of a .csv with columns regulator, target and effect (log2 of a fold), and
-        optionally half (molecules; else the regulator's mean base), power (else 2) and cell_type
-        (else, and where it is "", all of them)
-    genes: table with a row a gene, named by the index, and optionally columns base and theta (or, a
-        cell type each, "base <type>" and "theta <type>"), logic and module; by default the genes
-        of `edges`, sorted
+    edges: table, or path of a .csv or .tsv, with columns regulator (or source), target and effect
+        (or weight; log2 of a fold), and optionally half (molecules; else the regulator's mean
+        base), power (else 2) and cell_type (else, and where it is "", all of them)
+    genes: table (or its path) with a row a gene, named by the index (or the first column), and
+        optionally columns base and theta (or, a cell type each, "base <type>" and "theta <type>"),
+        logic and module; by default the genes of `edges`, sorted
     base, theta, logic: those of genes for which `genes` has no column
+    programs: loadings of hidden programs, a row a gene and a column a program, of which a cycle has
+        two of the same name; by default there is none, and no shift that arms share
     mechanisms: as in `GRN`; these genes need no logic
 
-    `GRN.edge_table()` and `GRN.gene_table()` give such tables. Raises ValueError in one line for
+    `GRN.edge_table()` and `GRN.gene_table()` give such tables, but for programs, mechanisms and the
+    name of a single cell type. Raises ValueError in one line for
     edges in a cycle, of a gene that isn't in `genes`, or there twice, and for NaN.
     """
     table = _checked(edges)
+    if genes is not None and not isinstance(genes, pd.DataFrame):
+        genes = _read("genes", genes, {0: str})
+        genes = genes.set_index(genes.columns[0])
     if genes is None:
         genes = pd.DataFrame(index=np.unique(table[["regulator", "target"]].to_numpy().ravel()))
     names = [str(gene) for gene in genes.index]
-    for column in ("regulator", "target"):
-        missing = ~table[column].isin(names)
-        if missing.any():
-            gene = table.loc[missing, column].iloc[0]
-            raise ValueError(f"edges: {column} {gene!r} isn't in genes; must be a row there")
+    _check_genes(table, names)
     types = [c.removeprefix("base ") for c in genes.columns if c.startswith("base ")]
     types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
     own = dict(mechanisms or {})
@@ -63,10 +67,37 @@ def from_table(
         base=bases,
         theta=of_types("theta", theta),
         module=_numbers(genes, "module", 0),
-        loadings=np.zeros((len(names), 0)),
-        programs=[],
+        **_programs(programs, names),
         mechanisms=own,
     )
+
+
+def _check_genes(table, names):
+    for column in ("regulator", "target"):
+        missing = ~table[column].isin(names)
+        if missing.any():
+            gene = table.loc[missing, column].iloc[0]
+            raise ValueError(f"edges: {column} {gene!r} isn't in genes; must be a row there")
+
+
+def _programs(table, names):
+    """The fields of `GRN` that are about programs."""
+    if table is None:
+        return {"loadings": np.zeros((len(names), 0)), "programs": []}
+    known = checks.genes("programs, its index", [str(gene) for gene in table.index], names)
+    loadings = np.zeros((len(names), table.shape[1]))
+    loadings[[names.index(gene) for gene in known]] = table.to_numpy(dtype=float)
+    return {"loadings": loadings, "programs": [str(name) for name in table.columns]}
+
+
+def _read(name, path, kinds):
+    """A table of commas, or of tabs in a .tsv. Raises ValueError where there is none."""
+    path = Path(checks.text(name, str(path), empty=False))
+    if not path.is_file():
+        raise ValueError(f"{name} = {str(path)!r}: no such file")
+    tabs = path.suffix in (".tsv", ".txt")
+    given = {"keep_default_na": False, "na_values": ["", "NA", "NaN", "nan"], "dtype": kinds}
+    return pd.read_csv(path, sep="\t" if tabs else ",", **given)
 
 
 def _of(genes, column, default):
@@ -89,12 +120,10 @@ def _checked(edges):
     """The table of edges, with all columns. Raises ValueError for what it may not hold."""
     table = edges
     if not isinstance(edges, pd.DataFrame):
-        path = Path(checks.text("edges", str(edges), empty=False))
-        if not path.is_file():
-            raise ValueError(f"edges = {str(path)!r}: no such file")
-        names = dict.fromkeys(("regulator", "target", "cell_type"), str)  # "01" isn't 1
-        missing = ["", "NA", "NaN", "nan"]
-        table = pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=names)
+        names = "regulator", "source", "target", "cell_type"
+        table = _read("edges", edges, dict.fromkeys(names, str))  # "01" isn't 1
+    lacking = [column for column in EDGE if column not in table]
+    table = table.rename(columns={PUBLISHED.get(column): column for column in lacking})
     lacking = [column for column in EDGE if column not in table]
     if lacking:
         has = ", ".join(map(str, table.columns))
@@ -123,8 +152,9 @@ def _edges(table, names, types, usual_half):
     """
     places = {gene: place for place, gene in enumerate(names)}
     ends = [table[column].map(places).to_numpy() for column in ("regulator", "target")]
+    ends = [np.asarray(end, dtype=int) for end in ends]
     half = np.where(table["half"].isna(), usual_half[ends[0]], table["half"])
-    values = np.column_stack([*ends, table["effect"], half, table["power"]])
+    values = np.column_stack([*ends, table["effect"], half, table["power"]]).astype(float)
     once, first, edge = np.unique(values, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)  # as in the table
     edge = np.argsort(order)[edge.ravel()]

@@ -94,11 +94,11 @@ GENES = pd.DataFrame({"base": [1.0, 2.0, 3.0]}, index=list("abc"))
         (table(target=["b", "c", np.nan]), GENES, ("target is missing in row 2",)),
         (table(effect=[np.nan, 1, 2]), GENES, ("effect is missing in row 0",)),
         (table(effect=["strong", 1, 2]), GENES, ("effect = 'strong'", "number")),
-        (table(effect=[1, np.inf, 2]), GENES, ("effect = inf", "finite")),
+        (table(effect=[1, np.inf, 2]), GENES, ("effect = inf", "from -30 to 30")),
         (table(half=["many", 1, 2]), GENES, ("half = 'many'", "number")),
-        (table(half=[0, 1, 2]), GENES, ("half = 0", "above 0")),
+        (table(half=[0, 1, 2]), GENES, ("half = 0", "from 1e-06 to")),
         (table(power=[1, "two", 2]), GENES, ("power = 'two'", "number")),
-        (table(power=[1, -2, 2]), GENES, ("power = -2", "above 0")),
+        (table(power=[1, -2, 2]), GENES, ("power = -2", "from 0.001 to")),
         (table().drop(columns="effect"), GENES, ("no column 'effect'", "regulator, target")),
         (table().drop(columns="target"), GENES, ("no column 'target'",)),
         (
@@ -130,3 +130,26 @@ def test_no_table_of_a_network_is_left_without_its_missing_row_in_a_csv(tmp_path
     with pytest.raises(ValueError) as error:
         from_table(tmp_path / "edges.csv")
     one_line(error, "target is missing in row 1")
+
+
+def test_published_names_of_columns_tabs_paths_and_no_edges_will_do(tmp_path):
+    edges = pd.DataFrame({"source": ["01", "01"], "target": ["b", "c"], "weight": [1, -1]})
+    edges.to_csv(tmp_path / "edges.tsv", sep="\t", index=False)
+    genes = pd.DataFrame({"gene": ["01", "b", "c", "d"], "base": [5.0, 6.0, 7.0, 8.0]})
+    genes.to_csv(tmp_path / "genes.csv", index=False)
+    network = from_table(tmp_path / "edges.tsv", str(tmp_path / "genes.csv"))
+    assert list(network.genes) == ["01", "b", "c", "d"] and list(network.effect) == [1, -1]
+    assert list(network.base[:, 0]) == [5, 6, 7, 8]
+    none = from_table(edges.iloc[:0], genes.set_index("gene"))
+    assert len(none.effect) == 0 and len(none.generations) == 1
+
+
+def test_programs_are_loadings_by_gene():
+    edges = pd.DataFrame({"regulator": ["a"], "target": ["b"], "effect": [1.0]})
+    programs = pd.DataFrame([[0.3, 0.1, 0.0]], index=["b"], columns=["cycle", "cycle", "stress"])
+    network = from_table(edges, programs=programs)
+    np.testing.assert_array_equal(network.loadings, [[0, 0, 0], [0.3, 0.1, 0.0]])
+    assert network.program_columns == {"cycle": [0, 1], "stress": [2]}
+    with pytest.raises(ValueError) as error:
+        from_table(edges, programs=programs.rename(index={"b": "z"}))
+    one_line(error, "programs", "'z'")
