@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lib.laws import Law
+from lib.laws import Law, population
 from lib.laws.population import TAIL, Population, Rates, Tables, aligned, mixed
 from tests.agreement import scipy_pmf
 
@@ -193,3 +193,14 @@ def test_a_log_normal_mixture_of_poissons_is_that_of_quadrature():
     pmf = scipy.stats.poisson.pmf(np.arange(60), np.exp(1 + 0.7 * nodes)[:, None])
     exact = weights @ pmf / weights.sum()
     assert divergence(exact, law.pmf_table(60)[0]) < 1e-6
+
+
+def test_a_law_too_large_for_a_table_is_the_same(monkeypatch):
+    rng = np.random.default_rng(8)
+    rates = Rates.of(rng.gamma(3.0, 20.0, (2, 500)), np.array([0.05, 0.03]))
+    scale = Rates.of(rng.uniform(0.1, 0.3, (2, 300)), rates.step)
+    tables = Tables(scale, np.array([2.0, 9.0]), np.array([0.1, 0.0]))
+    given = int(rates.first[0]), rates.shares[None, :, 0], rates.none[:1]
+    whole = tables.pmf(0, *given)
+    monkeypatch.setattr(population, "_LARGEST", 0)
+    np.testing.assert_allclose(tables.pmf(0, *given), whole, atol=1e-14)

@@ -7,7 +7,7 @@ import scipy.stats
 
 from lib import dataset, perturb
 from lib.laws import Law
-from lib.simulate import arm_truth
+from lib.simulate import arm_truth, grn, measurement
 from lib.simulate.arm_truth import Truth
 from lib.simulate.measurement import Measurement
 from lib.simulate.regulated import World, drawn
@@ -489,3 +489,22 @@ def test_other_bad_input_is_refused_in_one_line(screen):
         with pytest.raises(ValueError) as error:
             call()
         one_line(error, *parts)
+
+
+@pytest.mark.parametrize("fold", [1, 100, 1000])
+def test_a_gene_that_nothing_varies_has_its_own_law_to_the_stated_error(fold):
+    # nothing but the grid of rates is left to err
+    edges = pd.DataFrame({"regulator": ["a"], "target": ["b"], "effect": [0.0]})
+    genes = pd.DataFrame({"base": [4.0, 4.0], "theta": [1e4, 1e4]}, index=["a", "b"])
+    network = grn.from_table(edges, genes)
+    certain = {"guide_spread": 0.0, "n_cells": 1, "n_control": 20, "kind": "activation"}
+    measured = measurement.draw(network.genes, spread=0.0)
+    cells = perturb.screen(network, ["b"], strengths=[fold], measurement=measured, **certain)
+    arm = dataset.arm(cells, "b", n_cells=100)
+    k = np.arange(1200)
+    mu = 0.15 * 4 * fold
+    exact = scipy.stats.nbinom.pmf(k, 1e4, 1e4 / (1e4 + mu))
+    told = arm.law[1].pmf_table(len(k))
+    some = exact > 1e-300
+    divergence = (exact[some] * np.log(exact[some] / told[some])).sum()
+    assert divergence <= arm.genes["error_nats"]["b"] < 1e-6
