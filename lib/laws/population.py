@@ -174,17 +174,15 @@ class Tables:
         none: (n_mixtures,) share of the cells with a rate of 0
         """
         stop = first + shares.shape[1]
-        weights = np.trim_zeros(self.scale.shares[:, gene], "b")
-        laws, n_counts = self._laws(gene, first, stop, len(weights))
-        if laws.shape[0] * n_counts > _LARGEST:
-            return self._streamed(laws, n_counts, gene, weights, shares, none)
-        start, table = self._tables.get(gene, (0, np.zeros((0, 0))))
+        start, table = self._tables.get(gene, (first, np.zeros((0, 0))))
         if first < start or stop > start + len(table):
-            if len(table):
-                start, stop = min(first, start), max(stop, start + len(table))
-            else:
-                start = first
-            table = self._made(gene, start, stop)
+            start, stop = min(first, start), max(stop, start + len(table))
+            weights = np.trim_zeros(self.scale.shares[:, gene], "b")
+            laws, n_counts = self._laws(gene, start, stop, len(weights))
+            if laws.shape[0] * n_counts > _LARGEST:
+                laws, n_counts = self._laws(gene, first, first + shares.shape[1], len(weights))
+                return self._streamed(laws, n_counts, gene, weights, shares, none)
+            table = self._made(laws, n_counts, gene, weights)
             self._tables[gene] = start, table
         mixed_ones = shares @ table[first - start : first - start + shares.shape[1]]
         mixed_ones[:, 0] += none
@@ -206,13 +204,12 @@ class Tables:
         found[:, 0] += none + self.scale.none[gene] * shares.sum(axis=1)
         return found
 
-    def _made(self, gene, start, stop):
-        """The table of the points from `start` to before `stop`, (n_points, n_counts)."""
-        weights = np.trim_zeros(self.scale.shares[:, gene], "b")
-        laws, n_counts = self._laws(gene, start, stop, len(weights))
+    def _made(self, laws, n_counts, gene, weights):
+        """The table of the points that these laws are of, (n_points, n_counts)."""
+        n_points = laws.shape[0] - len(weights) + 1
         parts = laws.pmf_table(n_counts)
-        table = np.zeros((stop - start, n_counts))
+        table = np.zeros((n_points, n_counts))
         for place, weight in enumerate(weights):
-            table += weight * parts[place : place + stop - start]
+            table += weight * parts[place : place + n_points]
         table[:, 0] += self.scale.none[gene]
         return table
