@@ -10,37 +10,46 @@
 #
 # $$ \frac{1 + (F - 1)\,h(x)}{1 + (F - 1)/2}, \qquad h(x) = \frac{x^n}{K^n + x^n}, $$
 #
-# which activates where $F > 1$; several regulators combine as a product, a sum or a gate. Hidden
-# programs (cell cycle, stress) multiply the means of some genes. Molecules are negative binomial
-# given those of the regulators, $x_g \mid x \sim \mathrm{NB}(\mu_g(x), \theta_g)$.
+# with $F$ the fold between no and endless regulator, which activates where it is above 1, $K$ the
+# molecules at half of the effect and $n$ the Hill coefficient. Several regulators combine as a
+# product, a sum or a gate (all of them needed, or any). Hidden programs (cell cycle, stress)
+# multiply the means of some genes. Molecules are negative binomial given those of the regulators,
+# $x_g \mid x \sim \mathrm{NB}(\mu_g(x), \theta_g)$.
 #
-# *Measurement.* Each molecule is counted with probability $p_c$, the capture of its cell. So counts
+# *Measurement.* Each molecule is counted with probability $p_c$, the capture of its cell, which is
+# log-normal over cells. So counts
 # are $y_g \mid x \sim \mathrm{NB}(p_c\,\mu_g(x), \theta_g)$, and a regulator's counts are some of
 # the very molecules that act on its targets.
 #
 # *The screen.* Guides take away a share of a gene's expression, each its own; some cells escape,
 # some have a guide of another arm. With a **shift**, all perturbed cells have more of the stress
-# program, whatever was perturbed (Systema's systematic variation).
+# program, whatever was perturbed: the systematic variation of Systema (Viñas Torné et al. 2025,
+# Nature Biotechnology).
 #
-# *The truth.* The law of a gene's count in an arm is a mixture over molecules of its regulators,
-# programs and captures. We compute it on a grid of rates, with the same noise in all arms, twice
-# and independently: their distance is the numerical error. **As intended** every cell is
-# perturbed; **as labelled** escapers and wrong guides are in it. A gene is **reached** if the graph
-# leads to it, and **affected** if its law changes by more than 0.005 nats (KL).
+# *The truth.* The law of a gene's count in an arm is a mixture of negative binomial laws over
+# molecules of its regulators, programs and captures. The laws are exact; what they are mixed over
+# is computed from 4,000 cells whose noise is spread evenly over its quantiles, the same in all
+# arms, on a grid of rates. It is done twice and independently, and the law is the mean of both: a
+# quarter of their divergence estimates its error, to a factor of about three in a single arm.
+# **As intended** every cell is perturbed; **as labelled** escapers and wrong guides are in it. A
+# gene is **reached** if the graph leads to it, and **affected** if KL(arm || control) is above
+# 0.005 nats, whether by its regulators or by a shift. Log fold changes are natural.
 
 # %% [markdown]
 # ![Figure 10](../figures/fig10_screen.png)
 #
 # **Figure 10.** **a**, The network (first replicate): regulators by generation, other genes below;
-# in colour the genes that a knockdown reaches, by their exact log fold change, and the edges that
-# carry it. **b**, Molecules of that regulator in a cell, and what is counted of them. **c**, Exact
-# laws of the gene whose law changes most, and the arm's cells. **d**, Log fold changes of all
-# genes, exact and estimated from the arm's cells. **e**, How far simulated cells are from real
-# ones that they weren't fitted to: Kolmogorov-Smirnov distances, the root mean square difference of
-# correlations pair by pair, the largest difference of shares of variance that principal components
-# explain; best is what the other half of the real cells has. **f**, How well a random forest tells
-# them apart; 0.5 is not at all. Means and 95 % intervals over halves and networks. **g**, What arms
-# do to genes that they don't perturb themselves, as intended, by the kind of arm; over networks.
+# in colour the genes that a knockdown reaches, by their exact log fold change as intended, in
+# darker grey the edges that carry it. **b**, Molecules of that regulator in a cell, and what is
+# counted of them (jittered); knocked-down cells with many molecules are escapers. **c**, Exact laws
+# of the gene whose law changes most in that arm, and the arm's cells. **d**, Log fold changes of
+# the genes that are counted there and in controls, exact and estimated from mean counts. **e**, How
+# far simulated cells are from real ones that they weren't fitted to: Kolmogorov-Smirnov distances,
+# the root mean square difference of correlations pair by pair, the largest difference of shares of
+# variance that principal components explain; best is what the other half of the real cells has.
+# **f**, How well a random forest tells them apart; 0.5 is not at all. Means and 95 % intervals over
+# halves and networks. **g**, What arms do to genes that they don't perturb themselves, as intended,
+# by the kind of arm; over networks.
 #
 # *As committed, from the default run. A run of your own draws its figure further down.*
 
@@ -113,7 +122,8 @@ shown.obs.sample(5, random_state=0)
 # A network is drawn after one half of real cells: their genes, means, dispersions, capture and
 # programs are fitted, and the sizes of effects where they are a screen; the edges are drawn. Its
 # cells are compared with the other half, and so are cells of independent genes, fitted to the same
-# cells, and that first half itself. Rows of scDesign are from `./run_all.sh peers`.
+# cells, and that first half itself. Rows of scdesigner (the Python package of scDesign's authors)
+# are from `./run_all.sh peers`, for the default halves alone.
 
 # %%
 from lib.score import board
@@ -166,7 +176,7 @@ tables.readable(intended, "n_reached", rows="mechanism", columns="scenario")
 tables.readable(intended, "n_affected", rows="mechanism", columns="scenario")
 
 # %% [markdown]
-# KL of control from the arm, mean over all other genes, as intended, then as labelled:
+# KL(arm || control), mean over all other genes, as intended, then as labelled:
 
 # %%
 tables.readable(intended, "kl_nats", rows="mechanism", columns="scenario")
@@ -189,8 +199,10 @@ tables.readable(intended, "error_nats", rows="mechanism", columns="scenario")
 tables.readable(labelled, "fold_correlation", rows="mechanism", columns="scenario")
 
 # %% [markdown]
-# Distances to held-out real cells (`lib/score/realism.py` says what each is); of `forest_auroc` and
-# `copied` the best is 0.5, of the others 0 or what the other half of the real cells has:
+# Distances to held-out real cells (`METRICS` of `lib/score/realism.py` says what each is). Best is
+# 0, or what the real half has; of `forest_auroc` it is 0.5. `copied` is the share of cells that are
+# nearer to a cell that was fitted than to any held-out one: 0.5 if nothing was copied, 1 for the
+# real half, whose cells are those very ones; `copied_p` is its binomial p-value:
 
 # %%
 of_real = summary.query("scenario == 'realism'")
@@ -200,22 +212,22 @@ tables.readable(of_real, list(METRICS), rows="metric", columns="model")
 # ## What it shows
 # In the default run:
 #
-# - **The law of every arm is known to 2.4 millionths of a nat a gene**, four hundred times less
-#   than what the knockdown of a regulator does to the other genes (0.00096 nats).
+# - **Laws are known to 2.7 millionths of a nat, mean over genes and arms**: 350 times less than
+#   what the knockdown of a regulator does to the other genes (0.00096 nats).
 # - **Reached isn't affected.** A regulator's knockdown reaches 59 genes, and 21 of them change by
 #   more than 0.005 nats. Most effects die out on the way.
 # - **With a shift that all arms share, most of what changes has nothing to do with the arm.** Genes
 #   that regulate none reach none, and still 75 genes are affected in their arms, against 90 in
-#   those of regulators. Models that learn the shift alone look good there.
+#   those of regulators.
 # - **Escapers and wrong guides take away a quarter.** As labelled, the KL of a regulator's arm is
 #   0.00073 nats.
-# - **A hundred cells show little of it.** Log fold changes estimated from an arm's cells correlate
-#   with the exact ones by 0.26 without a shift. With it the correlation is 0.41, of which 0.32 are
-#   there in arms that reach no gene.
-# - **Cells of a network after PBMC lie between independent genes and real cells**: by each distance
-#   at least half of the way, but for the random forest. It tells network cells from real ones with
-#   an AUROC of 0.73 (independent genes 0.84, scDesign 0.90, the other half of the real cells 0.49).
-#   Still off are correlations: between cells (0.042 against 0.026 for real cells) and between
-#   genes, pair by pair (0.081 against 0.071). The fit was developed on other halves of the same 700
-#   cells, which flatters it. No simulated cell is a copy, but all simulators' cells lie nearer to
-#   the cells that they were fitted to than to the others (`copied`): means of 350 cells are noisy.
+# - **A hundred cells show little of it.** Log fold changes estimated from a regulator's arm
+#   correlate with the exact ones by 0.26. With the shift it is 0.41; but then it is 0.32 in arms
+#   that reach no gene too.
+# - **Cells of a network after PBMC are nearer to real ones than independent genes are**, by each
+#   distance at least half of the way to what another half of the real cells has. A random forest
+#   still tells them from real ones with an AUROC of 0.72 (independent genes 0.84, scdesigner 0.90,
+#   the other half of the real cells 0.49), which is a third of the way. Furthest off are
+#   correlations, between cells (0.044 against 0.026 for real cells) and between genes, pair by pair
+#   (0.081 against 0.071). The fit was developed on other halves of the same 700 cells, which
+#   flatters it.

@@ -18,7 +18,9 @@ def tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
     Columns are the KEYS, empty where one doesn't apply, and `value`.
     """
-    joined = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, "value"])
+    joined = pd.concat([f for f in frames if len(f)] or frames, ignore_index=True).reindex(
+        columns=[*KEYS, "value"]
+    )
     joined[KEYS] = joined[KEYS].astype(object).where(joined[KEYS].notna(), "")
     return joined
 

@@ -32,7 +32,7 @@ OWN = registry.OWN  # a model that isn't among these
 LABELS = {row.key: row.label for row in registry.ROWS} | {
     "real half": "other half, real",
     "independent": "independent genes",
-    "scdesigner": "scDesign (scdesigner)",
+    "scdesigner": "scdesigner",
     "bayes": "laws known, types not",
     "off_target": "off target",
     "mean_crps": "CRPS, mean of all",

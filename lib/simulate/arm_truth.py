@@ -60,7 +60,7 @@ class Truth:
     """The truth about the arms of a screen in cells of one type, for more than one arm.
 
     screen: cells of `perturb.screen`, some of them, or their copy on disk, whose genes it is about
-    cell_type: by default the only one
+    cell_type: by default the only one; batches are as the controls', whichever cells are given
     capture: one for all cells; None: those of the controls
     fixed_capture: at which `mean_log1p` is; by default the median of the controls'
     n_cells: cells in each of two independent computations. The error falls as 1 / n_cells

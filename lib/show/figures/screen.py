@@ -61,8 +61,9 @@ def network(ax, example) -> None:
     change = example.nodes["log_fold_change"][reached]
     limit = np.nanquantile(np.abs(change), 0.95)
     colours = {"c": change, "cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    look = {"lw": 0.2, "edgecolors": "0.3", "rasterized": True}
     shown = ax.scatter(*at[reached].to_numpy().T, s=size[reached], zorder=3, **colours, **look)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.7, pad=0.01, aspect=15)
+    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.7, pad=0.01, aspect=15, extend="both")
     bar.set_label("exact log fold change")
     bar.outline.set_visible(False)
     x, y = at.loc[example.perturbation]
@@ -110,11 +111,13 @@ def molecules(ax, example) -> None:
         label = "control" if arm == "control" else "knockdown"
         ax.plot(cells["molecules"], cells["counts"] + jitter, "o", label=label, **look)
     end = example.molecules["molecules"].quantile(0.995)
+    top = 1.05 * example.molecules["counts"].quantile(0.998) + 3
     ax.plot([0, end], [0, end], color="0.6", lw=0.6, ls="--")
-    ax.annotate("all counted", (0.55 * end, 0.55 * end), rotation=0, color="0.5", ha="right")
+    at_line = 0.9 * min(end, top)
+    ax.text(at_line + 0.02 * end, at_line, "all counted", color="0.5", fontsize=style.SMALL)
     ax.set(xlabel=f"molecules of {example.perturbation}", ylabel="its counts")
-    ax.set(xlim=(-1, end), ylim=(-1, 1.05 * example.molecules["counts"].quantile(0.998) + 3))
-    ax.legend(loc="upper left", markerscale=2)
+    ax.set(xlim=(-1, end), ylim=(-1, top))
+    ax.legend(loc="upper right", markerscale=2)
 
 
 def laws(ax, example) -> None:

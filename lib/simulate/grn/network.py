@@ -206,7 +206,7 @@ class GRN:
     def digraph(self, cell_type: str | None = None):
         """The network as a networkx.DiGraph, genes and edges with their values as attributes.
 
-        cell_type: in whose edges; None: in all
+        cell_type: in whose edges; None: in all, the last one where a pair has several
         """
         import networkx as nx
 

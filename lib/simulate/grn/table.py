@@ -20,6 +20,7 @@ def from_table(
     base: float = 10.0,
     theta: float = 5.0,
     logic: str = "product",
+    cell_types: list[str] | None = None,
     programs: pd.DataFrame | None = None,
     mechanisms: dict | None = None,
 ) -> GRN:
@@ -32,6 +33,7 @@ def from_table(
         optionally columns base and theta (or, a cell type each, "base <type>" and "theta <type>"),
         logic and module; by default the genes of `edges`, sorted
     base, theta, logic: those of genes for which `genes` has no column
+    cell_types: names; by default those of the tables, or else "A"
     programs: loadings of hidden programs, a row a gene and a column a program, of which a cycle has
         two of the same name; by default there is none, and no shift that arms share
     mechanisms: as in `GRN`; these genes need no logic
@@ -49,7 +51,7 @@ def from_table(
     names = [str(gene) for gene in genes.index]
     _check_genes(table, names)
     types = [c.removeprefix("base ") for c in genes.columns if c.startswith("base ")]
-    types = types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
+    types = cell_types or types or [t for t in pd.unique(table["cell_type"]) if t] or ["A"]
     own = dict(mechanisms or {})
 
     def of_types(column, default):
