@@ -157,7 +157,8 @@ def realism(ax, summary: pd.DataFrame) -> None:
         at = np.arange(len(measures))[::-1] - 0.6 * ((number + 0.5) / len(models) - 0.5)
         _interval(ax, own, at, model, of_rows=True)
     ax.set_yticks(np.arange(len(measures))[::-1], [MEASURES[m] for m in measures])
-    ax.set(xlim=(0, 1.25 * part["ci_high"].max()), xlabel="distance to held-out real cells")
+    largest = part[["mean", "ci_high"]].max().max()  # one replicate has no intervals
+    ax.set(xlim=(0, 1.25 * largest), xlabel="distance to held-out real cells")
     ax.legend(loc="upper right")
 
 

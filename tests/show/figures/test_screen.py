@@ -90,3 +90,11 @@ def test_effects_are_by_kind_of_arm_and_shift(axes, summary):
         part = summary[summary["scenario"] == shift].set_index("mechanism")["mean"]
         np.testing.assert_allclose(container[0].get_ydata(orig=False), part[list(screen.KINDS)])
         assert container.get_label() == shift
+
+
+def test_one_replicate_is_drawn_without_intervals(summary, example):
+    alone = summary[summary["model"] != "scdesigner"].assign(ci_low=np.nan, ci_high=np.nan)
+    figure = figures.figure(alone, example)
+    (network,) = [c for c in figure.axes[4].containers if c.get_label() == style.label("network")]
+    assert len(network[0].get_xdata(orig=False)) == len(figures.MEASURES)
+    plt.close(figure)
