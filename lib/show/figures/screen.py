@@ -53,15 +53,15 @@ def network(ax, example) -> None:
     ):
         edges = example.edges[some]
         ends = np.stack([at.loc[edges["regulator"]], at.loc[edges["target"]]], axis=1)
-        ax.add_collection(LineCollection(ends, rasterized=True, **look))
+        ax.add_collection(LineCollection(ends, **look))
     size = np.where(example.nodes["regulator"], 9, 3)
     reached = example.nodes["reached"].to_numpy()
-    look = {"lw": 0, "rasterized": True}
+    look = {"lw": 0}
     ax.scatter(*at[~reached].to_numpy().T, s=size[~reached], c=UNREACHED, zorder=2, **look)
     change = example.nodes["log_fold_change"][reached]
     limit = np.nanquantile(np.abs(change), 0.95)
     colours = {"c": change, "cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    look = {"lw": 0.2, "edgecolors": "0.3", "rasterized": True}
+    look = {"lw": 0.2, "edgecolors": "0.3"}
     shown = ax.scatter(*at[reached].to_numpy().T, s=size[reached], zorder=3, **colours, **look)
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.7, pad=0.01, aspect=15, extend="both")
     bar.set_label("exact log fold change")
