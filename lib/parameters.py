@@ -191,9 +191,7 @@ def pairs_of_arms(name, value, others):
 def column_of_real_counts(name, value, others):
     from lib.tasks import realism
 
-    if checks.text(name, value) and not checks.text("real_counts", others["real_counts"]):
-        realism.real("", value)
-    elif value:
+    if checks.text(name, value):
         counts("real_counts", others["real_counts"], others)
         realism.real(others["real_counts"], value)
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_LARGE = (
-    25.0  # mean count above which there would be too many steps, and P(0) too small to start at
-)
+_LARGE = 25.0  # mean count above which steps are too many, and P(0) too small to start at
 _FEW = 300  # cells of which many steps are taken at once
 _STEPS = 16
 _NONE = 1e-20  # a probability beyond the mode that no uniform number can tell from 0

@@ -43,10 +43,6 @@ class Rates(NamedTuple):
         first = np.array([first for first, _, _ in found], dtype=np.int64)
         return cls(step, first, shares, np.array([none for _, _, none in found]))
 
-    def at(self, genes) -> Rates:
-        """Those of some genes."""
-        return Rates(self.step[genes], self.first[genes], self.shares[:, genes], self.none[genes])
-
     def times(self, other: Rates) -> Rates:
         """The distribution of the product of two independent rates, on the same grids."""
         shares = np.zeros((len(self.shares) + len(other.shares) - 1, len(self.step)))

@@ -18,7 +18,6 @@ from lib.simulate.latent import Latent
 from lib.simulate.regulated import World, drawn
 
 AFFECTED = 0.005  # nats from control
-SENSES = "as_intended", "as_labelled"
 ADDITIVE = 0.1  # a deviation from additivity below this is none
 N_CELLS = 4000  # in each of two computations
 _INFLATION = 0.004  # square of a grid's step over the least squared coefficient of variation
@@ -67,6 +66,8 @@ class Truth:
     seed: of these computations, apart from all of the screen's own
     """
 
+    senses = "as_intended", "as_labelled"
+
     def __init__(
         self,
         screen: ad.AnnData,
@@ -84,9 +85,9 @@ class Truth:
         types = [str(name) for name in self.network.cell_types]
         self.cell_type = types[0] if cell_type is None and len(types) == 1 else cell_type
         self._type = self.network.type_of(self.cell_type)
-        self.names = checks.genes(
-            "genes of screen", list(screen.var_names), list(self.network.places)
-        )
+        known = list(self.network.places)
+        self.names = checks.genes("genes of screen", list(screen.var_names), known)
+        self._index = pd.Index(self.names, name="gene")
         self.places = np.array([self.network.places[name] for name in self.names])
         n_cells = checks.integer("n_cells", n_cells, low=100)
         self._seed = checks.integer("seed", seed, low=0)
@@ -126,7 +127,7 @@ class Truth:
             cells; or "as_labelled", escapers and wrong guides included, against controls with
             their bias
         """
-        checks.choice("sense", sense, SENSES)
+        checks.choice("sense", sense, self.senses)
         is_labelled = sense == "as_labelled"
         control = self._control(is_labelled)
         rates, is_reached = control, np.zeros(len(self.network.genes), dtype=bool)
@@ -135,7 +136,7 @@ class Truth:
             is_reached = self.network.reached(self.screen.genes[arm], self.cell_type)
             rates = self._labelled(arm) if is_labelled else self._intended(arm)
         columns = self._columns(rates, is_labelled)
-        table = pd.DataFrame(columns, index=pd.Index(self.names, name="gene"))
+        table = pd.DataFrame(columns, index=self._index)
         table.insert(4, "reached", is_reached[self.places])
         table.insert(5, "affected", table["kl_nats"] > AFFECTED)
         over_captures = mixed(rates, [0.5, 0.5]).times(self._tables.scale)
@@ -165,8 +166,7 @@ class Truth:
         effects = [
             less(self._on(scale, self._perturbed(arm, only=only)), control) for only in (0, 1, None)
         ]
-        table = pd.DataFrame(dict(zip(("first", "second", "both"), effects)))
-        table.index = pd.Index(self.names, name="gene")
+        table = pd.DataFrame(dict(zip(("first", "second", "both"), effects)), index=self._index)
         table["deviation"] = less(effects[2], effects[0] + effects[1])
         table["class"] = classes(*effects, threshold)
         table.loc[table.index.isin(genes), ["deviation", "class"]] = np.nan, "target"
@@ -189,7 +189,7 @@ class Truth:
 
         which: perturbation_type and strength, as in `arm`
         """
-        checks.choice("sense", sense, SENSES)
+        checks.choice("sense", sense, self.senses)
         target_sum = checks.number("target_sum", target_sum, 1e-9)
         n_cells = checks.integer("n_cells", n_cells, low=2)
         acting = np.full(n_cells, IS_CONTROL if sense == "as_labelled" else NOTHING)
@@ -212,7 +212,7 @@ class Truth:
         totals = np.maximum(cells.obs["total_counts"].to_numpy(), 1)[:, None]
         logs = np.log1p(cells.X[:, self.places].toarray() * (target_sum / totals))
         columns = {"mean": logs.mean(axis=0), "error": logs.std(axis=0, ddof=1) / n_cells**0.5}
-        return pd.DataFrame(columns, index=pd.Index(self.names, name="gene"))
+        return pd.DataFrame(columns, index=self._index)
 
     def _captured(self, captures):
         """Distributions over controls of the share of molecules that is counted, a row a gene."""

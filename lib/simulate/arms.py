@@ -12,6 +12,7 @@ import scipy.special as special
 from lib import checks
 from lib.counts import CONTROL
 from lib.seeds import stream
+from lib.simulate.arrays import Arrays
 from lib.simulate.grn import GRN
 
 SEPARATOR = "+"
@@ -22,7 +23,7 @@ NOTHING, IS_CONTROL = -1, -2  # acting in a cell, in place of a guide
 
 
 @dataclass(frozen=True, eq=False)
-class Screen:
+class Screen(Arrays):
     """Arms and guides of a screen in plain arrays, which can't be written to.
 
     perturbation: (n_arms,) GENE, or GENE1+GENE2
@@ -59,14 +60,11 @@ class Screen:
     def __post_init__(self):
         for field in fields(self):
             values = np.array(getattr(self, field.name))
-            if values.dtype.kind in "USTO":
-                values = values.astype(object)
-            values.setflags(write=False)
-            object.__setattr__(self, field.name, values if values.ndim else values.item())
-
-    def as_arrays(self) -> dict:
-        """What `uns` can hold, and a file."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+            if values.ndim:
+                is_text = values.dtype.kind in "USTO"
+                self._keep(field.name, values, object if is_text else None)
+            else:
+                object.__setattr__(self, field.name, values.item())
 
     @cached_property
     def genes(self) -> list[list[str]]:

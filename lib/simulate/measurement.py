@@ -16,10 +16,11 @@ import scipy.special as special
 
 from lib import checks
 from lib.seeds import stream
+from lib.simulate.arrays import Arrays
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class Measurement(Arrays):
     """How cells are measured, in plain arrays, which can't be written to.
 
     genes: (n_genes,) names
@@ -43,16 +44,12 @@ class Measurement:
     def __post_init__(self):
         for field in fields(self):
             kind = object if field.name in ("genes", "batches") else float
-            values = np.array(getattr(self, field.name), dtype=kind)
-            values.setflags(write=False)
-            object.__setattr__(self, field.name, values)
+            self._keep(field.name, getattr(self, field.name), kind)
         n_genes, n_batches = len(self.genes), len(self.batches)
         checks.listed("genes", [str(gene) for gene in self.genes])
         checks.listed("batches", [str(batch) for batch in self.batches])
         shapes = {"median": (n_batches,), "spread": (n_batches,), "pi": (n_genes,)}
-        for name, shape in (shapes | {"factors": (n_genes, n_batches)}).items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name}: shape {getattr(self, name).shape}; must be {shape}")
+        self._check_shapes(shapes | {"factors": (n_genes, n_batches)})
         for batch, (median, spread, factors) in enumerate(
             zip(self.median, self.spread, self.factors.T)
         ):
@@ -85,10 +82,6 @@ class Measurement:
         below = special.ndtr(highest / spread)[batch]
         log_relative = spread[batch] * special.ndtri(np.maximum(uniforms, 1e-16) * below)
         return np.minimum(self.median[batch] * np.exp(log_relative), most[batch])
-
-    def as_arrays(self) -> dict:
-        """What `uns` can hold, and a file."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def draw(

@@ -305,9 +305,8 @@ def _state(adata, world):
     if world.screen is not None:
         acting = np.asarray(adata.obsm["acting"])[:, 0].astype(int)
     programs = np.asarray(adata.obsm.get("programs", np.zeros((adata.n_obs, 0))))
-    return State(programs, np.asarray(adata.obsm["capture"])[:, 0], acting), molecules.astype(
-        np.int64
-    )
+    capture = np.asarray(adata.obsm["capture"])[:, 0]
+    return State(programs, capture, acting), molecules.astype(np.int64)
 
 
 def _check_thinned(adata, world, molecules, capture, batch):

@@ -9,8 +9,6 @@ import pandas as pd
 from lib import dataset
 from lib.counts import CONTROL, dense
 
-SHIFTS = 0.0, 0.4  # presets of the shift that all perturbations share
-SENSES = "as_intended", "as_labelled"
 WELL_COUNTED = 3.0  # counts a cell
 KINDS = "regulator", "other gene", "pair"
 
@@ -61,7 +59,7 @@ def described(cells: ad.AnnData, truth: dataset.Truth) -> pd.DataFrame:
     controls.
     """
     rows = []
-    for sense in SENSES:
+    for sense in dataset.Truth.senses:
         for name in arms_of(cells):
             genes = truth.arm(name, sense=sense).genes
             others = genes.drop(name.split("+"))

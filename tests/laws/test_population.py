@@ -143,7 +143,8 @@ def test_mixture_with_a_part_taken_away_again():
 def test_put_replaces_some_genes_alone():
     other = Rates.of(samples(2, shift=3.0), STEP)
     genes = np.array([2, 0])
-    new = RATES.put(genes, other.at(genes))
+    of_genes = other.first[genes], other.shares[:, genes], other.none[genes]
+    new = RATES.put(genes, Rates(other.step[genes], *of_genes))
     for gene in range(4):
         source = other if gene in genes else RATES
         np.testing.assert_allclose(new.mean[gene], source.mean[gene], rtol=1e-12)

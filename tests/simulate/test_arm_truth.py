@@ -7,7 +7,7 @@ import scipy.stats
 
 from lib import dataset, perturb
 from lib.laws import Law
-from lib.simulate import arm_truth, grn, measurement
+from lib.simulate import grn, measurement
 from lib.simulate.arm_truth import Truth
 from lib.simulate.measurement import Measurement
 from lib.simulate.regulated import World, drawn
@@ -215,7 +215,7 @@ def test_a_bias_of_controls_is_in_labelled_laws_alone(screen, truths):
 
 def test_columns_are_those_of_the_law(screen, truths):
     truth = truths[TYPES[1]]
-    for sense in arm_truth.SENSES:
+    for sense in Truth.senses:
         arm, control = (truth.arm(name, sense=sense) for name in ("d+é", "control"))
         assert list(arm.genes.columns) == ["mean", "log_fold_change", "kl_nats", "mean_log1p",
                                            "reached", "affected", "error_nats"]  # fmt: skip
@@ -280,7 +280,7 @@ def test_a_knockout_as_labelled_has_the_share_in_which_nothing_is_lost():
     means = {
         (name, sense): truth.arm(name, sense=sense).law.pmf_table(60)
         for name in ("a", "control")
-        for sense in arm_truth.SENSES
+        for sense in Truth.senses
     }
     expected = acts * means["a", "as_intended"] + (1 - acts) * means["control", "as_intended"]
     np.testing.assert_allclose(means["a", "as_labelled"], expected, atol=1e-9)
@@ -395,7 +395,7 @@ def test_a_gene_without_a_molecule_has_no_effect_on_any_scale():
 # ---- what needs whole cells
 
 
-@pytest.mark.parametrize("sense", arm_truth.SENSES)
+@pytest.mark.parametrize("sense", Truth.senses)
 def test_log_normalised_means_are_those_of_a_screen(sense):
     hidden = ALL if sense == "as_labelled" else {"control_bias": 0.0, "shift": 0.5} | NO_ERRORS
     exact = Measurement(**MEASURED.as_arrays() | {"median": [0.8, 0.7], "spread": [0.1, 0.1]})
@@ -431,7 +431,7 @@ def test_some_cells_and_genes_have_the_same_truth(screen):
 @pytest.mark.parametrize("through", FILES.values(), ids=FILES)
 def test_the_truth_survives_files(tmp_path, screen, through):
     after = through(screen.copy(), tmp_path)
-    for sense in arm_truth.SENSES:
+    for sense in Truth.senses:
         options = {"cell_type": TYPES[1], "n_cells": 200, "sense": sense}
         pd.testing.assert_frame_equal(
             dataset.arm(after, "HLA-A/B", **options).genes,

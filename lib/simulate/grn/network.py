@@ -21,6 +21,7 @@ import pandas as pd
 import scipy.special as special
 
 from lib import checks
+from lib.simulate.arrays import Arrays
 from lib.simulate.layout import in_order, numbered
 from lib.simulate.mechanisms import resolve
 
@@ -29,7 +30,7 @@ OWN = "mechanism"  # the logic of a gene whose mean is a mechanism of its regula
 
 
 @dataclass(frozen=True, eq=False)
-class GRN:
+class GRN(Arrays):
     """A gene regulatory network in plain arrays, which can't be written to.
 
     genes: (n_genes,) names
@@ -72,11 +73,10 @@ class GRN:
 
     def __post_init__(self):
         for field in fields(self)[:-1]:
-            values = np.array(getattr(self, field.name), dtype=KINDS.get(field.name))
-            if field.name == "theta" and values.ndim == 1:
-                values = np.repeat(values[:, None], len(self.cell_types), axis=1)
-            values.setflags(write=False)
-            object.__setattr__(self, field.name, values)
+            values = getattr(self, field.name)
+            if field.name == "theta" and np.ndim(values) == 1:
+                values = np.repeat(np.array(values)[:, None], len(self.cell_types), axis=1)
+            self._keep(field.name, values, KINDS.get(field.name))
         _check(self)
         self.generations  # noqa: B018  a cycle is told now
 
@@ -223,10 +223,8 @@ class GRN:
         return graph
 
     def as_arrays(self) -> dict:
-        """What `uns` can hold, and a file."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
         own = [{"gene": gene, **entry} for gene, entry in self.mechanisms.items()]
-        return arrays | {"mechanisms": numbered(own)}
+        return super().as_arrays() | {"mechanisms": numbered(own)}
 
     @classmethod
     def from_arrays(cls, arrays: dict) -> GRN:
@@ -251,7 +249,7 @@ KINDS = {
 def _check(network):
     """Raise ValueError in one line where the arrays don't fit each other or hold wrong values."""
     n_genes, n_types, n_edges = (len(network.genes), len(network.cell_types), len(network.effect))
-    shapes = {
+    network._check_shapes({
         "regulator": (n_edges,),
         "target": (n_edges,),
         "half": (n_edges,),
@@ -262,11 +260,7 @@ def _check(network):
         "theta": (n_genes, n_types),
         "module": (n_genes,),
         "loadings": (n_genes, len(network.programs)),
-    }
-    for name, shape in shapes.items():
-        given = getattr(network, name).shape
-        if given != shape:
-            raise ValueError(f"{name}: shape {given}; must be {shape}")
+    })  # fmt: skip
     for name in ("genes", "cell_types"):
         names = [str(value) for value in getattr(network, name)]
         if not names or len(set(names)) < len(names):

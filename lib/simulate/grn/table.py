@@ -39,8 +39,8 @@ def from_table(
     mechanisms: as in `GRN`; these genes need no logic
 
     `GRN.edge_table()` and `GRN.gene_table()` give such tables, but for programs, mechanisms and the
-    name of a single cell type. Raises ValueError in one line for
-    edges in a cycle, of a gene that isn't in `genes`, or there twice, and for NaN.
+    name of a single cell type. Raises ValueError in one line for edges in a cycle, of a gene that
+    isn't in `genes`, or there twice, and for NaN.
     """
     table = _checked(edges)
     if genes is not None and not isinstance(genes, pd.DataFrame):
@@ -153,8 +153,7 @@ def _edges(table, names, types, usual_half):
     usual_half: (n_genes,) half of a regulator's edges that have none
     """
     places = {gene: place for place, gene in enumerate(names)}
-    ends = [table[column].map(places).to_numpy() for column in ("regulator", "target")]
-    ends = [np.asarray(end, dtype=int) for end in ends]
+    ends = [table[column].map(places).to_numpy(dtype=int) for column in ("regulator", "target")]
     half = np.where(table["half"].isna(), usual_half[ends[0]], table["half"])
     values = np.column_stack([*ends, table["effect"], half, table["power"]]).astype(float)
     once, first, edge = np.unique(values, axis=0, return_index=True, return_inverse=True)

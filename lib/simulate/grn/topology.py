@@ -57,9 +57,9 @@ def ends(rng, choice):
 
 
 def _drawn(rng, weights, n):
-    return (
-        rng.choice(len(weights), n, replace=False, p=weights / weights.sum()).tolist() if n else []
-    )
+    if not n:
+        return []
+    return rng.choice(len(weights), n, replace=False, p=weights / weights.sum()).tolist()
 
 
 def _with_idle(rng, choice, edges, idle):
