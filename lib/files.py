@@ -32,3 +32,9 @@ def put_between(path: str | Path, start: str, end: str, text: str) -> None:
         raise ValueError(f"{path}: must have {start!r} and, behind it, {end!r}")
     with whole(path) as scratch:
         scratch.write_text(head + start + text + end + rest.partition(end)[2])
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file of text, whole or not at all."""
+    with whole(path) as scratch:
+        scratch.write_text(text)

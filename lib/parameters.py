@@ -188,6 +188,20 @@ def pairs_of_arms(name, value, others):
     checks.integer(name, value, 0, n_arms * (n_arms - 1) // 2)
 
 
+def of_design(name, value, others):
+    from dataclasses import fields
+
+    from lib.tasks.screen import Design
+
+    Design(**{field.name: others[field.name] for field in fields(Design)})
+
+
+def models_of_screens(name, value, others):
+    from lib.predict import registry
+
+    checks.listed(name, value, registry.keys("screen"), least=0)
+
+
 def column_of_real_counts(name, value, others):
     from lib.tasks import realism
 
@@ -271,10 +285,36 @@ OWN = {  # rules of a single notebook, in place of those above
         "n_genes": by(checks.integer, 5, 100_000),  # a fifth of them are a drug's targets
         "max_epochs": by(checks.integer, 12, 100_000),  # the first 10 are warm-up
     },
-    "07_screen": {
+    "07_network": {
         "n_cells": by(checks.integer, 2, 1_000_000),  # of each arm
         "n_genes": by(checks.integer, 10, 20_000),
         "shift": by(checks.number, 0, 10),  # sd of a program
+    },
+    "07_screen": {
+        **dict.fromkeys(
+            (
+                "n_genes",
+                "n_regulators",
+                "n_arms",
+                "n_pairs",
+                "n_unseen",
+                "n_asked_pairs",
+                "n_strengths",
+                "n_cells",
+                "n_control",
+                "n_cell_types",
+                "n_few",
+                "n_asked_types",
+                "divergence",
+                "strength",
+                "depth",
+                "shift",
+                "fidelity",
+            ),
+            of_design,
+        ),
+        "n_truth": by(checks.integer, 100, 100_000),
+        "models": models_of_screens,
     },
     "05_leaderboard": {
         "n_doses": by(checks.integer, 3, 10_000),

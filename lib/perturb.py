@@ -18,12 +18,13 @@ from lib.seeds import stream
 from lib.simulate import layout
 from lib.simulate.cells import redrawn
 from lib.simulate.layout import descendants, with_true_counts
-from lib.simulate.screen import screen
+from lib.simulate.screen import arm_cells, screen
 from lib.simulate.truth import CellLaws, law_given
 
 __all__ = [
-    "additive", "do", "dose_of", "dose_series", "doses_to_beyond", "exogenous_noise", "fold_change",
-    "parent_to_perturb", "produce_perturbed_observations_1gene", "screen", "second_parent", "treat",
+    "additive", "arm_cells", "do", "dose_of", "dose_series", "doses_to_beyond", "exogenous_noise",
+    "fold_change", "parent_to_perturb", "produce_perturbed_observations_1gene", "screen",
+    "second_parent", "treat",
 ]  # fmt: skip
 
 _BLOCK = 500_000  # counts drawn at a time, to bound memory

@@ -12,7 +12,7 @@ from lib.laws.mixture import Mixture
 from lib.laws.zinb import ZINB
 
 TAIL = 1e-10  # what a table of counts may leave out
-_LARGEST = 400_000  # probabilities of a gene that are kept: 3 MB
+_LARGEST = 2_000_000  # probabilities of a gene that are kept: 16 MB
 
 
 class Rates(NamedTuple):

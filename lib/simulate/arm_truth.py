@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from lib import checks
 from lib.counts import CONTROL
-from lib.laws.population import Population, Rates, Tables, aligned, divergence, mixed
+from lib.laws.population import TAIL, Population, Rates, Tables, aligned, divergence, mixed
+from lib.laws.tabulated import Tabulated
 from lib.seeds import stream
 from lib.simulate.additivity import classes, less
+from lib.simulate.arm import AFFECTED, Arm
 from lib.simulate.arms import IS_CONTROL, NOTHING, SEPARATOR, in_truth
 from lib.simulate.latent import Latent
 from lib.simulate.regulated import World, drawn
 
-AFFECTED = 0.005  # nats from control
 ADDITIVE = 0.1  # a deviation from additivity below this is none
 N_CELLS = 4000  # in each of two computations
 _INFLATION = 0.004  # square of a grid's step over the least squared coefficient of variation
 _COLUMNS = "mean", "log_fold_change", "kl_nats", "mean_log1p", "error_nats"
 _OWN = int.from_bytes(b"truth")  # ends seeds of cells: one that no one else would take
 _COARSEST = 0.06  # step of a grid of logs
-
-
-@dataclass(frozen=True)
-class Arm:
-    """The truth about an arm in cells of one type.
-
-    perturbation, cell_type, sense: what it is about
-    law: `Population` of the genes' counts, (n_genes,), over the controls' captures, or at the one
-        that was stated
-    genes: a row a gene: `mean` count; `mean_log1p`, mean of log(1 + count) at the fixed capture;
-        `log_fold_change`, log of the mean over that of control; `kl_nats`, divergence of the
-        control's law from the arm's; `reached`, downstream of a perturbed gene, or one; `affected`,
-        whether kl_nats is above 0.005; `error_nats`, an estimate of the numerical error of the law:
-        a quarter of the divergence of two independent computations, whose mean the law is, and what
-        the grid of rates adds at most
-    fixed_capture: of `mean_log1p`
-    """
-
-    perturbation: str
-    cell_type: str
-    sense: str
-    law: Population
-    genes: pd.DataFrame
-    fixed_capture: float
-
-    @property
-    def error_nats(self) -> float:
-        """Numerical error of the laws, mean over genes, nats."""
-        return float(self.genes["error_nats"].mean())
 
 
 class Truth:
@@ -135,13 +105,17 @@ class Truth:
             arm = self.screen.find(perturbation, perturbation_type, strength)
             is_reached = self.network.reached(self.screen.genes[arm], self.cell_type)
             rates = self._labelled(arm) if is_labelled else self._intended(arm)
-        columns = self._columns(rates, is_labelled)
+        columns, pmf = self._columns(rates, is_labelled)
         table = pd.DataFrame(columns, index=self._index)
         table.insert(4, "reached", is_reached[self.places])
         table.insert(5, "affected", table["kl_nats"] > AFFECTED)
-        over_captures = mixed(rates, [0.5, 0.5]).times(self._tables.scale)
-        law = Population(over_captures, self._tables.theta, self._tables.pi)
-        return Arm(perturbation, self.cell_type, sense, law, table, self.fixed_capture)
+
+        def law():
+            over_captures = mixed(rates, [0.5, 0.5]).times(self._tables.scale)
+            return Population(over_captures, self._tables.theta, self._tables.pi)
+
+        known = perturbation, self.cell_type, sense, table, self.fixed_capture
+        return Arm(*known, Tabulated([_trimmed(row) for row in pmf]), law)
 
     def additivity(self, pair: str, *, scale: str = "log", threshold: float = ADDITIVE, **which):
         """How far a pair's effects are from the sum of those of its genes, as intended, unshifted.
@@ -291,18 +265,23 @@ class Truth:
         return [mixed(list(halves), weights) for halves in zip(self._seen["every arm"], own)]
 
     def _columns(self, rates, is_labelled):
-        """Columns of `Arm.genes`; where a gene's law is that of control, control's very numbers."""
+        """Columns of `Arm.genes`, and probabilities of counts, an array a gene.
+
+        Where a gene's law is that of control, they are control's very numbers.
+        """
         control = self._control(is_labelled)
         if rates is control and is_labelled in self._of_control:
-            return dict(self._of_control[is_labelled])
+            columns, pmf = self._of_control[is_labelled]
+            return dict(columns), list(pmf)
         first, shares, none = aligned([*rates, *control])
         if rates is control:
             genes = np.arange(len(first))
             columns = {name: np.zeros(len(first)) for name in _COLUMNS}
+            pmf = [None] * len(first)
         else:
             differs = (shares[:2] != shares[2:]).any(axis=(0, 1))
             genes = np.flatnonzero(differs | (none[:2] != none[2:]).any(axis=0))
-            before = self._columns(control, is_labelled)
+            before, pmf = self._columns(control, is_labelled)
             columns = {name: values.copy() for name, values in before.items()}
         for gene in genes:
             points = np.flatnonzero(shares[:, :, gene].any(axis=0))
@@ -310,7 +289,8 @@ class Truth:
             given = first[gene] + points.start, shares[:, points, gene], none[:, gene]
             f, g, *of_control = self._tables.pmf(gene, *given)
             columns["error_nats"][gene] = divergence(f, g) / 4
-            columns["kl_nats"][gene] = divergence((f + g) / 2, sum(of_control) / 2)
+            pmf[gene] = (f + g) / 2
+            columns["kl_nats"][gene] = divergence(pmf[gene], sum(of_control) / 2)
             at_fixed = self._fixed.pmf(gene, given[0], given[1][:2], given[2][:2]).mean(axis=0)
             columns["mean_log1p"][gene] = at_fixed @ np.log1p(np.arange(len(at_fixed)))
         kept = (1 - self._tables.pi) * self._tables.scale.mean
@@ -321,12 +301,12 @@ class Truth:
             fold = less(np.log(mean), np.log(usual))
         columns |= {"mean": mean, "log_fold_change": fold}
         if rates is control:
-            self._of_control[is_labelled] = dict(columns)
-        return columns
+            self._of_control[is_labelled] = dict(columns), list(pmf)
+        return columns, pmf
 
     def _on(self, scale, rates):
         """An effect's scale: a number a gene."""
-        columns = self._columns(rates, False)
+        columns, _ = self._columns(rates, False)
         if scale == "log1p":
             return columns["mean_log1p"]
         with np.errstate(divide="ignore"):
@@ -343,6 +323,11 @@ def arm(screen: ad.AnnData, perturbation: str, cell_type: str | None = None, **o
     of_arm = ("perturbation_type", "strength", "sense")
     which = {name: options.pop(name) for name in of_arm if name in options}
     return Truth(screen, cell_type, **options).arm(perturbation, **which)
+
+
+def _trimmed(row):
+    """Probabilities of counts up to where almost none is left."""
+    return row[: max(1, int((row[::-1].cumsum() >= TAIL).sum()))]
 
 
 def _least(mean, theta):

@@ -8,11 +8,14 @@ import pandas as pd
 
 from lib import checks
 from lib.counts import CONTROL
+from lib.seeds import key, stream
 from lib.simulate import arms as of_arms
 from lib.simulate.arms import IS_CONTROL, Screen
 from lib.simulate.grn import GRN
 from lib.simulate.measurement import Measurement
 from lib.simulate.regulated import World, checked, drawn, of_types
+
+_REPLICATE = int.from_bytes(b"replica")  # ends seeds of new cells
 
 
 def screen(
@@ -73,6 +76,34 @@ def screen(
     )
     world = World(network, measurement, Screen(**fields, captures=[], batches=[]))
     return _cells(world, fields, n_cells, n_control, depth=depth, seed=seed)
+
+
+def arm_cells(
+    screen: ad.AnnData,
+    arms: list[tuple[str, str, float, str]],
+    n_cells: int,
+    *,
+    seed: int | tuple[int, ...],
+) -> ad.AnnData:
+    """New cells of arms of a screen, measured as its controls: what a replicate would have.
+
+    screen: cells of `screen`, some of them, or their copy on disk
+    arms: perturbation, perturbation_type, strength and cell type of each; cells are in their order
+    n_cells: cells of each arm
+    """
+    world = World.of(screen)
+    plan, n_cells = world.screen, checks.integer("n_cells", n_cells, 1)
+    seed = (*key(seed), _REPLICATE)
+    labelled = []
+    for name, kind, strength, _ in arms:
+        guides = plan.guides(plan.find(name, kind, strength))
+        labelled.append(guides[np.arange(n_cells) * len(guides) // n_cells])
+    labelled = np.concatenate(labelled)
+    types = np.repeat([world.network.type_of(arm[3]) for arm in arms], n_cells)
+    like = stream(seed, "like controls").integers(len(plan.captures), size=len(labelled))
+    acting = of_arms.in_truth(plan, labelled, seed)
+    chosen = {"captures": plan.captures[like], "batch": plan.batches[like]}
+    return drawn(world, types, acting, **chosen, seed=seed, obs=_obs(plan, labelled))
 
 
 def _cells(world, fields, n_cells, n_control, *, depth, seed):

@@ -1,162 +1,278 @@
-"""Screens of gene regulatory networks: what arms truly do, and what their cells show of it."""
+"""The screen: controls and some arms to train on; asked is the law of arms that nobody has seen.
 
+| split | what is asked |
+|---|---|
+| unseen gene | the knockdown of a gene that no arm has perturbed |
+| pair, seen 2, 1, 0 | two genes, of which so many have an arm of their own in training |
+| unseen strength | a gene seen as a knockdown, at a weaker one, or activated |
+| unseen type | a gene seen in other cell types, in a type of which only controls are seen |
+| unseen type, few | the same in a type with a few arms |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import dataset
-from lib.counts import CONTROL, dense
+from lib import checks, dataset, perturb
+from lib.counts import CONTROL
+from lib.predict.base import Perturbation, Query
+from lib.seeds import key, stream
+from lib.tasks import prior as knowledge
+from lib.tasks.base import identified
+from lib.tasks.splits import COLUMNS, STRENGTH, WEAKER, arms_of, asked_of
 
-WELL_COUNTED = 3.0  # counts a cell
-KINDS = "regulator", "other gene", "pair"
+VERSIONS = {1: "unseen genes, pairs, strengths and cell types, scored as labelled"}  # see `drug`
+SENSE = "as_labelled"  # of the truth: escapers and wrong guides are in it, as in cells to train on
+UNNAMED, NONE, GRAPH, DIRECTED, TRUE = PRIORS = "unnamed", "none", "graph", "directed", "true"
+_MANY_GUIDES = 20  # of an arm, where its own aren't known
+_OTHERS = int.from_bytes(b"others")  # ends seeds of guides: one that no one else would take
 
 
-class Example(NamedTuple):
-    """One arm, from the network to counts.
+@dataclass(frozen=True)
+class Design:
+    """What a screen is like, and what is asked about it.
 
-    perturbation: the arm
-    target: the gene, not perturbed itself, whose law changes most
-    nodes: a row a gene: regulator, module, depth, reached, log_fold_change as intended
-    edges: a row an edge: regulator, target, and whether it is `carried`, both of its genes reached
-    molecules: a row a cell: molecules and counts of the perturbed regulator, and `arm`
-    laws: a row a count of `target`: probabilities under control, as_intended and as_labelled, and
-        the share of the arm's cells, observed
-    folds: a row a gene that is counted in the arm and in controls: log fold change, exact as
-        labelled, and that of mean counts in their cells
+    n_genes, n_regulators: of the network
+    n_arms: arms of one gene to train on, half of them regulators as far as there are so many
+    n_pairs: pairs of these genes to train on
+    n_unseen: genes of unseen arms, likewise half regulators
+    n_asked_pairs: pairs asked about, a third each with 2, 1, and 0 genes seen
+    n_strengths: regulators seen as arms that are asked about at other strengths
+    n_cells, n_control: cells of an arm and controls, in a cell type
+    n_cell_types: with 3, arms are seen in the first, none in the second, `n_few` in the third
+    n_few: arms that the third type has
+    n_asked_types: arms asked about in the second and in the third type
+    divergence: share of edges that have another regulator in each type but the first
+    strength: share of a gene's expression that knockdowns of training take away
+    shift: of all perturbed cells in one program, as in `perturb.screen`
+    depth: share of the reads
+    fidelity: share of the prior graph's edges that are true
     """
 
-    perturbation: str
-    target: str
-    nodes: pd.DataFrame
-    edges: pd.DataFrame
-    molecules: pd.DataFrame
-    laws: pd.DataFrame
-    folds: pd.DataFrame
+    n_genes: int = 500
+    n_regulators: int = 75
+    n_arms: int = 100
+    n_pairs: int = 30
+    n_unseen: int = 40
+    n_asked_pairs: int = 30
+    n_strengths: int = 10
+    n_cells: int = 100
+    n_control: int = 5000
+    n_cell_types: int = 1
+    n_few: int = 20
+    n_asked_types: int = 20
+    divergence: float = 0.2
+    strength: float = 0.8
+    shift: float = 0.0
+    depth: float = 1.0
+    fidelity: float = 0.5
+
+    def __post_init__(self):
+        checks.integer("n_genes", self.n_genes, 4, 20_000)
+        checks.integer("n_regulators", self.n_regulators, 1, self.n_genes // 2)
+        checks.integer("n_unseen", self.n_unseen, 0, self.n_genes - 2)
+        checks.integer("n_arms", self.n_arms, 2, self.n_genes - self.n_unseen)
+        third = checks.integer("n_asked_pairs", self.n_asked_pairs, 0, 100_000) // 3
+        of_unseen = self.n_unseen * (self.n_unseen - 1) // 2
+        if third > min(of_unseen, self.n_unseen * self.n_arms):
+            must = f"must be enough for n_asked_pairs = {self.n_asked_pairs}"
+            raise ValueError(f"n_unseen = {self.n_unseen}: {must}")
+        most = self.n_arms * (self.n_arms - 1) // 2 - third
+        checks.integer("n_pairs", self.n_pairs, 0, most)
+        checks.integer("n_strengths", self.n_strengths, 0, self.n_arms)
+        checks.integer("n_cells", self.n_cells, 1, 1_000_000)
+        checks.integer("n_control", self.n_control, 10, 10_000_000)
+        checks.choice("n_cell_types", checks.integer("n_cell_types", self.n_cell_types), (1, 3))
+        checks.integer("n_few", self.n_few, 0, self.n_genes)
+        checks.integer("n_asked_types", self.n_asked_types, 0, self.n_genes)
+        if self.n_cell_types > 1:
+            checks.integer("n_few", self.n_few, 0, self.n_arms - 1)
+            checks.integer("n_asked_types", self.n_asked_types, 0, self.n_arms - self.n_few)
+        checks.number("divergence", self.divergence, 0, 1)
+        checks.number("strength", self.strength, 0, 1)
+        checks.number("shift", self.shift, 0, 10)
+        checks.number("depth", self.depth, 1e-9, 1)
+        checks.number("fidelity", self.fidelity, 0, 1)
+        if self.strength == WEAKER:
+            raise ValueError(f"strength = {WEAKER:g}: must not be the one of {STRENGTH!r}")
 
 
-def kind_of(cells: ad.AnnData, perturbation: str) -> str:
-    """One of KINDS: a pair, or a gene that regulates others, or one that doesn't."""
-    if perturbation not in cells.var_names:
-        return "pair"
-    return "regulator" if cells.var["regulator"].loc[perturbation] else "other gene"
+class Question(NamedTuple):
+    """A question about an arm.
 
-
-def arms_of(cells: ad.AnnData) -> list[str]:
-    """The perturbations of a screen, in its order."""
-    return [name for name in cells.obs["perturbation"].cat.categories if name != CONTROL]
-
-
-def described(cells: ad.AnnData, truth: dataset.Truth) -> pd.DataFrame:
-    """What arms do to genes that they don't perturb themselves, mean over arms of a kind.
-
-    cells: a screen of one cell type, every arm at one strength
-
-    Returns rows of mechanism (kind of arm), split (sense), metric, value: n_reached, n_affected,
-    kl_nats, error_nats (means over genes), and, as labelled, fold_correlation, over genes that are
-    counted in both, of the exact log fold change with that of mean counts in the arm's cells and in
-    controls.
+    name: q000, q001, ...
+    query: asks for the law of each gene in the arm
+    cell_type: in which it is asked
+    split: one of `SPLITS`
+    kind: regulator, other gene or pair; of an unseen strength, knockdown or activation
     """
-    rows = []
-    for sense in dataset.Truth.senses:
-        for name in arms_of(cells):
-            genes = truth.arm(name, sense=sense).genes
-            others = genes.drop(name.split("+"))
-            values = {
-                "n_reached": others["reached"].sum(),
-                "n_affected": others["affected"].sum(),
-                "kl_nats": others["kl_nats"].mean(),
-                "error_nats": genes["error_nats"].mean(),
-            }
-            if sense == "as_labelled":
-                values["fold_correlation"] = _correlation(_folds(cells, name, others))
-            kind = kind_of(cells, name)
-            rows += [(kind, sense, metric, float(value)) for metric, value in values.items()]
-    table = pd.DataFrame(rows, columns=["mechanism", "split", "metric", "value"])
-    return table.groupby(["mechanism", "split", "metric"], sort=False, as_index=False).mean()
+
+    name: str
+    query: Query
+    cell_type: str
+    split: str
+    kind: str
 
 
-def example(cells: ad.AnnData, truth: dataset.Truth, perturbation: str | None = None) -> Example:
-    """An arm from the network to counts.
+class Task:
+    """A screen and the questions about it.
 
-    perturbation: by default the regulator whose knockdown reaches most genes, of those with some
-        counts a cell
+    design, seed, n_truth: what it is made from, which gives the same task again
+    screen: cells of all arms, with their truth
     """
-    network = truth.network
-    if perturbation is None:
-        single = [name for name in arms_of(cells) if kind_of(cells, name) == "regulator"]
-        counted = truth.arm(CONTROL).genes["mean"]
-        single = [name for name in single if counted[name] >= WELL_COUNTED] or single
-        n_reached = [network.reached([name], truth.cell_type).sum() for name in single]
-        perturbation = single[int(np.argmax(n_reached))]
-    intended, labelled, control = (
-        truth.arm(perturbation, sense="as_intended"),
-        truth.arm(perturbation, sense="as_labelled"),
-        truth.arm(CONTROL),
-    )
-    genes = intended.genes
-    target = genes["kl_nats"].drop(perturbation).idxmax()
-    columns = ["regulator", "module", "depth"]
-    nodes = network.gene_table()[columns].join(genes[["reached", "log_fold_change"]])
-    edges = network.edge_table()[["regulator", "target"]]
-    is_reached = nodes["reached"]
-    edges["carried"] = is_reached[edges["regulator"]].to_numpy()
-    edges["carried"] &= is_reached[edges["target"]].to_numpy()
-    return Example(
-        perturbation,
-        target,
-        nodes,
-        edges,
-        _molecules(cells, perturbation),
-        _laws(cells, target, perturbation, intended, labelled, control),
-        _folds(cells, perturbation, labelled.genes),
-    )
+
+    def __init__(self, design: Design, seed: int | tuple[int, ...], *, n_truth: int = 4000):
+        self.design, self.seed, self.n_truth = design, key(seed), n_truth
+        self.network = dataset.grn.draw(
+            design.n_genes,
+            design.n_regulators,
+            n_cell_types=design.n_cell_types,
+            divergence=design.divergence,
+            seed=seed,
+        )
+        self._arms = arms_of(self.network, design, self.seed)
+        self.screen = self._screen(self._arms, n_cells=design.n_cells, seed=seed)
+        self._truths: dict[str, dataset.Truth] = {}
+        self._expected: dict[str, dataset.Truth] = {}
+        self._known: dict[tuple, object] = {}
+
+    def _screen(self, arms, *, n_cells, **options):
+        types = [str(name) for name in self.network.cell_types]
+        return perturb.screen(
+            self.network,
+            arms[COLUMNS],
+            n_cells=dict(zip(types, [n_cells, 0, n_cells])),
+            n_control=self.design.n_control,
+            shift=self.design.shift,
+            depth=self.design.depth,
+            **options,
+        )
+
+    def train(self, prior: str = GRAPH) -> ad.AnnData:
+        """Cells to train on, as models see them.
+
+        prior: what they are told of the network, in `uns["prior_graph"]` and, where it has no
+            directions, `varm["prior"]`: "unnamed", nothing, not even which genes are
+            regulators; "none"; "graph", undirected, unsigned, of the design's fidelity; "directed",
+            the same with directions; "true", all of it, with directions
+        """
+        checks.choice("prior", prior, PRIORS)
+        cells = self._shown.copy()
+        if prior == UNNAMED:
+            del cells.var["regulator"]
+        elif prior != NONE:
+            fidelity = 1.0 if prior == TRUE else self.design.fidelity
+            edges = knowledge.graph(self.network, fidelity, seed=self.seed, directed=prior != GRAPH)
+            cells.uns["prior_graph"] = edges
+            if prior == GRAPH:
+                cells.varm["prior"] = knowledge.embedding(edges, list(cells.var_names))
+        return cells
+
+    @cached_property
+    def _shown(self):
+        obs = self.screen.obs
+        is_train = (obs["perturbation"] == CONTROL).to_numpy()
+        seen = obs["cell_type"].map({"A": "seen_first", "B": "", "C": "seen_third"}).to_numpy()
+        of_arm = pd.MultiIndex.from_frame(obs[COLUMNS].astype({"perturbation": str}))
+        arms = self._arms.set_index(COLUMNS)
+        for column in ("seen_first", "seen_third"):
+            is_train |= (seen == column) & of_arm.isin(arms.index[arms[column]])
+        cells = dataset.shown(self.screen[is_train])
+        cells.obs_names = [f"cell_{i}" for i in range(cells.n_obs)]
+        # their names would tell what else there is of an arm
+        number = cells.obs["guide"].astype(str).str.rpartition("_")[2]
+        names = cells.obs["perturbation"].astype(str) + "_" + number
+        is_control = cells.obs["perturbation"] == CONTROL
+        cells.obs["guide"] = names.where(~is_control, "non-targeting").astype("category")
+        for column in cells.obs.select_dtypes("category"):
+            cells.obs[column] = cells.obs[column].cat.remove_unused_categories()
+        return cells
+
+    @cached_property
+    def controls(self) -> dict[str, ad.AnnData]:
+        """Control cells of each cell type, which are to train on too, with their truth."""
+        obs, found = self.screen.obs, {}
+        for name in map(str, self.network.cell_types):
+            of_type = (obs["perturbation"] == CONTROL) & (obs["cell_type"] == name)
+            found[name] = self.screen[of_type.to_numpy()].copy()
+        return found
+
+    @cached_property
+    def asked(self) -> list[Question]:
+        """The questions."""
+        genes, found = list(self.screen.var_names), []
+        for place, row in enumerate(asked_of(self._arms, self.design).itertuples(index=False)):
+            what = Perturbation(row.perturbation, float(row.strength), row.perturbation_type)
+            query = Query(self.controls[row.cell_type], genes, what)
+            found.append(Question(f"q{place:03d}", query, row.cell_type, row.split, row.kind))
+        return found
+
+    def truth(self, cell_type: str) -> dataset.Truth:
+        """The truth about arms in cells of one type."""
+        if cell_type not in self._truths:
+            made = dataset.Truth(self.screen, cell_type, n_cells=self.n_truth)
+            self._truths[cell_type] = made
+        return self._truths[cell_type]
+
+    def arm(self, query: Query):
+        """The truth about the arm that a query is about, a `simulate.arm.Arm`."""
+        cell_type = query.cell_type
+        known = cell_type, query.perturbation
+        if known not in self._known:
+            self._known[known] = _arm(self.truth(cell_type), query.perturbation)
+        return self._known[known]
+
+    def expected(self, query: Query):
+        """The same, if guides and shift of the arm are not known: what could be known at best.
+
+        Guides work as guides do, and the shift is the mean over arms.
+        """
+        cell_type = query.cell_type
+        if cell_type not in self._expected:
+            self._expected[cell_type] = dataset.Truth(
+                self._any_guides, cell_type, n_cells=self.n_truth
+            )
+        return _arm(self._expected[cell_type], query.perturbation)
+
+    @cached_property
+    def _any_guides(self):
+        """A screen of the arms asked about, with many other guides each, and one shift for all.
+
+        A wrong guide, of 2 % of the cells, is of one of these arms.
+        """
+        of_shift = stream(self.seed, "mean shift").normal(1, 0.5, 100_000)
+        shift = self.design.shift * float(np.abs(of_shift).mean())
+        arms = self._arms[(self._arms["split"] != "") | self._arms["asked_in_types"]]
+        cells = self._screen(arms, n_guides=_MANY_GUIDES, n_cells=1, seed=(*self.seed, _OTHERS))
+        plan = cells.uns["screen"]
+        plan["shift"] = np.full(len(plan["shift"]), shift)
+        plan["captures"] = self.screen.uns["screen"]["captures"]
+        plan["batches"] = self.screen.uns["screen"]["batches"]
+        return cells
+
+    def cells(self, queries: list[Query], n_cells: int, *, seed) -> list[ad.AnnData]:
+        """New cells of the arms that queries are about, as measured, an AnnData a query."""
+        arms = []
+        for query in queries:
+            name, strength, kind = query.perturbation
+            arms.append((name, kind, strength, query.cell_type))
+        drawn = perturb.arm_cells(self.screen, arms, n_cells, seed=seed)
+        stops = np.arange(len(queries) + 1) * n_cells
+        return [drawn[start:stop] for start, stop in zip(stops, stops[1:])]
 
 
-def _correlation(folds):
-    """That of exact and estimated log fold changes; NaN where nothing changes in truth."""
-    if not folds["exact"].std() > 0:
-        return np.nan
-    return folds["exact"].corr(folds["estimated"])
+def _arm(truth, perturbation):
+    name, strength, kind = perturbation
+    return truth.arm(name, perturbation_type=kind, strength=strength, sense=SENSE)
 
 
-def _of_arm(cells, perturbation):
-    return (cells.obs["perturbation"] == perturbation).to_numpy()
-
-
-def _molecules(cells, regulator):
-    column = list(cells.uns["regulators"]).index(regulator)
-    counts = dense(cells[:, regulator].X)[:, 0]
-    table = pd.DataFrame({"molecules": cells.obsm["molecules"][:, column], "counts": counts})
-    table["arm"] = cells.obs["perturbation"].astype(str).to_numpy()
-    return table[table["arm"].isin([CONTROL, regulator])].reset_index(drop=True)
-
-
-def _laws(cells, target, perturbation, intended, labelled, control):
-    counts = dense(cells[_of_arm(cells, perturbation), target].X)[:, 0].astype(int)
-    place = list(cells.var_names).index(target)
-    n_counts = counts.max() + 2
-    table = {"count": np.arange(n_counts)}
-    arms = {"control": control, "as_intended": intended, "as_labelled": labelled}
-    for name, arm in arms.items():
-        table[name] = arm.law[place].pmf_table(n_counts)
-    table["observed"] = np.bincount(counts, minlength=n_counts) / len(counts)
-    return pd.DataFrame(table)
-
-
-def _folds(cells, perturbation, genes):
-    """Exact log fold changes, and those of mean counts in the arm and in controls.
-
-    Of the genes that are counted in both.
-    """
-    means = [
-        np.asarray(cells.X[_of_arm(cells, name)].mean(axis=0)).ravel()
-        for name in (perturbation, CONTROL)
-    ]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimated = np.log(means[0]) - np.log(means[1])
-    estimated = pd.Series(estimated, cells.var_names, name="estimated")
-    columns = {"log_fold_change": "exact", "reached": "reached"}
-    table = genes[list(columns)].rename(columns=columns).join(estimated)
-    return table[np.isfinite(table["exact"]) & np.isfinite(table["estimated"])]
+def identity(**parameters) -> str:
+    """The version and hash of a screen's questions: seed, n_truth and the fields of its design."""
+    names = (*(field.name for field in fields(Design)), "seed", "n_truth")
+    return identified(VERSIONS, names, parameters)
