@@ -27,11 +27,14 @@ class Perturbation(NamedTuple):
     """What was done to the cells of an arm.
 
     name: a drug, a gene, or genes joined by "+"
-    strength: relative dose of a drug, 1 for the effect that it is defined by
+    strength: relative dose of a drug, 1 for the effect that it is defined by; of a knockdown the
+        share of expression that it takes away, of an activation the fold
+    perturbation_type: knockdown, knockout or activation in a screen
     """
 
     name: str
     strength: float = 1.0
+    perturbation_type: str = ""
 
 
 class Query(NamedTuple):
@@ -45,6 +48,11 @@ class Query(NamedTuple):
     cells: ad.AnnData
     genes: list[str]
     perturbation: Perturbation | None = None
+
+    @property
+    def cell_type(self) -> str:
+        """The type of the first cell, which is that of all where an arm is asked about."""
+        return str(self.cells.obs["cell_type"].iloc[0])
 
     @property
     def shape(self) -> tuple[int, ...]:

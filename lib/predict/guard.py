@@ -15,10 +15,22 @@ from lib.counts import counts_of, dense, with_counts
 from lib.laws import Law
 from lib.predict import registry
 from lib.predict.answers import answer, in_words
+from lib.predict.arms import answers as arm_answers
+from lib.predict.arms.answers import Answer, ArmCells, Means
 from lib.predict.base import Query
 from lib.seeds import stream
 
 SHOWN = ("cell_type", "drug", "dose", "perturbed")  # columns of obs that an experimenter knows
+OF_SCREEN = (
+    "perturbation",
+    "perturbation_type",
+    "strength",
+    "guide",
+    "n_perturbations",
+    "batch",
+    "total_counts",
+)  # and of a screen's, beside the cell type
+PRIOR = "prior_graph", "prior"  # what a screen's models may know beforehand: in uns, and in varm
 _AGAIN = 8  # calls on each side, where a model may draw at random
 
 NO_QUESTION = (
@@ -41,6 +53,7 @@ class Guarded:
         self.name = name
         self.told = told
         self.not_asked = list(not_asked)
+        self._controls: tuple[ad.AnnData, ad.AnnData] | None = None
 
     def fit(self, train: ad.AnnData) -> Self:
         """Fit the model to what it is shown of `train`."""
@@ -57,6 +70,14 @@ class Guarded:
         cells = query.cells.copy() if self.told else shown(query.cells)
         return answer(self.model, query._replace(cells=cells), self.name)
 
+    def arm(self, query: Query) -> Answer:
+        """The answer about an arm of a screen. Raises what `arm_answers.answer` does."""
+        if self.told:
+            return arm_answers.answer(self.model, query, self.name)
+        if self._controls is None or self._controls[0] is not query.cells:
+            self._controls = query.cells, shown(query.cells)  # one copy for all arms of a cell type
+        return arm_answers.answer(self.model, query._replace(cells=self._controls[1]), self.name)
+
     def law(self, cells: ad.AnnData, gene: str) -> Law:
         """The law of one gene in each cell, (n_cells,). Refuses cells of a network."""
         if "grn" in cells.uns:
@@ -65,12 +86,35 @@ class Guarded:
 
 
 def shown(cells: ad.AnnData) -> ad.AnnData:
-    """A copy with whole counts, names of genes, the `SHOWN` columns, and numbers as cell names."""
+    """A copy with whole counts, names of genes, what may be shown, and numbers as cell names.
+
+    May be shown: the `SHOWN` columns, and of a screen those `OF_SCREEN`, which genes are
+    regulators, and the prior.
+    """
     numbers = [str(i) for i in range(cells.n_obs)]
-    obs = cells.obs[[c for c in SHOWN if c in cells.obs]].set_axis(numbers)
+    obs = cells.obs[[c for c in _columns(cells) if c in cells.obs]].set_axis(numbers)
     for column in obs.select_dtypes("category"):
         obs[column] = obs[column].cat.remove_unused_categories()
-    return ad.AnnData(counts_of(cells).copy(), obs=obs, var=pd.DataFrame(index=cells.var_names))
+    copy = ad.AnnData(counts_of(cells).copy(), obs=obs, var=pd.DataFrame(index=cells.var_names))
+    if is_screen(cells):
+        if "regulator" in cells.var:
+            copy.var["regulator"] = cells.var["regulator"].to_numpy()
+        in_uns, in_varm = PRIOR
+        if in_uns in cells.uns:
+            copy.uns[in_uns] = cells.uns[in_uns].copy()
+        if in_varm in cells.varm:
+            copy.varm[in_varm] = np.array(cells.varm[in_varm])
+    return copy
+
+
+def is_screen(cells: ad.AnnData) -> bool:
+    """Whether these are cells of a screen: what a cell was perturbed by is known."""
+    return "perturbation" in cells.obs
+
+
+def _columns(cells):
+    """Columns of obs that may be shown."""
+    return (*SHOWN, *OF_SCREEN) if is_screen(cells) else SHOWN
 
 
 def models(rows: list[registry.Row], task: str, **setting) -> dict[str, Guarded]:
@@ -148,7 +192,10 @@ def check_leaks(
     other = query._replace(cells=_otherwise_hidden(query, rng))
 
     def told(query):
-        law = guarded.predict(query)
+        of_arm = query.perturbation is not None and query.perturbation.perturbation_type
+        law = guarded.arm(query) if of_arm else guarded.predict(query)
+        if isinstance(law, (Means, ArmCells)):
+            return np.concatenate([law.values.mean(axis=0), law.values.std(axis=0)], axis=None)
         return np.concatenate([law.cdf(np.zeros(law.shape)), law.mean], axis=None)
 
     if _differ(told, query, other):
@@ -182,16 +229,19 @@ def _otherwise_hidden(query, rng):
             more = rng.poisson(1 + counts.mean(), cells.n_obs)  # so that the mean changes too
             cells = with_counts(cells, {gene: shuffled + more})
     order = rng.permutation(cells.n_obs)
-    for column in cells.obs.columns.difference(SHOWN):
+    for column in cells.obs.columns.difference(_columns(cells)):
         cells.obs[column] = cells.obs[column].to_numpy()[order]
     genes = rng.permutation(cells.n_vars)
     for mapping, rows in ((cells.layers, order), (cells.obsm, order), (cells.varm, genes)):
-        for name, values in mapping.items():
-            mapping[name] = values[rows]
-    cells.var = cells.var.iloc[genes].set_axis(cells.var_names)
+        for name in mapping.keys() - ({PRIOR[1]} if is_screen(cells) else set()):
+            mapping[name] = mapping[name][rows]
+    before, cells.var = cells.var, cells.var.iloc[genes].set_axis(cells.var_names)
+    if is_screen(cells) and "regulator" in before:
+        cells.var["regulator"] = before["regulator"]
     cells.obs_names = [f"other_{i}" for i in range(cells.n_obs)]
     parts = {name: getattr(cells, name) for name in ("obs", "var", "layers", "obsm", "varm")}
-    return ad.AnnData(cells.X, **parts)
+    uns = {name: cells.uns[name] for name in PRIOR[:1] if is_screen(cells) and name in cells.uns}
+    return ad.AnnData(cells.X, uns=uns, **parts)
 
 
 def _most_extreme(calls):

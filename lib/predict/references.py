@@ -51,7 +51,8 @@ class Oracle(Conditional):
             return super().predict(query)
         if query.cells.obs["cell_type"].nunique() != 1:
             raise ValueError("control: must be cells of one type")
-        law = truth.treated_law(query.cells, self.drugs, *query.perturbation)
+        name, dose, _ = query.perturbation
+        law = truth.treated_law(query.cells, self.drugs, name, dose)
         return law[0, query.cells.var_names.get_indexer(query.genes)]
 
 

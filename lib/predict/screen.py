@@ -11,6 +11,7 @@ import pandas as pd
 from lib import checks
 from lib.counts import CONTROL, dense
 from lib.laws import maximum_likelihood
+from lib.predict import bilinear
 from lib.predict.base import Conditional, Constant, around
 
 _SEPARATOR = "+"
@@ -107,13 +108,12 @@ class Bilinear(Conditional):
             self.factor = np.where(naive > 0, mean_counts / np.maximum(naive, 1e-12), 1.0)
         self.control = means[:, 0]
         changes = means - means[:, :1]
-        self.offset = changes.mean(1)
-        self.embedding = _principal_components(means, min(self.n_components, len(names)))
+        self.embedding = bilinear.principal_components(means, min(self.n_components, len(names)))
         arms_embedding = np.zeros((len(arms), self.embedding.shape[1]))
         arms_embedding[1:] = self.embedding[[self.genes.index(n) for n in names]]
-        left = _ridge_inverse(self.embedding, self.penalty)
-        right = _ridge_inverse(arms_embedding, self.penalty).T
-        self.weights = left @ (changes - self.offset[:, None]) @ right
+        self.weights, self.offset = bilinear.weights(
+            changes, self.embedding, arms_embedding, self.penalty
+        )
         return self
 
     def effect(self, name: str) -> np.ndarray:
@@ -141,14 +141,3 @@ class Bilinear(Conditional):
         labels = perturbed(cells)
         changes = {name: self.effect(name)[column] for name in pd.unique(labels)}
         return np.array([self.control[column] + changes[name] for name in labels])
-
-
-def _principal_components(rows, n_components):
-    """Principal components of each row, (n_rows, n_components)."""
-    left, values, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    return left[:, :n_components] * values[:n_components]
-
-
-def _ridge_inverse(x, penalty):
-    """(X'X + penalty I)^-1 X'."""
-    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T)

@@ -259,7 +259,7 @@ def screen(train, asked):
 @pytest.mark.parametrize("name", HONEST)
 def test_a_model_that_does_not_use_the_count_is_accepted(train, screen, test, asked, base, name):
     model = guard.Guarded(HONEST[name](base), name)
-    model.fit(screen if name in registry.keys(trains_on="arms") else train)
+    model.fit(screen if name in registry.keys(task="conditional", trains_on="arms") else train)
     held_out = [Query(test, [gene]) for gene in ("mech_linear", "gene_1")]
     for query in (*held_out, one(asked, "do_inside").query):
         for seed in range(10 if name in ("Sampler", "OneSampleForAll") else 1):

@@ -1,0 +1,1 @@
+"""A gene regulatory network learned from a screen, and knockdowns carried through it."""
