@@ -50,7 +50,8 @@ def enter(
     queries = [question.query for question in task.asked]
     of_base = [question.query for question in task.of_base]
     for key, model in models.items():
-        cells = task.screen if key in registry.keys(trains_on="arms") else task.train
+        of_arms = registry.keys(task="conditional", trains_on="arms")
+        cells = task.screen if key in of_arms else task.train
         more = of_base if key in generative else []
         took = guard.enter(model, cells, queries, key, more=more, seed=seed)
         frames.append(pd.DataFrame({"model": key, "metric": SECONDS, "value": took}))

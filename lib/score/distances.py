@@ -54,8 +54,8 @@ def between(true: Law, predicted: Law) -> pd.DataFrame:
     values = {"kl_nats": kl} if predicted.has_density else {}
     values |= {"excess_crps": crps, "mse_mean": (predicted.mean - true.mean) ** 2}
     point = predicted.parameters()
-    if point is not None and true.n_components == 1:
-        exact = true.parameters()
+    exact = true.parameters() if true.n_components == 1 else None
+    if point is not None and exact is not None:
         values |= {"mse_mu": (point.mu - exact.mu) ** 2, "mse_pi": (point.pi - exact.pi) ** 2}
         values["mse_log_theta"] = (np.log(point.theta) - np.log(exact.theta)) ** 2
     return pd.DataFrame(values)

@@ -5,24 +5,33 @@ from pathlib import Path
 import pandas as pd
 
 from lib.predict import registry
-from lib.score import tables
+from lib.score import screen, tables
 from lib.show import style
+from lib.show.figures import screen as figure
 
-SPLITS = ["held_out", "do_inside", "do_beyond"]
+COLUMNS = {
+    ("unseen gene", "regulator"): "unseen regulator",
+    ("unseen gene", "other gene"): "unseen other gene",
+    ("pair, seen 2", "pair"): "pair, both seen",
+    ("pair, seen 1", "pair"): "pair, one seen",
+}
 
 
 def table(folder: str | Path) -> str:
-    """Skill of the models in the README, a mean over mechanisms, and their KL off target.
+    """Skill on a screen's unseen arms of the models in the README, with a shift that arms share.
 
-    folder: holds the means of all tables, summary.csv
+    folder: has the means of the sweep, 07_sweep.csv, or those of one run, in 07_screen.csv
 
-    Returns Markdown. A model that lacks a mechanism has no mean.
+    Returns Markdown. A model that has no answer has no skill.
     """
-    means = tables.read(Path(folder) / "summary.csv").query("scenario == 'leaderboard'")
-    shown = tables.over_mechanisms(means, "skill_kl", SPLITS)
+    means = screen.swept(folder)
+    if not len(means):
+        means = tables.summary(tables.read(Path(folder) / "07_screen.csv"))
+    shown = figure.skills(means, screen.usual_of(means))
+    last = shown.columns.get_level_values(0)[-1]  # of the shifts
+    shown = shown[last].rename(columns={figure.COLUMNS[place]: n for place, n in COLUMNS.items()})
+    shown = shown.reindex(columns=list(COLUMNS.values()))
     shown = shown.map(lambda value: "" if pd.isna(value) else f"{value:z.2f}")
-    off_target = means[means["metric"] == "off_target_kl"].set_index("model")["mean"]
-    shown["off target (nats)"] = off_target.map("{:.2g}".format)
     shown = shown.reindex([key for key in registry.keys("readme") if key in shown.index])
     shown.index = [style.label(key) for key in shown.index]
-    return shown.rename(columns=style.label).to_markdown(disable_numparse=True)
+    return shown.to_markdown(disable_numparse=True)

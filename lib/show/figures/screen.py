@@ -1,204 +1,148 @@
-"""Figure 10: a screen of a gene regulatory network, from the network to counts, and how real."""
+"""Figure 11: who predicts arms that nobody has seen, and what decides it."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection
 
+from lib.predict import registry
+from lib.score.screen import MEAN, usual_of
 from lib.show import panels, style
 
-MOSAIC = [list("aaaaaa"), list("bbccdd"), list("eeefgg")]
-UNREACHED = "0.85"
-SHIFTED = "#0072B2", "#D55E00"  # without a shift, and with one
-MEASURES = {
-    "gene_mean": "mean of genes",
-    "mean_variance": "variance given the mean",
-    "mean_zeros": "zeros given the mean",
-    "library_size": "library size",
-    "gene_correlation": "gene-gene correlations",
-    "gene_pairs": "correlations, pair by pair",
-    "cell_correlation": "cell-cell correlations",
-    "components": "principal components",
+UNSEEN = "unseen gene", "regulator"
+PAIRS = "pair, seen 2", "pair"
+TYPE, TYPE_FEW = ("unseen type", "regulator"), ("unseen type, few", "regulator")
+COLUMNS = {
+    UNSEEN: "regulator",
+    ("unseen gene", "other gene"): "other gene",
+    PAIRS: "pair, 2 seen",
+    ("pair, seen 1", "pair"): "pair, 1 seen",
+    ("pair, seen 0", "pair"): "pair, 0 seen",
+    ("unseen strength", "knockdown"): "weaker",
+    ("unseen strength", "activation"): "activation",
+    TYPE: "type, none seen",
+    TYPE_FEW: "type, few seen",
 }
-FIRST = "real half", "network"
-ARMS = {"control": "control", "as_intended": "perturbed, as intended", "as_labelled": "as labelled"}
+BUDGET = 10_000  # cells of arms in all, over which panel d has more or fewer arms
 
 
-def figure(summary: pd.DataFrame, example) -> plt.Figure:
-    """One arm from the network to counts, what arms do, and how real simulated cells are.
+def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> plt.Figure:
+    """Skill of every model on every split, and of some over what a screen is like.
 
-    summary: means over replicates, from `tables.summary`
-    example: the arm of panels a to d, a `tasks.screen.Example`
+    swept: means of the sweeps, from `score.screen.swept`; may be empty
+    live: a summary of one run, shown where there is no sweep
+    published: means of published models, and of others on the same smaller screens; may be empty
     """
-    fig, axes = style.figure(MOSAIC, 183, 175, height_ratios=[1.35, 1, 1])
-    network(axes["a"], example)
-    molecules(axes["b"], example)
-    laws(axes["c"], example)
-    folds(axes["d"], example)
-    of_real = summary[summary["scenario"] == "realism"]
-    realism(axes["e"], of_real)
-    forest(axes["f"], of_real)
-    effects(axes["g"], summary)
+    usual = usual_of(swept)
+    boards = {"a": skills(swept, usual) if len(swept) else skills(live, {})}
+    if len(published):
+        some = registry.keys("published") + registry.keys("screen", "beside")
+        boards["b"] = skills(published[published["model"].isin(some)], {})
+    boards = {name: board.reindex(rows(board.index)) for name, board in boards.items()}
+    heights = [25 + 4.6 * len(board) for board in boards.values()]
+    curves = "cdef" if len(swept) else ""
+    mosaic = [[name] * max(1, len(curves)) for name in boards]
+    if curves:
+        mosaic.append(list(curves))
+        heights.append(62)
+    fig, axes = style.figure(mosaic, 183, sum(heights), height_ratios=heights)
+    for name, board in boards.items():
+        panels.board(axes[name], board, notes={})
+    if curves:
+        _curves(fig, axes, swept, usual)
     return fig
 
 
-def network(ax, example) -> None:
-    """Genes by generation, those that the knockdown reaches in the colour of their change."""
-    at = _layout(example.nodes)
-    carried = example.edges["carried"].to_numpy()
-    of_regulators = example.nodes["regulator"][example.edges["target"]].to_numpy()
-    for some, look in (
-        (~carried & of_regulators, {"colors": "0.9", "linewidths": 0.25, "zorder": 0}),
-        (carried, {"colors": "0.5", "linewidths": 0.2, "alpha": 0.35, "zorder": 1}),
-    ):
-        edges = example.edges[some]
-        ends = np.stack([at.loc[edges["regulator"]], at.loc[edges["target"]]], axis=1)
-        ax.add_collection(LineCollection(ends, **look))
-    size = np.where(example.nodes["regulator"], 9, 3)
-    reached = example.nodes["reached"].to_numpy()
-    look = {"lw": 0}
-    ax.scatter(*at[~reached].to_numpy().T, s=size[~reached], c=UNREACHED, zorder=2, **look)
-    change = example.nodes["log_fold_change"][reached]
-    limit = np.nanquantile(np.abs(change), 0.95)
-    colours = {"c": change, "cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    look = {"lw": 0.2, "edgecolors": "0.3"}
-    shown = ax.scatter(*at[reached].to_numpy().T, s=size[reached], zorder=3, **colours, **look)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.7, pad=0.01, aspect=15, extend="both")
-    bar.set_label("exact log fold change")
-    bar.outline.set_visible(False)
-    x, y = at.loc[example.perturbation]
-    ax.annotate(
-        f"{example.perturbation}, knocked down",
-        (x, y),
-        xytext=(0, 7),
-        textcoords="offset points",
-        ha="center",
-        fontsize=style.SMALL,
-    )
-    for depth in range(int(example.nodes["depth"].max())):
-        ax.text(-0.015, -depth, f"{depth}", ha="right", va="center", color="0.5")
-    ax.text(-0.015, at["y"].min() + 0.35, "other\ngenes", ha="right", va="center", color="0.5")
-    ax.text(-0.015, 0.45, "regulators", ha="right", va="center", color="0.5")
-    ax.set(xlim=(-0.06, 1.01), ylim=(at["y"].min() - 0.2, 0.6))
-    ax.axis("off")
+def _curves(fig, axes, swept, usual):
+    told, others = registry.keys("screen", "fidelity"), registry.keys("screen", "arms")
+    lines(axes["c"], over(swept, "fidelity", usual), "fidelity", told)
+    axes["c"].set_xlabel("share of the prior graph that is true")
+    lines(axes["d"], over_budget(swept, usual), "n_arms", others)
+    axes["d"].set_xlabel(f"arms, at {BUDGET:,} cells of arms")
+    lines(axes["e"], over(swept, "divergence", usual, TYPE), "divergence", others)
+    axes["e"].set_xlabel("share of edges that differ between types")
+    beaten(axes["f"], swept, usual)
+    panels.models_legend(fig, [axes[n] for n in "cde"], registry.keys("screen"), ncols=6)
 
 
-def _layout(nodes):
-    """Places of the genes: regulators by depth, the others below, in the order of modules."""
-    is_regulator = nodes["regulator"].to_numpy()
-    y = -nodes["depth"].to_numpy(dtype=float)
-    lowest = y[is_regulator].min() - 1.0
-    y[~is_regulator] = lowest
-    x = np.empty(len(nodes))
-    order = nodes["module"].rank(method="first").to_numpy()
-    for row in np.unique(y):
-        here = np.flatnonzero(y == row)
-        here = here[np.argsort(order[here])]
-        x[here] = (np.arange(len(here)) + 0.5) / len(here)
-    others = np.flatnonzero(~is_regulator)
-    y[others] -= 0.25 * (np.argsort(np.argsort(x[others])) % 4)
-    return pd.DataFrame({"x": x, "y": y}, index=nodes.index)
+def rows(models) -> list[str]:
+    """Models in the order of the boards: simple, published, mechanistic ones, then references."""
+    order = ("published", "mechanistic", "reference")
+
+    def group(key):
+        if key in ("no_change", MEAN):
+            return -1
+        sets = registry.BY_KEY[key].sets.split() if key in registry.BY_KEY else []
+        return max((1 + order.index(name) for name in order if name in sets), default=0)
+
+    return sorted((key for key in registry.order(models) if key != "oracle"), key=group)
 
 
-def molecules(ax, example) -> None:
-    """Molecules of the perturbed regulator in a cell against what is counted of them."""
-    rng = np.random.default_rng(0)
-    for arm, name in (("control", "control"), (example.perturbation, "treated")):
-        cells = example.molecules[example.molecules["arm"] == arm]
-        cells = cells.iloc[:400]
-        jitter = rng.uniform(-0.3, 0.3, len(cells))
-        look = {"color": style.COLOURS[name], "ms": 1.5, "mec": "none", "alpha": 0.6}
-        label = "control" if arm == "control" else "knockdown"
-        ax.plot(cells["molecules"], cells["counts"] + jitter, "o", label=label, **look)
-    end = example.molecules["molecules"].quantile(0.995)
-    top = 1.05 * example.molecules["counts"].quantile(0.998) + 3
-    ax.plot([0, end], [0, end], color="0.6", lw=0.6, ls="--")
-    at_line = 0.9 * min(end, top)
-    ax.text(at_line + 0.02 * end, at_line, "all counted", color="0.5", fontsize=style.SMALL)
-    ax.set(xlabel=f"molecules of {example.perturbation}", ylabel="its counts")
-    ax.set(xlim=(-1, end), ylim=(-1, top))
-    ax.legend(loc="upper right", markerscale=2)
+def base(summary: pd.DataFrame, usual: dict, *but: str) -> pd.DataFrame:
+    """Rows at the usual parameters, but for some of these."""
+    kept = np.ones(len(summary), dtype=bool)
+    for name, value in usual.items():
+        if name in summary and name not in but:
+            kept &= np.isclose(summary[name].astype(float), value)
+    return summary[kept]
 
 
-def laws(ax, example) -> None:
-    """Exact laws of the target's counts, and the shares of the arm's cells."""
-    table = example.laws
-    counts = table["count"]
-    ax.bar(counts, table["observed"], color="0.88", width=0.9, label="cells of the arm")
-    for arm, name in ARMS.items():
-        look = {"color": style.COLOURS[arm], "marker": "o", "ms": 1.8, "lw": 0.9}
-        ax.plot(counts, table[arm], label=name, **look)
-    ax.set(xlabel=f"counts of {example.target}", ylabel="probability")
-    ax.set_ylim(0, None)
-    ax.legend(loc="upper right")
+def skills(
+    summary: pd.DataFrame, usual: dict, *, metric: str = "skill_kl", gene: str = "all"
+) -> pd.DataFrame:
+    """Mean of a metric over a set of genes, a row a model; columns (shift, split and kind)."""
+    part = base(summary, usual, "shift", "n_cell_types")
+    part = part[(part["metric"] == metric) & (part["gene"] == gene)]
+    if "shift" not in part:
+        part = part.assign(shift=part["scenario"].str.rpartition(" ")[2].astype(float))
+    place = pd.Series(list(zip(part["split"], part["mechanism"])), index=part.index)
+    part = part.assign(place=place.map(COLUMNS), group=part["shift"].map("shift {:g}".format))
+    part = part.dropna(subset=["place"])
+    if "n_cell_types" in part:  # with several types, other splits are asked again
+        of_types = part["split"].str.startswith("unseen type")
+        part = part[of_types == (part["n_cell_types"] > 1)]
+    table = part.pivot_table(index="model", columns=["group", "place"], values="mean")
+    order = [c for g in sorted(set(part["group"])) for c in ((g, p) for p in COLUMNS.values())]
+    return table[[column for column in order if column in table]]
 
 
-def folds(ax, example) -> None:
-    """Log fold changes estimated from the arm's cells against exact ones, a point a gene."""
-    table = example.folds
-    low, high = table["estimated"].quantile([0.002, 0.998])
-    for reached, colour, name in ((False, "0.75", "not reached"), (True, "#0072B2", "reached")):
-        genes = table[table["reached"] == reached]
-        look = {"color": colour, "ms": 1.5, "mec": "none", "alpha": 0.6, "rasterized": True}
-        ax.plot(genes["exact"], genes["estimated"], "o", label=name, **look)
-    panels.diagonal(ax, *table["exact"].quantile([0.001, 0.999]))
-    ax.set(xlabel="exact log fold change, as labelled", ylabel="estimated from its cells")
-    ax.set_ylim(low, high)
-    ax.legend(loc="upper left", markerscale=2)
+def over(summary: pd.DataFrame, name: str, usual: dict, place=UNSEEN) -> pd.DataFrame:
+    """Skill over one parameter, at the usual others, of a split and kind."""
+    is_type = place[0].startswith("unseen type")
+    others = {k: v for k, v in usual.items() if not (is_type and k == "n_cell_types")}
+    part = base(summary, others, name)
+    asked = (part["split"] == place[0]) & (part["mechanism"] == place[1])
+    return part[asked & (part["metric"] == "skill_kl") & (part["gene"] == "all")]
 
 
-def realism(ax, summary: pd.DataFrame) -> None:
-    """Distances of simulated cells from held-out real ones, a row a measure, with intervals."""
-    part = summary[summary["metric"].isin(MEASURES)]
-    measures = [m for m in MEASURES if (part["metric"] == m).any()]
-    models = _models(part)
-    for number, model in enumerate(models):
-        own = part[part["model"] == model].set_index("metric").reindex(measures)
-        at = np.arange(len(measures))[::-1] - 0.6 * ((number + 0.5) / len(models) - 0.5)
-        _interval(ax, own, at, model, of_rows=True)
-    ax.set_yticks(np.arange(len(measures))[::-1], [MEASURES[m] for m in measures])
-    largest = part[["mean", "ci_high"]].max().max()  # one replicate has no intervals
-    ax.set(xlim=(0, 1.25 * largest), xlabel="distance to held-out real cells")
-    ax.legend(loc="upper right")
+def over_budget(summary: pd.DataFrame, usual: dict) -> pd.DataFrame:
+    """Skill over arms, where arms times cells of each is the same."""
+    part = over(summary, "n_arms", {k: v for k, v in usual.items() if k != "n_cells"})
+    return part[np.isclose(part["n_arms"] * part["n_cells"], BUDGET)]
 
 
-def forest(ax, summary: pd.DataFrame) -> None:
-    """AUROC of a random forest that tells simulated from held-out real cells, with intervals."""
-    part = summary[summary["metric"] == "forest_auroc"]
-    models = _models(part)
-    for place, model in enumerate(models):
-        _interval(ax, part[part["model"] == model], np.array([place]), model)
-    ax.axhline(0.5, color="0.6", lw=0.6, ls="--")
-    ax.set_xticks(range(len(models)), [style.label(m) for m in models], rotation=35, ha="right")
-    ax.set(xlim=(-0.6, len(models) - 0.4), ylim=(0.4, 1), ylabel="AUROC of a forest")
+def lines(ax, summary: pd.DataFrame, x: str, models: list[str]) -> None:
+    """Skill of models over a parameter, with 95 % intervals."""
+    part = summary[summary["model"].isin(models)].sort_values("model", key=registry.in_order)
+    panels.sweep(ax, part, x, "model", metric="skill_kl")
+    ax.set_ylabel("skill (KL)")
 
 
-def _models(summary):
-    """The models of a report, real cells first."""
-    there = list(pd.unique(summary["model"]))
-    return [m for m in FIRST if m in there] + [m for m in there if m not in FIRST]
-
-
-def _interval(ax, means, at, model, of_rows=False):
-    ends = np.abs(means[["ci_low", "ci_high"]].to_numpy().T - means["mean"].to_numpy())
-    look = {"fmt": "o", "color": style.COLOURS.get(model, style.OWN), "ms": 2.5, "lw": 0}
-    look |= {"elinewidth": 0.8, "label": style.label(model)}
-    if of_rows:
-        ax.errorbar(means["mean"], at, xerr=ends, **look)
-    else:
-        ax.errorbar(at, means["mean"], yerr=ends, **look)
-
-
-def effects(ax, summary: pd.DataFrame) -> None:
-    """Mean KL of arms' genes from control, a point a kind of arm, by shift, with intervals."""
-    part = summary[(summary["metric"] == "kl_nats") & (summary["split"] == "as_intended")]
-    kinds = list(pd.unique(part["mechanism"]))
-    for number, (scenario, colour) in enumerate(zip(pd.unique(part["scenario"]), SHIFTED)):
-        own = part[part["scenario"] == scenario].set_index("mechanism").reindex(kinds)
-        at = np.arange(len(kinds)) + 0.2 * number - 0.1
-        ends = np.abs(own[["ci_low", "ci_high"]].to_numpy().T - own["mean"].to_numpy())
-        look = {"fmt": "o", "color": colour, "ms": 2.5, "lw": 0, "elinewidth": 0.8}
-        ax.errorbar(at, own["mean"], ends, label=scenario, **look)
-    ax.set_xticks(range(len(kinds)), kinds)
-    ax.set(ylabel="KL from control (nats a gene)", ylim=(-1e-4, None))
-    ax.legend(loc="upper center")
+def beaten(ax, summary: pd.DataFrame, usual: dict) -> None:
+    """Share of arms in which a model has less KL than the perturbed mean, of unseen regulators."""
+    part = base(summary, usual, "shift")
+    asked = (part["split"] == UNSEEN[0]) & (part["mechanism"] == UNSEEN[1])
+    part = part[asked & (part["metric"] == "beats_mean") & (part["gene"] == "all")]
+    keys = [k for k in registry.keys("screen", "arms") if k in set(part["model"])][::-1]
+    for shift, marker in zip(sorted(set(part["shift"])), "os"):
+        rows = part[np.isclose(part["shift"], shift)].set_index("model")
+        for place, key in enumerate(k for k in keys if k in rows.index):
+            row, colour = rows.loc[key], style.COLOURS[key]
+            face = colour if marker == "s" else "white"
+            ax.plot([row["ci_low"], row["ci_high"]], [place] * 2, color=colour, lw=0.8)
+            ax.plot(row["mean"], place, marker, color=colour, mfc=face, ms=3)
+        ax.plot([], [], marker, color="0.4", mfc="0.4" if marker == "s" else "white",
+                label=f"shift {shift:g}")  # fmt: skip
+    ax.set_yticks(range(len(keys)), [style.label(key) for key in keys])
+    ax.axvline(0.5, color="0.6", lw=0.5)
+    ax.set(xlim=(-0.03, 1.03), xlabel="arms in which the mean is beaten")
+    ax.legend(loc="lower right")

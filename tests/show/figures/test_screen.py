@@ -4,97 +4,159 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
 
-from lib import dataset, perturb
-from lib.score import tables
-from lib.show import style
+from lib.predict import registry
+from lib.score import screen, tables
+from lib.show import style, summary
 from lib.show.figures import screen as figures
-from lib.tasks import screen
+
+MODELS = ["perturbed_mean", "no_change", "bilinear_prior", "grn", "grn_true", "exact_means"]
 
 
-@pytest.fixture(scope="module")
-def example():
-    network = dataset.grn.draw(60, 12, seed=5)
-    cells = perturb.screen(network, 10, n_cells=60, n_control=400, seed=5)
-    return screen.example(cells, dataset.Truth(cells, n_cells=500))
-
-
-@pytest.fixture(scope="module")
-def summary():
-    rng = np.random.default_rng(0)
-    models = "independent", "network", "real half", "scdesigner"
-    metrics = *figures.MEASURES, "forest_auroc"
-    shifts = "shift 0", "shift 0.4"
-    rows = [
-        ("realism", "", model, "", metric, replicate, rng.uniform(0.5, 1))
-        for replicate, model, metric in itertools.product(range(3), models, metrics)
+def rows(rng, models=MODELS, places=figures.COLUMNS, **swept):
+    """Values of models on splits, as a run has them."""
+    found = [
+        (model, split, kind, gene, metric, rng.uniform(0, 1))
+        for model, (split, kind), gene, metric in itertools.product(
+            models, places, ["all", "affected"], ["skill_kl", "beats_mean"]
+        )
     ]
-    rows += [
-        (shift, kind, "", "as_intended", "kl_nats", replicate, rng.uniform(0, 0.01))
-        for replicate, shift, kind in itertools.product(range(3), shifts, screen.KINDS)
-    ]
-    columns = ["scenario", "mechanism", "model", "split", "metric", "replicate", "value"]
-    return tables.summary(tables.tidy([pd.DataFrame(rows, columns=columns)]))
+    columns = ["model", "split", "mechanism", "gene", "metric", "value"]
+    return pd.DataFrame(found, columns=columns).assign(**swept)
 
 
 @pytest.fixture(scope="module")
-def axes(summary, example):
-    figure = figures.figure(summary, example)
-    yield dict(zip("abcdefg", figure.axes))
+def folder(tmp_path_factory):
+    """Tables of the two sweeps."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("tables")
+    of_one = [p for p in figures.COLUMNS if not p[0].startswith("unseen type")]
+    parts = [
+        tables.tidy([rows(rng, places=of_one, scenario=f"shift {s:g}", replicate=r)]).assign(
+            shift=s
+        )
+        for s in (0.0, 0.4)
+        for r in range(3)
+    ]
+    tables.write(tables.summary(pd.concat(parts), ["shift"]), folder / "07_sweep.csv")
+    usual = {"fidelity": 0.5, "n_arms": 100, "n_cells": 100, "n_cell_types": 1, "divergence": 0.2}
+    usual["shift"] = 0.4
+    settings = [{"fidelity": 0.0}, {"fidelity": 1.0}, {"n_arms": 50, "n_cells": 200}]
+    settings += [{"n_arms": 400, "n_cells": 25}, {"n_cells": 400}]
+    settings += [{"n_cell_types": 3, "divergence": d} for d in (0.0, 0.2, 0.5)]
+    parts = []
+    for setting, replicate in itertools.product(settings, range(2)):
+        part = tables.tidy([rows(rng, scenario="shift 0.4", replicate=replicate)])
+        parts.append(part.assign(**usual | setting))
+    tables.write(tables.summary(pd.concat(parts), list(usual)), folder / "07_factors.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    return screen.swept(folder)
+
+
+@pytest.fixture(scope="module")
+def published():
+    keys = ["gears", "biolord", "grn", "mlp"]
+    parts = [
+        rows(np.random.default_rng(2), keys, scenario="published, shift 0", replicate=r)
+        for r in range(2)
+    ]
+    return tables.summary(tables.tidy(parts))
+
+
+@pytest.fixture(scope="module")
+def axes(swept, published):
+    figure = figures.figure(swept, pd.DataFrame(), published)
+    yield dict(zip("abcdef", figure.axes))
     plt.close(figure)
 
 
-def test_every_gene_has_a_place_of_its_own_in_the_row_of_its_generation(example):
-    at = figures._layout(example.nodes)
-    assert not at.duplicated().any()
-    regulators = example.nodes["regulator"].to_numpy()
-    np.testing.assert_array_equal(at["y"][regulators], -example.nodes["depth"][regulators])
-    assert at["y"][~regulators].max() < at["y"][regulators].min()
+def mean(swept, model, place, shift=0.4, metric="skill_kl", gene="all", **where):
+    usual = screen.usual_of(swept) | {"shift": shift} | where
+    part = swept[(swept["model"] == model) & (swept["metric"] == metric)]
+    part = part[(part["split"] == place[0]) & (part["mechanism"] == place[1])]
+    part = part[part["gene"] == gene]
+    for name, value in usual.items():
+        part = part[np.isclose(part[name], value)]
+    return part["mean"].item()
 
 
-def test_reached_genes_have_the_colour_of_their_change(axes, example):
-    points = [c for c in axes["a"].collections if isinstance(c, PathCollection)]
-    unreached, reached = points
-    nodes = example.nodes
-    assert len(unreached.get_offsets()) == (~nodes["reached"]).sum()
-    np.testing.assert_allclose(reached.get_array(), nodes["log_fold_change"][nodes["reached"]])
+def test_one_sweep_has_the_usual_value_of_what_the_other_varies(swept):
+    assert not swept[["shift", "fidelity", "n_arms", "n_cells", "divergence"]].isna().any(axis=None)
+    assert screen.usual_of(swept)["shift"] == 0.4 and "depth" not in screen.usual_of(swept)
 
 
-def test_laws_and_cells_are_drawn_as_they_are(axes, example):
-    lines = {line.get_label(): line for line in axes["c"].lines}
-    for arm, name in figures.ARMS.items():
-        np.testing.assert_allclose(lines[name].get_ydata(orig=False), example.laws[arm])
-    heights = [bar.get_height() for bar in axes["c"].patches]
-    np.testing.assert_allclose(heights, example.laws["observed"])
-    drawn = [len(line.get_xdata(orig=False)) for line in axes["d"].lines[:2]]
-    reached = example.folds["reached"]
-    assert drawn == [(~reached).sum(), reached.sum()]
+def test_panel_a_has_each_model_once_and_the_means_of_its_split(axes, swept):
+    ax = axes["a"]
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert sorted(labels) == sorted(style.label(key) for key in MODELS)
+    assert set(labels[-2:]) == {style.label(key) for key in ("grn_true", "exact_means")}
+    columns = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert columns == [*list(figures.COLUMNS.values())[:7], *figures.COLUMNS.values()]
+    shown = {(t.get_position()[0], t.get_position()[1]): t.get_text() for t in ax.texts}
+    row = labels.index(style.label("grn"))
+    value = mean(swept, "grn", figures.UNSEEN, shift=0.0)
+    assert shown[0, row] == f"{value:.2f}"
+    of_type = mean(swept, "grn", figures.TYPE, n_cell_types=3)
+    assert shown[columns.index(figures.COLUMNS[figures.TYPE]), row] == f"{of_type:.2f}"
 
 
-def test_measures_stand_in_rows_and_models_in_their_colours(axes, summary):
-    texts = [tick.get_text() for tick in axes["e"].get_yticklabels()]
-    assert texts == list(figures.MEASURES.values())
-    bars = dict(zip(["real half", "network", "independent", "scdesigner"], axes["e"].containers))
-    for model, bar in bars.items():
-        means = summary[summary["model"] == model].set_index("metric")["mean"]
-        np.testing.assert_allclose(bar[0].get_xdata(orig=False), means[list(figures.MEASURES)])
-        assert bar[0].get_color() == style.COLOURS[model]
-    (forest,) = [c for c in axes["f"].containers if c.get_label() == style.label("network")]
-    is_forest = (summary["metric"] == "forest_auroc") & (summary["model"] == "network")
-    assert np.isclose(forest[0].get_ydata(orig=False)[0], summary[is_forest]["mean"].iloc[0])
+def test_published_models_stand_with_some_others_on_their_own_screens(axes):
+    labels = [tick.get_text() for tick in axes["b"].get_yticklabels()]
+    assert labels == ["biolord", "GEARS", style.label("grn")]  # the MLP isn't among the others
 
 
-def test_effects_are_by_kind_of_arm_and_shift(axes, summary):
-    for container, shift in zip(axes["g"].containers, ("shift 0", "shift 0.4")):
-        part = summary[summary["scenario"] == shift].set_index("mechanism")["mean"]
-        np.testing.assert_allclose(container[0].get_ydata(orig=False), part[list(screen.KINDS)])
-        assert container.get_label() == shift
+def line_of(ax, key):
+    lines = [h for h, text in zip(*ax.get_legend_handles_labels()) if text == style.label(key)]
+    return lines[0]
 
 
-def test_one_replicate_is_drawn_without_intervals(summary, example):
-    alone = summary[summary["model"] != "scdesigner"].assign(ci_low=np.nan, ci_high=np.nan)
-    figure = figures.figure(alone, example)
-    (network,) = [c for c in figure.axes[4].containers if c.get_label() == style.label("network")]
-    assert len(network[0].get_xdata(orig=False)) == len(figures.MEASURES)
+def test_curves_are_of_the_models_that_the_registry_names(axes, swept):
+    told = {style.label(key) for key in registry.keys("screen", "fidelity")}
+    named = set(axes["c"].get_legend_handles_labels()[1])
+    assert named == told & {style.label(key) for key in MODELS}
+    line = line_of(axes["c"], "bilinear_prior")
+    y = np.asarray(getattr(line, "get_ydata", lambda: line.lines[0].get_ydata())(), dtype=float)
+    expected = [mean(swept, "bilinear_prior", figures.UNSEEN, fidelity=f) for f in (0, 0.5, 1)]
+    np.testing.assert_allclose(y, expected)
+
+
+def test_at_a_fixed_budget_arms_times_cells_is_the_same(swept):
+    part = figures.over_budget(swept, screen.usual_of(swept))
+    assert set(part["n_arms"]) == {50, 100, 400}
+    assert (part["n_arms"] * part["n_cells"] == figures.BUDGET).all()
+
+
+def test_shares_of_arms_are_those_of_both_shifts(axes, swept):
+    ax = axes["f"]
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    drawn = {
+        (line.get_marker(), float(line.get_ydata()[0])): float(line.get_xdata()[0])
+        for line in ax.lines
+        if line.get_marker() in "os" and len(line.get_xdata())
+    }
+    place = names.index(style.label("grn"))
+    for marker, shift in (("o", 0.0), ("s", 0.4)):
+        value = mean(swept, "grn", figures.UNSEEN, shift=shift, metric="beats_mean")
+        assert drawn[marker, place] == pytest.approx(value)
+
+
+def test_without_a_sweep_the_live_run_is_drawn_alone(tmp_path):
+    assert not len(screen.swept(tmp_path))
+    live = tables.tidy([rows(np.random.default_rng(1), scenario="shift 0.4", replicate=0)])
+    nothing = pd.DataFrame(columns=tables.SUMMARY)
+    figure = figures.figure(screen.swept(tmp_path), tables.summary(live), nothing)
+    assert len(figure.axes) == 1
     plt.close(figure)
+
+
+def test_the_summary_is_of_the_sweep_or_else_of_the_run(folder, swept, tmp_path):
+    text = summary.table(folder)
+    value = mean(swept, "grn", figures.PAIRS, shift=0.4)
+    line = next(line for line in text.splitlines() if style.label("grn") + " " in line)
+    assert f"{value:.2f}" in line and "perturbed mean" not in text
+    live = tables.tidy([rows(np.random.default_rng(1), scenario="shift 0.4", replicate=0)])
+    tables.write(live, tmp_path / "07_screen.csv")
+    assert "unseen regulator" in summary.table(tmp_path)
