@@ -16,11 +16,20 @@ Perturbation Lab: every figure and table from one command.
                         build/sweeps/NAME/; workflow/README.md says how. --dry-run says what would
                         run and why, -p NAME VALUE (as often as needed) changes a parameter,
                         --profile workflow/profiles/slurm runs it on a cluster
+  ./run_all.sh screen export DIR
+                        a screen as files, for a model in any language to train on and predict; the
+                        key of its answers lies beside DIR. -p NAME VALUE changes what it is like
+  ./run_all.sh screen score DIR FILE
+                        the exact scores of the predictions in FILE (minutes the first time)
   ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with
                         in one file to mail, from what the last runs have left (seconds)
   ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same
                         questions, in an environment of their own, .venv-peers (3 GB): tests them
                         and rewrites their tables, which notebook 05 shows (about 25 minutes)
+  ./run_all.sh peers NAME
+                        a published model of screens, biolord, gears, scouter, cpa or state: installs
+                        it there, tests it, and scores it on two screens exported as files, into
+                        build/peers/NAME/ (its license first: peers/README.md)
   ./run_all.sh bench    time and memory beside plain code and published packages, in the
                         environment of peers, into benchmarks/ and Figure 9 (about 40 minutes;
                         NAME ... for some of them)
@@ -35,17 +44,18 @@ CORES=n limits the processor cores (default: all).
 TEXT
 }
 
-mode=full force=()
+mode=full force=() peer=
 refuse() { echo "run_all.sh: $1" >&2; exit 2; }
-case "${1-}" in sweep | bench) mode=$1 && shift ;; esac
-[ "$mode" = sweep ] || [ "$mode" = bench ] || for argument in "$@"; do
+case "${1-}" in sweep | bench | screen) mode=$1 && shift ;; esac
+[ "$mode" != full ] || for argument in "$@"; do
   case "$argument" in
     quick | test | tiny | report | peers)
       [ "$mode" = full ] || refuse "'$mode $argument': one at a time"
       mode=$argument ;;
     --force) force=(--forceall) ;;
     -h | --help) usage; exit 0 ;;
-    *) refuse "'$argument': must be quick, test, sweep, report, peers, bench, --force or --help, or nothing" ;;
+    *) if [ "$mode" = peers ] && [ -f "peers/$argument/requirements.txt" ]; then peer=$argument && continue; fi
+      refuse "'$argument': must be quick, test, sweep, screen, report, peers, bench, --force or --help, or nothing" ;;
   esac
 done
 case "$mode $#" in "test 2" | "report 2") refuse "--force: $mode has nothing to force" ;; esac
@@ -58,6 +68,10 @@ if [ "$mode" = peers ] || [ "$mode" = bench ]; then
   names=$(sed 's/==.*//' <<< "$peers" | paste -sd '|' -)
   { grep -Ev "^($names)==" requirements.txt; echo "$peers"; } > "$requirements"
 fi
+if [ -n "$peer" ]; then  # and the model's own, within these
+  requirements=build/peers-$peer.txt
+  cat build/peers.txt "peers/$peer/requirements.txt" > "$requirements"
+fi
 if python3 workflow/satisfied.py "$requirements" 2> /dev/null; then
   python=$(command -v python3)
 else
@@ -67,7 +81,10 @@ else
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "run_all.sh: needs Python 3.11, found $("$base" --version)" >&2; exit 1; }
     echo "Installing $requirements into $environment (once, a few minutes)"
     "$python" -m pip --version > /dev/null 2>&1 || "$base" -m venv --clear "$environment"
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    pip=("$python" -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" -r "${requirements/-$peer.txt/.txt}"
+    # shellcheck disable=SC2046  # flags of pip that a file of requirements can't hold
+    [ -z "$peer" ] || "${pip[@]}" -c build/peers.txt $(sed -n 's/^# pip: //p' "peers/$peer/requirements.txt") -r "peers/$peer/requirements.txt"
   fi
 fi
 PATH="$(dirname "$python"):$PATH"
@@ -83,8 +100,15 @@ fi
 if [ "$mode" = bench ]; then
   exec "$python" -m benchmarks "$@"
 fi
+if [ "$mode" = screen ]; then
+  exec "$python" workflow/screen.py "$@"
+fi
 if [ "$mode" = test ]; then
   exec "$python" -m pytest
+fi
+if [ -n "$peer" ]; then
+  "$python" -m pytest tests/peers/test_screen_models.py -k "$peer or not answers"
+  exec "$python" -m peers screen "$peer"
 fi
 if [ "$mode" = report ]; then
   exec "$python" workflow/report.py

@@ -79,8 +79,8 @@ def test_arrows_run_one_way(path):
 def test_of_all_models_only_the_references_import_the_truth():
     def told(folder):
         truth = {"simulate", "dataset", "perturb", "tasks"}
-        rooms = {p.stem: {n.partition(".")[0] for n in imported(p)} for p in folder.glob("*.py")}
-        return {stem for stem, names in rooms.items() if names & truth}
+        rooms = {p: {name.partition(".")[0] for name in imported(p)} for p in folder.rglob("*.py")}
+        return {str(p.relative_to(folder))[:-3] for p, names in rooms.items() if names & truth}
 
     assert told(ROOT / "lib" / "predict") == {"references"}
     asking = told(ROOT / "peers")  # these ask and score; neither is a model, nor used by one

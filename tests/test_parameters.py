@@ -53,12 +53,15 @@ BAD = {
     "under a file": "file/below",
     "longer than a file's name": "x" * 300,
 }
-COUNTS_FROM_0 = {"seed", "n_parents", "n_off_target", "n_pairs"}
+COUNTS_FROM_0 = {
+    "seed", "n_parents", "n_off_target", "n_pairs", "n_asked_pairs", "n_strengths", "n_few",
+    "n_asked_types",
+}  # fmt: skip
 COUNTS_FROM_1 = {
     "replicates", "n_reference", "n_pair_doses", "n_members", "n_latent", "max_epochs", "n_steps",
     "n_regulators",
 }  # fmt: skip
-SHARES = {"strength", "escapers", "wrong_guides"}
+SHARES = {"strength", "escapers", "wrong_guides", "divergence", "fidelity"}
 REAL = {"shift", "dose", "beta"} | SHARES
 READ_IF_THERE = {"known_dir"}
 MADE = {"figures_dir", "data_dir"}
@@ -83,6 +86,9 @@ LEGAL = {  # of the above, what some parameters may be
 }
 LEGAL_IN = {  # in one notebook, in place of the above
     ("03_perturb_and_predict", "data_dir"): set(),  # is read, and must hold what notebook 02 wrote
+    ("07_screen", "n_cells"): {"one"},
+    ("07_screen", "n_cell_types"): {"one"},
+    ("07_screen", "depth"): {"one", "fraction"},
     ("04_drug_response", "max_epochs"): set(),  # at least 12
     ("04_drug_response", "zero_rate"): {"fraction"},  # its genes have fewer zeros
 }

@@ -238,6 +238,9 @@ def test_another_machine_may_have_the_gpu_that_this_one_lacks(tmp_path, monkeypa
         plan.check_ranges(on_a_gpu, str(tmp_path))
 
 
+TABLES = {"06_cells", "06_genes", "06_steps", "06_vae", "07_sweep", "07_factors"}
+
+
 @pytest.mark.parametrize(
     "name", [p.stem for p in sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))]
 )
@@ -245,7 +248,7 @@ def test_the_sweeps_that_ship_are_in_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     made = plan.read(f"workflow/sweeps/{name}.yaml")
     plan.check_ranges(made, str(tmp_path))
-    assert len(made.runs) >= 6 and made.table == f"06_{name}"
+    assert len(made.runs) >= 6 and made.table in TABLES
 
 
 def test_files_of_a_notebook_are_those_that_it_imports(monkeypatch):

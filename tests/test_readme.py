@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lib.predict import guard
+from lib.score import arms
 from lib.show import summary
+from tests import screens
 from workflow import plan, sweep
 
 ROOT = Path(__file__).parents[1]
@@ -75,14 +78,18 @@ def test_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert names["some"].n_obs == 1000 and len(names["vae"].history) == 2
     exec(several.replace("max_epochs=20", "max_epochs=2"), names)
     assert [len(history) for history in names["histories"]] == [2] * 8
-    model, score = blocks("lib/predict", "python")
+    model, score, of_arms = blocks("lib/predict", "python")
+    exec(of_arms, names)
+    entrant = arms.Entrant(guard.Guarded(names["Shared"](), "shared"))
+    entered = arms.enter("shared", entrant, screens.task(), screens.scores())
+    assert not entered.cannot and entered.scores["value"].notna().all()
     (tmp_path / "my_model.py").write_text(model)
     exec(score, {})
     assert "mine" in capsys.readouterr().out
 
 
 def test_the_model_of_ones_own_is_the_one_that_is_tested():
-    code, _ = blocks("lib/predict", "python")
+    code, *_ = blocks("lib/predict", "python")
     assert len(code.splitlines()) <= 25
     imports, _, model = code.partition("\n\n\n")
     source = (ROOT / "tests" / "models_of_ones_own.py").read_text()

@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib import files
 from lib.score import tables
 from lib.show import summary
-from lib.tasks import conditional, drug
+from lib.tasks import conditional, drug, screen
 from workflow import notebooks
 
 TABLES = ["01_parameter_recovery", "02_mechanism", "03_perturbation", "04_drug"]
-TABLES += ["05_leaderboard", "07_screen"]
+TABLES += ["05_leaderboard", "07_network", "07_screen"]
 
 
 def finish(mode: str) -> None:
@@ -68,6 +68,7 @@ def write_summary(folder: Path, about: dict) -> None:
     questions = {
         "04_drug": drug.identity(**used["04_drug_response"]),
         "05_leaderboard": conditional.identity(**used["05_leaderboard"]),
+        "07_screen": screen.identity(**used["07_screen"]),
     }
     parts = []
     for name in TABLES:

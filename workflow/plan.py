@@ -51,6 +51,7 @@ class File(BaseModel, extra="forbid"):
     runs: list[dict[str, Any]] | str = []
     figure: list[Panel] | Panel = Panel()
     table: str = ""
+    means: bool = False
 
 
 class Plan(NamedTuple):
@@ -62,6 +63,7 @@ class Plan(NamedTuple):
     runs: path of each run below the sweep's folder -> its parameters, but the notebook's defaults
     figure: panels to draw
     table: name of the drawn rows in figures/tables/, or ""
+    means: whether these are means over seeds, of which there would be too many rows
     """
 
     name: str
@@ -70,6 +72,7 @@ class Plan(NamedTuple):
     runs: dict[str, dict]
     figure: list[dict]
     table: str
+    means: bool = False
 
 
 def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) -> Plan:
@@ -109,7 +112,7 @@ def read(path: str | Path, overrides: dict | None = None, *, yes: bool = False) 
         runs[place] = values
     panels = said.figure if isinstance(said.figure, list) else [said.figure]
     drawn = [panel.model_dump(exclude_unset=True) for panel in panels]
-    return Plan(path.stem, said.notebook, varied, runs, drawn, said.table)
+    return Plan(path.stem, said.notebook, varied, runs, drawn, said.table, said.means)
 
 
 def parsed(text: str):

@@ -108,7 +108,7 @@ def made_with(about: dict) -> str:
 
 def notebook(path: Path) -> str:
     """A notebook with its outputs, folded, as HTML."""
-    options = [*FOLD, f"--id-prefix={path.stem[:2]}-", f"--lua-filter={HERE}/report.lua"]
+    options = [*FOLD, f"--id-prefix={path.stem}-", f"--lua-filter={HERE}/report.lua"]
     body = pypandoc.convert_file(str(path), "html5", format="ipynb", extra_args=options)
     title = nbformat.read(path, 4).cells[0].source.partition("\n")[0].removeprefix("# ")
     fold = f"<details id='{path.stem}'><summary>{html.escape(title)}</summary>\n{body}</details>"

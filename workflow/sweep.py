@@ -195,8 +195,9 @@ def _finish(plan, folder, publish):
         from lib.show import sweeps
 
         drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
+        rows = sweeps.summary(table[drawn], plan.varied) if plan.means else table[drawn]
         path = Path("figures/tables") / f"{plan.table}.csv"
-        tables.write(sweeps.exact(table[drawn], plan.varied), path)
+        tables.write(sweeps.exact(rows, plan.varied), path)
     print(f"{plan.name}: {len(plan.runs)} runs, {len(table)} values")
     print(f"In {folder}/: results.csv, summary.csv (means), figure.pdf, and runs/")
     return 0 if (folder / "figure.pdf").exists() or plan.figure == [{}] else 1

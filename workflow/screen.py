@@ -1,0 +1,64 @@
+"""./run_all.sh screen: a screen as files, and the exact score of predictions in a file."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from lib.tasks.screen import Design
+from workflow import plan
+
+
+def main(arguments: list[str]) -> None:
+    """Export a pack, or score predictions. Raises ValueError in one line."""
+    parser = argparse.ArgumentParser(prog="run_all.sh screen")
+    commands = parser.add_subparsers(dest="command", required=True)
+    export = commands.add_parser("export", help="write a pack, and its key beside it")
+    score = commands.add_parser("score", help="the exact scores of predictions")
+    for command in (export, score):
+        command.add_argument("folder", help="the pack")
+    names = ", ".join(field.name for field in dataclasses.fields(Design))
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    export.add_argument("-p", "--parameters", **pair, help=f"one of seed, {names}")
+    score.add_argument("predictions", help="an .h5ad of cells or a .csv of means; see its README")
+    asked = parser.parse_args(arguments)
+    if asked.command == "export":
+        _export(asked.folder, {name: plan.parsed(text) for name, text in asked.parameters})
+    else:
+        _score(asked.folder, asked.predictions)
+
+
+def _export(folder, parameters):
+    from lib import checks
+    from lib.tasks import pack
+
+    seed = checks.integer("seed", parameters.pop("seed", 2026), 0, 10**18)
+    known = {field.name: field.type for field in dataclasses.fields(Design)}
+    for name, value in parameters.items():
+        checks.choice("parameter", name, ["seed", *known])
+        if known[name] == "int" and isinstance(value, float) and value == int(value):
+            parameters[name] = int(value)
+    found = pack.export(folder, Design(**parameters), seed)
+    print(f"{folder}: pack {found}; its key is {pack.key_of(folder)}, not to be given away")
+
+
+def _score(folder, predictions):
+    from lib.score import pack, screen, tables
+
+    table, missing = pack.score(folder, predictions)
+    wide = pack.readable(table)
+    print(wide.to_string())
+    if missing:
+        some = ", ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
+        print(f"Without an answer, so that their splits have no score: {len(missing)}, {some}")
+    target = Path(f"{predictions}.scores.csv")
+    tables.write(table, target)
+    print(f"Every gene set and metric ({', '.join(screen.SETS)}): {target}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"run_all.sh screen: {error}")
