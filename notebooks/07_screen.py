@@ -124,7 +124,7 @@ from lib.score import screen as score
 frames, reasons, seconds = [], [], []
 for replicate in range(replicates):
     task = first if replicate == 0 else screen.Task(design, (seed, replicate), n_truth=n_truth)
-    scores = score.Scores(score.exact(task), task.controls)
+    scores = score.Scores(task, score.exact(task))
     judge = dependence.Dependence(task, scores.helper)
     entered = {}
     setting = {"seed": (seed, replicate), "device": device, "own": model}

@@ -41,6 +41,7 @@ SCREEN = Design(
     n_strengths=3,
     n_cells=50,
     n_control=1500,
+    shift=0.4,
 )
 SEEDS = {"tune": 2025, "first": 2026, "second": 2027}
 BUDGET = 600  # CPU seconds of a training
@@ -126,7 +127,7 @@ def ours(target: str) -> None:
     parts = []
     for replicate, screen in enumerate(("first", "second")):
         task = Task(SCREEN, SEEDS[screen])
-        scores = screens_scores.Scores(screens_scores.exact(task), task.controls)
+        scores = screens_scores.Scores(task, screens_scores.exact(task))
         entered = {}
         for key, entrant in arms.entrants(registry.rows("screen"), task, seed=0).items():
             entered[key] = arms.enter(key, entrant, task, scores, check=False).scores

@@ -28,12 +28,17 @@ def task(**changes):
 
 
 @cache
-def truth():
-    """The truth about all that it asks."""
+def known():
+    """The truth about all that it asks, and about its controls."""
     return score.exact(task())
+
+
+def truth():
+    """The truth about its arms."""
+    return known().arms
 
 
 @cache
 def scores():
     """What scores answers about it."""
-    return score.Scores(truth(), task().controls)
+    return score.Scores(task(), known())

@@ -15,8 +15,8 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from lib.laws import Law
 from lib.predict.arms.answers import COUNTS, Answer, ArmCells
-from lib.predict.arms.controls import Controls
 from lib.predict.arms.pseudobulk import TARGET_SUM
+from lib.score.controls import Controls
 from lib.seeds import stream
 from lib.tasks.screen import Task
 
@@ -94,14 +94,18 @@ class Dependence:
 
 
 def _ranks(counts, n_cells, seed):
-    """Ranks of some control cells in each gene, of ties at random, (n_cells, n_genes) in (0, 1)."""
+    """Ranks of some control cells in each gene, of ties at random, (n_cells, n_genes) in (0, 1).
+
+    counts: (n, n_genes) of more cells, CSC
+    """
     rng = stream(seed, "ranks of control cells")
-    some = counts[rng.permutation(len(counts))[:n_cells]]
-    ranks = np.empty(some.shape)
-    for gene, column in enumerate(counts.T):
-        ordered = np.sort(column)
-        low = np.searchsorted(ordered, some[:, gene])
-        high = np.searchsorted(ordered, some[:, gene], side="right")
+    some = rng.permutation(counts.shape[0])[:n_cells]
+    ranks = np.empty((len(some), counts.shape[1]))
+    for gene in range(counts.shape[1]):
+        column = counts[:, [gene]].toarray().ravel()
+        ordered, own = np.sort(column), column[some]
+        low = np.searchsorted(ordered, own)
+        high = np.searchsorted(ordered, own, side="right")
         ranks[:, gene] = (low + rng.random(len(some)) * (high - low)) / len(column)
     return ranks
 

@@ -97,32 +97,42 @@ def _of_h5ad(path):
     return cells.obs["query"].astype(str).to_numpy(), dense(cells.X), list(cells.var_names), about
 
 
-def truth(folder: str | Path, task: Task, pack: str) -> list[screen.Exact]:
+def truth(folder: str | Path, task: Task, pack: str) -> screen.Truth:
     """The truth about a pack's arms; computed once, and kept beside its key."""
     path = packs.key_of(folder).with_suffix(".npz")
-    questions = {question.name: question for question in task.asked}
     if path.is_file():
         with np.load(path) as stored:
             if str(stored["pack"]) == pack and int(stored["n_truth"]) == task.n_truth:
-                return [_loaded(stored, question) for question in questions.values()]
+                arms = [_loaded(stored, question) for question in task.asked]
+                return screen.Truth(arms, {name: _laws(stored, name) for name in task.controls})
     found = screen.exact(task)
     arrays = {"pack": np.array(pack), "n_truth": np.array(task.n_truth)}
-    for exact in found:
+    for exact in found.arms:
         name = exact.question.name
-        arrays[f"{name} pmf"] = np.concatenate(exact.table.rows)
-        arrays[f"{name} ends"] = np.cumsum([len(row) for row in exact.table.rows])
+        arrays |= _arrays(name, exact.table)
         arrays[f"{name} mean"] = exact.mean
         arrays[f"{name} sets"] = np.array([exact.sets[s] for s in screen.SETS])
+    for name, table in found.controls.items():
+        arrays |= _arrays(name, table)
     with files.whole(path) as scratch, open(scratch, "wb") as file:
         np.savez_compressed(file, **arrays)
     return found
 
 
+def _arrays(name, table):
+    """Laws as arrays; name: of the question, or of the cell type whose controls' they are."""
+    ends = np.cumsum([len(row) for row in table.rows])
+    return {f"{name} pmf": np.concatenate(table.rows), f"{name} ends": ends}
+
+
+def _laws(stored, name):
+    return Tabulated(np.split(stored[f"{name} pmf"], stored[f"{name} ends"][:-1]))
+
+
 def _loaded(stored, question):
     name = question.name
-    rows = np.split(stored[f"{name} pmf"], stored[f"{name} ends"][:-1])
     sets = dict(zip(screen.SETS, stored[f"{name} sets"]))
-    return screen.Exact(question, Tabulated(rows), stored[f"{name} mean"], sets)
+    return screen.Exact(question, _laws(stored, name), stored[f"{name} mean"], sets)
 
 
 def score(folder: str | Path, predictions: str | Path) -> tuple[pd.DataFrame, list[str]]:
@@ -133,13 +143,13 @@ def score(folder: str | Path, predictions: str | Path) -> tuple[pd.DataFrame, li
     task, pack = packs.unlocked(folder)
     answers = read(predictions, task, pack)
     known = truth(folder, task, pack)
-    scores = screen.Scores(known, task.controls)
+    scores = screen.Scores(task, known)
     rows = [registry.BY_KEY[key] for key in (screen.MEAN, "no_change")]
     entered = {
         key: arms.enter(key, entrant, task, scores, check=False).scores
         for key, entrant in arms.entrants(rows, task).items()
     }
-    exact_means = {exact.question.name: Means(exact.mean) for exact in known}
+    exact_means = {exact.question.name: Means(exact.mean) for exact in known.arms}
     entered["exact_means"] = scores.of(exact_means)
     entered["predictions"] = scores.of(answers)
     missing = [question.name for question in task.asked if question.name not in answers]

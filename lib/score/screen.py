@@ -15,6 +15,7 @@ and metrics, means over its genes:
     excess_crps    sum_k (F(k) - G(k))^2. Counts of predicted cells have their own shape there,
                    which costs them about sum_k G(k) (1 - G(k)) / n for n cells
     mse_log_mean   squared error of the log of the mean count, which is that of the log fold change
+    kl_of_mean     KL if of an answer that is a law its mean alone were known; of no other answer
 
 Skill is 1 - sum(model) / sum(perturbed mean) over the arms of a split and kind: the perturbed mean
 has 0, the oracle 1. `beats_mean` is the share of these arms in which a model has less KL.
@@ -23,26 +24,28 @@ has 0, the oracle 1. `beats_mean` is the share of these arms in which a model ha
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib.laws import Law
 from lib.laws.population import divergence
 from lib.laws.tabulated import Tabulated
-from lib.predict.arms.answers import COUNTS, Answer, ArmCells, Means
-from lib.predict.arms.controls import Controls, as_means
+from lib.predict.arms.answers import COUNTS, Answer, ArmCells
 from lib.score import distances, tables
+from lib.score.controls import Controls, as_means
 from lib.score.scaled import Scaled
 from lib.tasks.screen import Design, Question, Task
 
 SETS = "all", "affected", "strongest 20", "not reached", "own"
-METRICS = "kl_nats", "excess_crps", "mse_log_mean"
+METRICS = "kl_nats", "excess_crps", "mse_log_mean", "kl_of_mean"
 MEAN = "perturbed_mean"  # key of the model that has skill 0
 SHIFT = 0.4  # of the sweeps, where nothing else is said
 _STRONGEST = 20
-_SKILLS = {"kl_nats": "skill_kl", "excess_crps": "skill_crps"}
+_SKILLS = {"kl_nats": "skill_kl", "excess_crps": "skill_crps", "kl_of_mean": "skill_of_mean"}
 _RARE = 1e-9
 _MOST = np.log(1e3)  # error of a log mean: of a predicted mean of 0 too
 
@@ -62,7 +65,18 @@ class Exact(NamedTuple):
     sets: dict[str, np.ndarray]
 
 
-def exact(task: Task) -> list[Exact]:
+class Truth(NamedTuple):
+    """The truth about all that a task asks.
+
+    arms: of the questions
+    controls: cell type -> laws of the genes' counts in its control cells, (n_genes,)
+    """
+
+    arms: list[Exact]
+    controls: dict[str, Tabulated]
+
+
+def exact(task: Task) -> Truth:
     """The truth about all that a task asks."""
     found = []
     for question in task.asked:
@@ -80,24 +94,27 @@ def exact(task: Task) -> list[Exact]:
             own,
         )
         found.append(Exact(question, arm.table, genes["mean"].to_numpy(), dict(zip(SETS, parts))))
-    return found
+    types = map(str, task.network.cell_types)
+    return Truth(found, {name: task.control_laws(name) for name in types})
 
 
 class Scores:
     """Scores of answers about the arms of a screen.
 
+    task: the screen
     truth: what `exact` gives, or what is left of it on disk
-    controls: cell type -> control cells to train on
     """
 
-    def __init__(self, truth: list[Exact], controls: dict):
-        self.truth = {exact.question.name: exact for exact in truth}
-        self._cells, self._helpers, self._of_type = controls, {}, {}
+    def __init__(self, task: Task, truth: Truth):
+        self.truth = {exact.question.name: exact for exact in truth.arms}
+        self._task, self._controls = task, truth.controls
+        self._helpers, self._of_type = {}, {}
 
     def helper(self, cell_type: str) -> Controls:
         """What makes means and cells of a cell type laws."""
         if cell_type not in self._helpers:
-            self._helpers[cell_type] = Controls(self._cells[cell_type])
+            draw = partial(self._task.control_counts, cell_type)
+            self._helpers[cell_type] = Controls(self._controls[cell_type], draw)
         return self._helpers[cell_type]
 
     def of(self, answers: dict[str, Answer], *, are_draws: bool = False) -> pd.DataFrame:
@@ -114,11 +131,11 @@ class Scores:
             if name not in answers:
                 continue
             answer = answers[name]
-            if name in scaled:
-                kl, crps, mean = scaled[name]
-                values = {"kl_nats": kl, "excess_crps": crps}
-            else:
-                values, mean = self._distances(exact, answer), answer.mean
+            kl, crps, mean = scaled[name]
+            values = {"kl_nats": kl, "excess_crps": crps}
+            if isinstance(answer, Law):
+                values = self._distances(exact, answer) | {"kl_of_mean": kl}
+                mean = answer.mean
             if isinstance(answer, ArmCells) and answer.scale == COUNTS:
                 found = crps_of_cells(exact.table, answer.values, are_draws=are_draws)
                 values["excess_crps"] = found
@@ -134,23 +151,22 @@ class Scores:
         if isinstance(answer, Tabulated):
             return _of_tables(exact.table, answer)
         table = distances.between(exact.table, answer)
-        return {name: table[name].to_numpy() for name in METRICS[:2]}
+        return {name: table[name].to_numpy() for name in ("kl_nats", "excess_crps")}
 
     def _of_scaled(self, answers):
-        """Name -> KL, CRPS and mean, (n_genes,) each, of the answers that are means or cells."""
+        """Name -> KL, CRPS and mean, (n_genes,) each, of the answers' means."""
         found = {}
         for cell_type in {self.truth[name].question.cell_type for name in answers}:
             scaled, places = self._scaled(cell_type)
             helper = self.helper(cell_type)
             folds = np.ones((len(places), helper.law.shape[0]))
-            given = [name for name in places if isinstance(answers.get(name), (Means, ArmCells))]
+            given = [name for name in places if name in answers]
             for name in given:
                 folds[places[name]] = helper.folds(as_means(answers[name]))
-            if given:
-                kl, crps = scaled.distances(folds)
-                for name in given:
-                    place = places[name]
-                    found[name] = kl[place], crps[place], folds[place] * helper.law.mean
+            kl, crps = scaled.distances(folds)
+            for name in given:
+                place = places[name]
+                found[name] = kl[place], crps[place], folds[place] * helper.law.mean
         return found
 
     def _scaled(self, cell_type):
@@ -200,7 +216,7 @@ def _over_sets(exact, values):
     rows = []
     for name, genes in exact.sets.items():
         if n_genes := int(genes.sum()):
-            rows += [(name, metric, values[metric][genes].mean(), n_genes) for metric in METRICS]
+            rows += [(name, metric, row[genes].mean(), n_genes) for metric, row in values.items()]
     table = pd.DataFrame(rows, columns=["gene", "metric", "value", "n_genes"])
     question = exact.question
     return table.assign(question=question.name, split=question.split, kind=question.kind)
@@ -211,10 +227,12 @@ def summarised(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     scores: model -> what `Scores.of` gives, "perturbed_mean" among them
 
-    Metrics are those of the arms, a mean over all of their genes; skill_kl, skill_crps; and
-    beats_mean. A model that lacks an arm of a split has no row of it.
+    Metrics are those of the arms, a mean over all of their genes; skill_kl, skill_crps, and of laws
+    skill_of_mean; and beats_mean. A model that lacks an arm of a split has no row of it.
     """
     usual = scores[MEAN]
+    of_mean = usual[usual["metric"] == "kl_nats"].assign(metric="kl_of_mean")
+    usual = pd.concat([usual, of_mean], ignore_index=True)
     n_arms = usual.groupby(["split", "kind"])["question"].nunique()
     frames = []
     for model, table in scores.items():

@@ -96,6 +96,9 @@ def arm_cells(
     seed = (*key(seed), _REPLICATE)
     labelled = []
     for name, kind, strength, _ in arms:
+        if name == CONTROL:
+            labelled.append(np.full(n_cells, of_arms.IS_CONTROL))
+            continue
         guides = plan.guides(plan.find(name, kind, strength))
         labelled.append(guides[np.arange(n_cells) * len(guides) // n_cells])
     labelled = np.concatenate(labelled)

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sparse
 
 from lib import checks, dataset, perturb
 from lib.counts import CONTROL
+from lib.laws.tabulated import Tabulated
 from lib.predict.base import Perturbation, Query
 from lib.seeds import key, stream
 from lib.tasks import prior as knowledge
@@ -32,6 +34,7 @@ SENSE = "as_labelled"  # of the truth: escapers and wrong guides are in it, as i
 UNNAMED, NONE, GRAPH, DIRECTED, TRUE = PRIORS = "unnamed", "none", "graph", "directed", "true"
 _MANY_GUIDES = 20  # of an arm, where its own aren't known
 _OTHERS = int.from_bytes(b"others")  # ends seeds of guides: one that no one else would take
+_CONTROLS = int.from_bytes(b"controls")  # likewise of new control cells
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,15 @@ class Task:
         if known not in self._known:
             self._known[known] = _arm(self.truth(cell_type), query.perturbation)
         return self._known[known]
+
+    def control_laws(self, cell_type: str) -> Tabulated:
+        """The exact laws of the genes' counts in control cells, (n_genes,)."""
+        return self.truth(cell_type).arm(CONTROL, sense=SENSE).table
+
+    def control_counts(self, cell_type: str, n_cells: int) -> sparse.csr_matrix:
+        """Counts of new control cells."""
+        arms = [(CONTROL, "", 0.0, cell_type)]
+        return perturb.arm_cells(self.screen, arms, n_cells, seed=(*self.seed, _CONTROLS)).X
 
     def expected(self, query: Query):
         """The same, if guides and shift of the arm are not known: what could be known at best.

@@ -66,7 +66,7 @@ class NoChange(OfFolds):
 class PerturbedMean(OfFolds):
     """The mean fold over all perturbed cells, whatever was perturbed: Systema's "perturbed mean".
 
-    (Viñas Torné et al. 2025, Nature Biotechnology.) Each cell type has the same weight. Unlike in
+    (Viñas Torné et al. 2025, Nature Biotechnology.) Cells of all types count alike. Unlike in
     Systema, cells in which a gene was perturbed itself are left out of its mean.
     """
 
@@ -213,23 +213,17 @@ def own_log_fold(kind: str, strength: float) -> float:
 
 
 def mean_fold(bulk: Pseudobulk) -> np.ndarray:
-    """Mean count of perturbed cells over that of controls, mean over cell types, (n_genes,).
+    """Counts of perturbed cells over those that as many controls of their types have, (n_genes,).
 
-    Types in which no control expresses a gene, or in which it is perturbed in all cells, are left
-    out; 1 where none is left.
+    Cells in which a gene is perturbed itself are left out of both; 1 where none is left.
     """
-    n_cells = np.where(bulk.own(), 0, bulk.arms["n_cells"].to_numpy()[:, None])
     if not len(bulk.arms):
         raise ValueError("train: has no perturbed cells")
-    total, n_known = np.zeros((2, len(bulk.genes)))
-    for name, before in bulk.control_means.items():
-        weights = n_cells * (bulk.arms["cell_type"] == name).to_numpy()[:, None]
-        n = weights.sum(axis=0)
-        known = (before > 0) & (n > 0)
-        after = (weights * bulk.means).sum(axis=0) / np.maximum(n, 1)
-        total += np.where(known, after / np.where(known, before, 1), 0)
-        n_known += known
-    return np.where(n_known > 0, total / np.maximum(n_known, 1), 1.0)
+    n_cells = np.where(bulk.own(), 0, bulk.arms["n_cells"].to_numpy()[:, None])
+    before = np.array([bulk.control_means[name] for name in bulk.arms["cell_type"]])
+    expected = (n_cells * before).sum(axis=0)
+    found = (n_cells * bulk.counted).sum(axis=0)
+    return np.where(expected > 0, found / np.where(expected > 0, expected, 1), 1.0)
 
 
 def control_dispersions(train: ad.AnnData) -> np.ndarray:

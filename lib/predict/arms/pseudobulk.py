@@ -22,7 +22,8 @@ class Pseudobulk:
     genes: names
     arms: a row an arm: perturbation, perturbation_type, strength, cell_type, n_cells, and `genes`,
         the list of what is perturbed
-    means: (n_arms, n_genes) mean counts, at the controls' mean total of the cell type
+    counted: (n_arms, n_genes) mean counts
+    means: (n_arms, n_genes) the same at the controls' mean total of the cell type
     logs: (n_arms, n_genes) mean of log1p of counts scaled to a total of 10,000
     control_means, control_logs: cell type -> the same of control cells, (n_genes,)
     n_control: cell type -> cells
@@ -30,6 +31,7 @@ class Pseudobulk:
 
     genes: list[str]
     arms: pd.DataFrame
+    counted: np.ndarray
     means: np.ndarray
     logs: np.ndarray
     control_means: dict[str, np.ndarray]
@@ -67,7 +69,8 @@ class Pseudobulk:
         means = sums * per_count[:, None]
         table["genes"] = [name.split("+") for name in table["perturbation"]]
         arms = table[~is_control].reset_index(drop=True)
-        given = arms, means[~is_control], of_logs[~is_control]
+        counted = sums / n_cells[:, None]
+        given = arms, *(values[~is_control] for values in (counted, means, of_logs))
         return cls(list(train.var_names), *given, control_means, control_logs, n_control)
 
     def folds(self, pseudo_cells: float = 5.0) -> np.ndarray:

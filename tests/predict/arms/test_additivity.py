@@ -39,7 +39,8 @@ def model(truth):
     means = np.array([exact.arm(arm).genes["mean"] for arm in single])
     control = exact.arm("control").genes["mean"].to_numpy()
     of_type = {exact.cell_type: control}
-    bulk = Pseudobulk(list(cells.var_names), arms, means, np.log1p(means), of_type, of_type, {})
+    three = means, means, np.log1p(means)
+    bulk = Pseudobulk(list(cells.var_names), arms, *three, of_type, of_type, {})
     additive = Additive()
     additive.bulk = bulk
     additive.learn(None)

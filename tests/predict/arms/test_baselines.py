@@ -34,7 +34,7 @@ def test_no_change_is_the_mean_count_of_the_controls_in_the_query(exact):
     np.testing.assert_allclose(values(models.NoChange().fit(exact), exact, "g7"), CONTROL)
 
 
-def test_perturbed_mean_by_hand_leaves_out_what_was_perturbed_itself_and_averages_types():
+def test_perturbed_mean_by_hand_leaves_out_what_was_perturbed_itself_and_weighs_cells():
     first = screen({"g0": folded(CONTROL, g0=0.2, g4=2)}, CONTROL, n_cells=30)
     pair = screen({"g0+g1": folded(CONTROL, g1=0.2, g4=5)}, CONTROL, n_cells=10)
     pair = pair[(pair.obs["perturbation"] != "control").to_numpy()]
@@ -42,8 +42,8 @@ def test_perturbed_mean_by_hand_leaves_out_what_was_perturbed_itself_and_average
     both = ad.concat([first, pair, second], index_unique="-")
     model = models.PerturbedMean().fit(both)
     fold = values(model, both, "g6") / CONTROL
-    # gene 4: (30 * 2 + 10 * 5) / 40 in A, 1 in B; gene 0 was perturbed in all cells of A
-    assert fold[4] == pytest.approx((2.75 + 1) / 2, rel=1e-6)
+    # gene 4 has 100 counts in controls of both types; gene 0 was perturbed in all cells of A
+    assert fold[4] == pytest.approx((30 * 2 + 10 * 5 + 5 * 1) / 45, rel=1e-6)
     assert fold[0] == pytest.approx(3, rel=1e-6)
     assert fold[1] == pytest.approx(1, rel=1e-6)  # 1 in the 30 cells of A, perturbed in the others
     np.testing.assert_allclose(values(model, both, "g6", cell_type="B") / OTHER, fold)

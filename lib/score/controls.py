@@ -1,22 +1,26 @@
 """Means as laws, by one helper for all models: the law of the control cells, scaled.
 
-A model of means, and one of cells, is given the law of each gene's counts in control cells, a
-nonparametric Poisson mixture, with all rates multiplied by the fold at which its mean is what the
-model predicts. So KL is finite for all, and what a profile looks like beyond its mean counts in the
-CRPS of cells alone. The mixture's own noise, from as many controls as there are, is in the score of
-each model of means; that of a model of laws is its own.
+A model of means, and one of cells, is given the law of each gene's counts in control cells, as a
+Poisson mixture, with all rates multiplied by the fold at which its mean is what the model predicts.
+So KL is finite for all, and what a profile looks like beyond its mean counts in the CRPS of cells
+alone. The law is the exact one: how well a model's own controls would show it is no part of its
+score.
 """
 
-import anndata as ad
+from collections.abc import Callable
+from functools import cached_property
+
 import numpy as np
+import scipy.sparse as sparse
 import scipy.special as special
 from scipy.interpolate import PchipInterpolator
 
-from lib.counts import counts_of, dense
 from lib.laws import Law, poisson
 from lib.laws.poisson import PoissonMixture
-from lib.predict.arms.answers import COUNTS, ArmCells, Means
+from lib.laws.tabulated import Tabulated
+from lib.predict.arms.answers import COUNTS, Answer, Means
 
+N_CELLS = 50_000  # controls drawn for scales of logs, and for how genes vary together
 _FOLDS = np.geomspace(1e-3, 1e3, 121)  # at which means on a scale of logs are known
 _TOTALS = 25  # quantiles that totals of cells are put into
 _STEP = 0.02
@@ -26,15 +30,25 @@ _LOG_RATES = np.arange(np.log(1e-9), np.log(1e8), _STEP)  # at which means of lo
 class Controls:
     """The laws of genes in control cells of one type, and what they are when scaled.
 
-    cells: control cells, counts in X
-    law: `PoissonMixture`, (n_genes,)
+    table: the exact laws, (n_genes,)
+    draw: function of a number of cells: so many new control cells, their counts, CSR
+    law: the laws as a `PoissonMixture`, (n_genes,)
     """
 
-    def __init__(self, cells: ad.AnnData):
-        self.counts = dense(counts_of(cells)).astype(np.int64)
-        self.totals = self.counts.sum(axis=1)
-        self.law: PoissonMixture = poisson.fit(self.counts)
+    def __init__(self, table: Tabulated, draw: Callable[[int], sparse.csr_matrix]):
+        self.law: PoissonMixture = poisson.of_table(table)
+        self._draw = draw
         self._of_scale: dict[float, list] = {}
+
+    @cached_property
+    def counts(self) -> sparse.csc_matrix:
+        """Counts of control cells, (n_cells, n_genes)."""
+        return sparse.csc_matrix(self._draw(N_CELLS))
+
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """Total counts of these cells."""
+        return np.asarray(self.counts.sum(axis=1)).ravel()
 
     def folds(self, means: Means) -> np.ndarray:
         """The fold of each gene at which its mean on the scale is the predicted one, (n_genes,).
@@ -50,7 +64,7 @@ class Controls:
             folds = np.array([curve(value) for curve, value in zip(curves, means.values)])
         return np.clip(folds, _FOLDS[0], _FOLDS[-1])
 
-    def as_law(self, answer: Law | Means | ArmCells) -> Law:
+    def as_law(self, answer: Answer) -> Law:
         """The laws, (n_genes,), that an answer is scored by."""
         if isinstance(answer, Law):
             return answer
@@ -63,15 +77,16 @@ class Controls:
         n_groups = np.bincount(group, minlength=_TOTALS)
         sums = np.bincount(group, self.totals, _TOTALS)
         per_count = scale / np.maximum(sums / np.maximum(n_groups, 1), 1)
-        logs = np.log1p(dense(self.counts) * (scale / np.maximum(self.totals, 1))[:, None])
-        observed = logs.mean(axis=0)
+        logs = (sparse.diags(scale / np.maximum(self.totals, 1)) @ self.counts).log1p()
+        observed = np.asarray(logs.mean(axis=0)).ravel()
         mean_logs = _mean_logs(np.exp(_LOG_RATES), per_count)
         return [self._curve(gene, group, mean_logs, mean) for gene, mean in enumerate(observed)]
 
     def _curve(self, gene, group, mean_logs, observed):
         """That of one gene.
 
-        A cell keeps its total, and its rate is what its own count tells of it.
+        A cell keeps its total, which a scale of logs doesn't tell, and its rate is what its own
+        count tells of it.
 
         group: (n_cells,) group of a cell's total
         mean_logs: (n_log_rates, n_groups) mean of a Poisson count on the scale
@@ -79,7 +94,8 @@ class Controls:
         """
         some = self.law.weights[:, gene] > 0
         rates, weights = self.law.rates[some, gene], self.law.weights[some, gene]
-        values, place = np.unique(self.counts[:, gene], return_inverse=True)
+        column = self.counts[:, [gene]].toarray().ravel()
+        values, place = np.unique(column, return_inverse=True)
         n = np.zeros((len(values), mean_logs.shape[1]))
         np.add.at(n, (place, group), 1 / len(group))
         told = _poisson(values[:, None], rates) * weights
@@ -98,10 +114,12 @@ class Controls:
         return lambda mean: float(np.exp(curve(np.clip(mean, total[0], total[-1]))))
 
 
-def as_means(answer: Means | ArmCells) -> Means:
-    """Means as they are, and the means of cells."""
+def as_means(answer: Answer) -> Means:
+    """Means as they are, and the means of laws and of cells."""
     if isinstance(answer, Means):
         return answer
+    if isinstance(answer, Law):
+        return Means(answer.mean)
     return Means(answer.values.mean(axis=0), answer.scale)
 
 
