@@ -17,6 +17,7 @@ from lib import checks
 from lib.counts import CONTROL
 
 SEPARATOR = "+"
+ESCAPERS = 0.12  # share of an arm's cells in which nothing is perturbed, where arms can't tell
 FOLDS = np.linspace(np.log(0.01), np.log(20), 80)  # logs of folds at which responses are tabulated
 _LEAST_CELLS = 20  # controls from which a group's means are taken
 _SPREAD = 0.3  # sd of the log of the molecules at half response over their usual number
@@ -216,3 +217,17 @@ def _mode(values):
         start = np.argmin(values[half:] - values[: len(values) - half])
         values = values[start : start + half + 1]
     return float(np.median(values))
+
+
+def untouched(cells: Cells, arms: list) -> float:
+    """Share of an arm's cells in which its guide does nothing, from the arms' own genes."""
+    above, below = 100 * ESCAPERS, 100.0
+    for arm, (_, kind, strength) in enumerate(arms):
+        if kind == "activation" or strength < 0.3:
+            continue
+        expected = cells.exposures[arm] * cells.means.mean(axis=0)[cells.targets[arm]]
+        folds = cells.folds[arm, cells.targets[arm]]
+        weights = np.minimum(expected, 100) * strength**2 / 10
+        above += (weights * (folds - 1 + strength) / strength).sum()
+        below += weights.sum()
+    return float(np.clip(above / below, 0, 0.6))

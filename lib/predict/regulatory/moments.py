@@ -208,3 +208,21 @@ def definite(matrix: np.ndarray) -> np.ndarray:
     fixed = (vectors * np.maximum(values, _LEAST_CORRELATION)) @ vectors.T
     scale = scale / np.sqrt(np.diag(fixed))
     return fixed * np.outer(scale, scale)
+
+
+def likely_regulators(cells: Cells, n_most: int, capture: float) -> np.ndarray:
+    """Genes that many others vary with, beyond what their other partners explain, as places."""
+    n_genes = len(cells.genes)
+    everyone = np.arange(n_genes)
+    if n_genes <= n_most:
+        return everyone
+    found = moments(cells, everyone, capture)
+    errors = np.sqrt(np.outer(np.diag(found.observed), found.noise) / found.weight)
+    errors /= found.reliability[:, None]
+    strength = np.abs(found.effects) / errors
+    np.fill_diagonal(strength, 0)
+    votes = np.zeros(n_genes)
+    for gene in everyone:
+        strongest = np.argsort(-strength[:, gene])[:3]
+        votes[strongest] += np.maximum(strength[strongest, gene] - 3, 0)
+    return np.sort(np.argsort(-votes, kind="stable")[:n_most])

@@ -9,7 +9,7 @@ and the control cells' means are multiplied by what comes out. In short:
    (`moments`)
 3. hidden programs, told from regulators, and edges to genes that regulate none
    (`edges`); edges among regulators, over orders of them (`order`)
-4. what arms share, whatever they perturb
+4. factors by which what is carried comes nearest to what arms show, and what all arms share
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from lib.predict.arms.answers import Means
 from lib.predict.base import Query
 from lib.predict.regulatory import edges as of_edges
 from lib.predict.regulatory import order
-from lib.predict.regulatory.cells import FOLDS, SEPARATOR, labelled, measured
+from lib.predict.regulatory.cells import FOLDS, SEPARATOR, labelled, measured, untouched
 from lib.predict.regulatory.edges import Prior
-from lib.predict.regulatory.moments import moments, with_arms
+from lib.predict.regulatory.moments import likely_regulators, moments, with_arms
 from lib.seeds import stream
 
 GRAPHS = "none", "soft", "trusted"
-ESCAPERS = 0.12  # share of an arm's cells in which nothing is perturbed, where arms can't tell
 _MOST_CELLS = 60_000
 _ROUNDS = 30
 _LOWEST = 0.02  # fold of a gene that is lost
 _LOG_ODDS = np.log(0.03), np.log(0.05)  # of an edge to a gene that regulates none, and to others
 _HUBS = 1.0  # weight of how many other genes a regulator has in its log odds
 _DEVIATION = 0.3  # sd of logs of folds about what is carried, where that is wrong
+_USUAL = 5.0  # precision of a factor of 1 for what is carried
+_SEEN = 0.95  # of these factors where arms are new, which weren't fitted
 _SAME = 0.1  # log of a fold up to which a gene counts as unchanged
 
 
@@ -83,14 +84,17 @@ class RegulatoryNetwork:
         cells = measured(train[kept], group[kept], arm[kept], arms)
         self.genes = list(cells.genes)
         self.means = cells.means
-        self.untouched = _untouched(cells, arms)
+        self.untouched = untouched(cells, arms)
         regulators, can_be, known = self._who(train, cells)
         found = moments(cells, regulators, self.capture)
         in_all_arms = with_arms(found, cells, self.untouched)
         self.regulators, self.curves, self.at_rest = regulators, found.curves, found.at_rest
         self.effects, self.own = self._learned(found, can_be, known), {}
+        self.scales = np.ones(2)
+        changes = np.log(cells.folds) - in_all_arms
+        self.scales = self._scales(found, changes, arms)
         self.shared = self._shared(found, cells, arms)
-        self.own = self._own(found, np.log(cells.folds) - in_all_arms, arms)
+        self.own = self._own(found, changes, arms)
         return self
 
     def _who(self, train, cells):
@@ -112,7 +116,7 @@ class RegulatoryNetwork:
         elif "regulator" in train.var:
             regulators = np.flatnonzero(train.var["regulator"].to_numpy())
         else:
-            regulators = _likely_regulators(cells, self.candidates, self.capture)
+            regulators = likely_regulators(cells, self.candidates, self.capture)
         can_be = np.ones((n_genes, len(regulators)), dtype=bool)
         if self.graph == "trusted":
             can_be = graph[:, regulators]
@@ -199,6 +203,10 @@ class RegulatoryNetwork:
         else:
             fold = 1 - strength
         logs = self.carried({self.genes.index(gene): fold for gene in genes})
+        places = [self.genes.index(gene) for gene in genes]
+        logs *= np.where(
+            np.isin(np.arange(len(logs)), places), 1, self.scales[(logs > 0).astype(int)]
+        )
         folds = 1 - touched + touched * np.exp(logs)
         for gene in genes:
             if (gene, kind) in self.own:
@@ -206,13 +214,30 @@ class RegulatoryNetwork:
                 folds = folds * np.exp(min(abs(np.log(max(fold, _LOWEST))) / size, 1) * left)
         return folds
 
+    def _scales(self, found, logs, arms):
+        """Factors of what is carried, down and up, by least squares over the arms, (2,).
+
+        logs: (n_arms, n_genes) of folds
+        """
+        if not arms:
+            return self.scales
+        carried = np.log([self._unshared(arm) for arm in arms])
+        carried[found.is_target] = 0
+        error = found.noise / found.arm_weights[:, None] / np.exp(carried)
+        weights = carried / (error + _DEVIATION**2)
+        scales = []
+        for some in (carried < 0, carried > 0):
+            above = (weights * logs)[some].sum() + _USUAL
+            scales.append(above / ((weights * carried)[some].sum() + _USUAL))
+        return _SEEN * np.clip(scales, 0.2, 2)
+
     def _own(self, found, logs, arms):
         """What an arm of one gene shows beyond what is carried, (gene, type) -> size and logs.
 
         logs: (n_arms, n_genes) of folds
 
-        Deviations are 0 or normal, apart for genes that are thought to change and for others, in
-        shares that are learned; each is the posterior mean.
+        Deviations of genes that are thought to change are 0 or normal, in shares that are learned;
+        each is the posterior mean. Others have none: that of an arm's noise is larger.
         """
         self.own, single = {}, [row for row, key in enumerate(arms) if SEPARATOR not in key[0]]
         if len(single) < 5:
@@ -221,8 +246,8 @@ class RegulatoryNetwork:
         error = found.noise / found.arm_weights[single][:, None] / np.exp(carried)
         left = np.where(found.is_target[single], 0, logs[single] - carried)
         changed = np.abs(carried) > _SAME
-        for group in (changed, ~changed):
-            left[group] = _shrunk(left[group], error[group])
+        left[changed] = _shrunk(left[changed], error[changed])
+        left[~changed] = 0
         own = {}
         for row, of_arm in zip(single, left):
             name, kind, strength = arms[row]
@@ -310,35 +335,3 @@ def _groups(obs):
     """Cell type and batch of each cell, as one label."""
     columns = [obs[name].astype(str) for name in ("cell_type", "batch") if name in obs]
     return list(zip(*columns)) if columns else [()] * len(obs)
-
-
-def _untouched(cells, arms):
-    """Share of an arm's cells in which its guide does nothing, from the arms' own genes."""
-    above, below = 100 * ESCAPERS, 100.0
-    for arm, (_, kind, strength) in enumerate(arms):
-        if kind == "activation" or strength < 0.3:
-            continue
-        expected = cells.exposures[arm] * cells.means.mean(axis=0)[cells.targets[arm]]
-        folds = cells.folds[arm, cells.targets[arm]]
-        weights = np.minimum(expected, 100) * strength**2 / 10
-        above += (weights * (folds - 1 + strength) / strength).sum()
-        below += weights.sum()
-    return float(np.clip(above / below, 0, 0.6))
-
-
-def _likely_regulators(cells, n_most, capture):
-    """Genes that many others vary with, beyond what their other partners explain, as places."""
-    n_genes = len(cells.genes)
-    everyone = np.arange(n_genes)
-    if n_genes <= n_most:
-        return everyone
-    found = moments(cells, everyone, capture)
-    errors = np.sqrt(np.outer(np.diag(found.observed), found.noise) / found.weight)
-    errors /= found.reliability[:, None]
-    strength = np.abs(found.effects) / errors
-    np.fill_diagonal(strength, 0)
-    votes = np.zeros(n_genes)
-    for gene in everyone:
-        strongest = np.argsort(-strength[:, gene])[:3]
-        votes[strongest] += np.maximum(strength[strongest, gene] - 3, 0)
-    return np.sort(np.argsort(-votes, kind="stable")[:n_most])
