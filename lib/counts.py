@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sparse
 
 CONTROL = "control"  # in obs["drug"], an untreated cell
+SEPARATOR = "+"  # of the genes in the label of a pair
 BLOCK = 100_000  # counts moved at a time: what fits a cache
 _ENOUGH = 40  # nonzero counts: each is even with a chance of at most 1/2, all with 2**-40
 _WHOLE = "raw counts, whole numbers of at least 0"

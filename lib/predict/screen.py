@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
-from lib.counts import CONTROL, dense
+from lib.counts import CONTROL, SEPARATOR, dense
 from lib.laws import maximum_likelihood
 from lib.predict import bilinear
 from lib.predict.base import Conditional, Constant, around
-
-_SEPARATOR = "+"
 
 
 def perturbed(cells: ad.AnnData) -> np.ndarray:
@@ -30,7 +28,7 @@ def was_set(cells: ad.AnnData) -> np.ndarray:
     genes = list(cells.var_names)
     was = np.zeros(cells.shape, dtype=bool)
     for label in pd.unique(labels):
-        named = [label] if label in genes else label.split(_SEPARATOR)
+        named = [label] if label in genes else label.split(SEPARATOR)
         columns = [genes.index(g) for g in named if g in genes]
         was[np.ix_(labels == label, columns)] = True
     return was
@@ -92,7 +90,7 @@ class Bilinear(Conditional):
         self.genes = list(train.var_names)
         labels = perturbed(train)
         # a pair has no embedding
-        names = [n for n in pd.unique(labels) if n != CONTROL and _SEPARATOR not in n]
+        names = [n for n in pd.unique(labels) if n != CONTROL and SEPARATOR not in n]
         if len(names) < 2 or CONTROL not in labels:
             needed = "control cells and at least two arms of one gene each"
             raise ValueError(f"train: must have {needed} in obs['perturbed']")
@@ -123,7 +121,7 @@ class Bilinear(Conditional):
         """
         if name == CONTROL:
             return np.zeros(len(self.genes))
-        parts = checks.genes("obs['perturbed']", name.split(_SEPARATOR), self.genes)
+        parts = checks.genes("obs['perturbed']", name.split(SEPARATOR), self.genes)
         rows = [self.embedding[self.genes.index(part)] for part in parts]
         return sum(self.embedding @ self.weights @ row + self.offset for row in rows)
 

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.counts import SEPARATOR
 from lib.laws import Law
 from lib.laws.population import divergence
 from lib.laws.tabulated import Tabulated
@@ -81,7 +82,7 @@ def exact(task: Task) -> Truth:
     found = []
     for question in task.asked:
         arm = task.arm(question.query)
-        genes, names = arm.genes, question.query.perturbation.name.split("+")
+        genes, names = arm.genes, question.query.perturbation.name.split(SEPARATOR)
         own = genes.index.isin(names)
         kl = np.where(own, -1, genes["kl_nats"])
         strongest = np.zeros(len(own), dtype=bool)

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
-from lib.counts import CONTROL
+from lib.counts import CONTROL, SEPARATOR
 from lib.laws.population import TAIL, Population, Rates, Tables, aligned, divergence, mixed
 from lib.laws.tabulated import Tabulated
 from lib.seeds import stream
 from lib.simulate.additivity import classes, less
 from lib.simulate.arm import AFFECTED, Arm
-from lib.simulate.arms import IS_CONTROL, NOTHING, SEPARATOR, in_truth
+from lib.simulate.arms import IS_CONTROL, NOTHING, in_truth
 from lib.simulate.latent import Latent
 from lib.simulate.regulated import World, drawn
 

@@ -10,12 +10,11 @@ import pandas as pd
 import scipy.special as special
 
 from lib import checks
-from lib.counts import CONTROL
+from lib.counts import CONTROL, SEPARATOR
 from lib.seeds import stream
 from lib.simulate.arrays import Arrays
 from lib.simulate.grn import GRN
 
-SEPARATOR = "+"
 KINDS = {"knockdown": 0.8, "knockout": 0.9, "activation": 4.0}  # with their usual strengths
 MOST = 1e6  # fold of an activation
 WRONG_GUIDES = 0.02  # where there is another arm to be mistaken for

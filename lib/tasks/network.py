@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib import dataset
-from lib.counts import CONTROL, dense
+from lib.counts import CONTROL, SEPARATOR, dense
 
 WELL_COUNTED = 3.0  # counts a cell
 KINDS = "regulator", "other gene", "pair"
@@ -62,7 +62,7 @@ def described(cells: ad.AnnData, truth: dataset.Truth) -> pd.DataFrame:
     for sense in dataset.Truth.senses:
         for name in arms_of(cells):
             genes = truth.arm(name, sense=sense).genes
-            others = genes.drop(name.split("+"))
+            others = genes.drop(name.split(SEPARATOR))
             values = {
                 "n_reached": others["reached"].sum(),
                 "n_affected": others["affected"].sum(),

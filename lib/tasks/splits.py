@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
+from lib.counts import SEPARATOR
 from lib.seeds import stream
 
 GENE, STRENGTH, TYPE, TYPE_FEW = "unseen gene", "unseen strength", "unseen type", "unseen type, few"
@@ -24,7 +25,7 @@ def arms_of(network, design, seed):
     others = list(names[order[~is_regulator[order]]])
 
     def taken(n):
-        n_regulators = min(len(regulators), max((n + 1) // 2, n - len(others)))
+        n_regulators = halved(n, len(regulators), len(others))
         some = regulators[:n_regulators], others[: n - n_regulators]
         del regulators[:n_regulators], others[: n - n_regulators]
         return some
@@ -62,11 +63,16 @@ def arms_of(network, design, seed):
     return table
 
 
+def halved(n: int, n_regulators: int, n_others: int) -> int:
+    """Regulators among n genes, half of them as far as there are so many of each kind."""
+    return min(n_regulators, max((n + 1) // 2, n - n_others))
+
+
 def _pairs(first, second, n, rng):
     """n pairs of a gene of the one and a gene of the other list, each once."""
     possible = sorted({tuple(sorted((a, b))) for a in first for b in second if a != b})
     n = checks.integer("pairs", n, 0, len(possible))
-    return ["+".join(possible[place]) for place in rng.permutation(len(possible))[:n]]
+    return [SEPARATOR.join(possible[place]) for place in rng.permutation(len(possible))[:n]]
 
 
 def asked_of(arms, design):

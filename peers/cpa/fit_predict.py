@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 from peers import pack as packs
 
 EVERY = 5  # epochs between validations
-PATIENCE = 10  # validations
+PATIENCE = 30  # validations: past the warm-up of 130 epochs, where the error may rise
 MODULE = {
     "n_latent": 128,
     "recon_loss": "nb",

@@ -1,11 +1,13 @@
 """GEARS (Roohani et al. 2024, Nature Biotechnology 42): a mean for each perturbation.
 
-Architecture and optimiser are the package's defaults. The pack's graph stands in place of that of
-the Gene Ontology, each edge both ways and each gene with itself, all of weight 1. The weights kept
-are those of the least error in validation over all genes, as for other models here, and not over
-20 genes of each arm. An epoch's evaluation of the training cells, which is only printed, is left
-out. GEARS adds a vector that depends on the perturbation alone to a control cell; so the answer is
-that vector plus the mean of all control cells, where `GEARS.predict` draws 300 of them.
+Architecture and optimiser are the package's defaults, but for a learning rate of 0.003 in place of
+0.001, whose error in validation was 4 % less on the pack to tune on. The pack's graph stands in
+place of that of the Gene Ontology, each edge both ways and each gene with itself, all of weight 1.
+The weights kept are those of the least error in validation over all genes, as for other models
+here, and not over 20 genes of each arm. An epoch's evaluation of the training cells, which is only
+printed, is left out. GEARS adds a vector that depends on the perturbation alone to a control cell;
+so the answer is that vector plus the mean of all control cells, where `GEARS.predict` draws 300 of
+them.
 """
 
 import contextlib
@@ -132,7 +134,7 @@ def losses(line, watch):
 
 MODEL = packs.Model(
     fit=fit,
-    options={"learning_rate": 1e-3, "epochs": 20, "batch_size": 32},
+    options={"learning_rate": 3e-3, "epochs": 20, "batch_size": 32},
     packages=["cell-gears", "torch_geometric"],
     prior="graph",
 )

@@ -11,7 +11,7 @@ from peers import __main__ as peers
 
 
 def scores(model, replicate, value):
-    row = {"scenario": "published, shift 0", "mechanism": "regulator", "model": model}
+    row = {"scenario": "published, shift 0.4", "mechanism": "regulator", "model": model}
     row |= {"gene": "all", "split": "unseen gene", "metric": "skill_kl", "replicate": replicate}
     return pd.DataFrame([row | {"value": value}])
 
@@ -22,8 +22,9 @@ def build(tmp_path):
         (tmp_path / name).mkdir()
         both = [scores(name, replicate, value) for replicate, value in enumerate(values)]
         tables.write(tables.tidy(both), tmp_path / name / "scores.csv")
-        for screen in ("first", "second"):
-            said = dict.fromkeys(peers.SAID, 1) | {"converged": True, "cannot": {}}
+        for screen in ("first", "second", "tune_0"):
+            said = dict.fromkeys([*peers.SAID, *peers.ERRORS.values()], 1) | {"converged": True}
+            said |= {"options": {"learning_rate": 0.1, "epochs": 3}, "cannot": {}}
             (tmp_path / name / f"{screen}.json").write_text(json.dumps(said))
     ours = [scores("grn", replicate, 0.5) for replicate in range(2)]
     tables.write(tables.tidy(ours), tmp_path / "ours.csv")
@@ -35,8 +36,10 @@ def test_scores_and_trainings_of_all_models_are_put_together(build, tmp_path, mo
     (tmp_path / "tables").mkdir()
     peers.screens(str(build))
     shown = figure.skills(board.published(tmp_path / "tables" / "07_published.csv"), {})
-    assert shown["shift 0", "regulator"].to_dict() == pytest.approx(
+    assert shown["shift 0.4", "regulator"].to_dict() == pytest.approx(
         {"gears": -0.3, "biolord": -0.2, "grn": 0.5}
     )
     runs = pd.read_csv(tmp_path / "tables" / "07_published_runs.csv")
-    assert len(runs) == 4 and runs["converged"].all()
+    assert len(runs) == 6 and runs["converged"].all()
+    assert set(runs["screen"]) == {"first", "second", "tune_0"}
+    assert (runs["options"] == "learning_rate=0.1 epochs=3").all()

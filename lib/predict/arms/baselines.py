@@ -11,12 +11,11 @@ import anndata as ad
 import numpy as np
 
 from lib import checks
-from lib.counts import CONTROL, counts_of, dense
+from lib.counts import CONTROL, SEPARATOR, counts_of, dense
 from lib.predict.arms.answers import Means
 from lib.predict.arms.pseudobulk import Pseudobulk
 from lib.predict.base import Perturbation, Query
 
-SEPARATOR = "+"
 _MOST = 0.99  # share of expression taken away, at most, in the logarithm that scales an effect
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lib import checks, model, training
-from lib.counts import CONTROL
+from lib.counts import CONTROL, SEPARATOR
 from lib.laws import ZINB
 from lib.neural.conditional import ConditionalZINBVAE
 from lib.predict import neural
@@ -120,7 +120,7 @@ class ConditionalVAE:
         of_type = np.isin(self.types, cell_type).astype(float)
         if name == CONTROL:
             return np.concatenate([np.zeros(self.prior.shape[1] + 1), of_type])
-        places = [self.genes.index(gene) for gene in known(name.split("+"), self.genes)]
+        places = [self.genes.index(gene) for gene in known(name.split(SEPARATOR), self.genes)]
         ratio = own_log_fold(kind, strength) / own_log_fold("knockdown", 0.8)
         return np.concatenate([ratio * self.prior[places].sum(axis=0), [1], of_type])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
 
-from lib.counts import CONTROL, counts_of
+from lib.counts import CONTROL, SEPARATOR, counts_of
 
 TARGET_SUM = 1e4  # of log1p, as usual
 _ARM = ["perturbation", "perturbation_type", "strength", "cell_type"]
@@ -67,7 +67,7 @@ class Pseudobulk:
             raise ValueError(f"train: cell type {min(lacking)!r} has no control cells")
         per_count = table["cell_type"].map(level).to_numpy() / depth
         means = sums * per_count[:, None]
-        table["genes"] = [name.split("+") for name in table["perturbation"]]
+        table["genes"] = [name.split(SEPARATOR) for name in table["perturbation"]]
         arms = table[~is_control].reset_index(drop=True)
         counted = sums / n_cells[:, None]
         given = arms, *(values[~is_control] for values in (counted, means, of_logs))

@@ -14,9 +14,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from lib import checks
-from lib.counts import CONTROL
+from lib.counts import CONTROL, SEPARATOR
 
-SEPARATOR = "+"
 ESCAPERS = 0.12  # share of an arm's cells in which nothing is perturbed, where arms can't tell
 FOLDS = np.linspace(np.log(0.01), np.log(20), 80)  # logs of folds at which responses are tabulated
 _LEAST_CELLS = 20  # controls from which a group's means are taken

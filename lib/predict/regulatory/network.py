@@ -21,12 +21,12 @@ import scipy.sparse as sparse
 import scipy.special as special
 
 from lib import checks
-from lib.counts import CONTROL
+from lib.counts import CONTROL, SEPARATOR
 from lib.predict.arms.answers import Means
 from lib.predict.base import Query
 from lib.predict.regulatory import edges as of_edges
 from lib.predict.regulatory import order
-from lib.predict.regulatory.cells import FOLDS, SEPARATOR, labelled, measured, untouched
+from lib.predict.regulatory.cells import FOLDS, labelled, measured, untouched
 from lib.predict.regulatory.edges import Prior
 from lib.predict.regulatory.moments import likely_regulators, moments, with_arms
 from lib.seeds import stream
