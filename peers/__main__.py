@@ -158,7 +158,7 @@ def _pack(screen):
 
 
 def ours(target: str) -> None:
-    """Write the scores of this repository's models on the screens of published ones.
+    """Write the scores of what stands beside published models, on the same screens.
 
     target: path of the table
     """
@@ -167,7 +167,7 @@ def ours(target: str) -> None:
         task = Task(SCREEN, SEEDS[screen])
         scores = screens_scores.Scores(task, screens_scores.exact(task))
         entered = {}
-        for key, entrant in arms.entrants(registry.rows("screen"), task, seed=0).items():
+        for key, entrant in arms.entrants(registry.rows("screen", "beside"), task, seed=0).items():
             entered[key] = arms.enter(key, entrant, task, scores, check=False).scores
             print(f"{screen} screen: {key}", flush=True)
         table = screens_scores.summarised(entered)

@@ -188,14 +188,15 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> pd
 
 
 def _finish(plan, folder, publish):
-    """Put the runs together; the drawn rows of a sweep that ships go to notebook 06."""
+    """Put the runs together; rows of the panels of a sweep that ships go to a notebook."""
     table = collect(plan, folder, list(plan.runs), folder)
     if plan.table and publish:
         from lib.score import tables
         from lib.show import sweeps
 
-        drawn = np.any([sweeps.rows_of(table, panel) for panel in plan.figure], axis=0)
-        rows = sweeps.summary(table[drawn], plan.varied) if plan.means else table[drawn]
+        of_panels = [sweeps.rows_of(table, p, drawn=not plan.means) for p in plan.figure]
+        rows = table[np.any(of_panels, axis=0)]
+        rows = sweeps.summary(rows, plan.varied) if plan.means else rows
         path = Path("figures/tables") / f"{plan.table}.csv"
         tables.write(sweeps.exact(rows, plan.varied), path)
     print(f"{plan.name}: {len(plan.runs)} runs, {len(table)} values")

@@ -205,8 +205,11 @@ def _legend(fig, axes, hue, n_columns):
     fig.legend(handles.values(), handles, **place, **title)
 
 
-def rows_of(table: pd.DataFrame, panel: dict) -> np.ndarray:
-    """The rows of a table that a panel of `figure` shows, (n_rows,) bool. Raises ValueError."""
+def rows_of(table: pd.DataFrame, panel: dict, *, drawn: bool = True) -> np.ndarray:
+    """The rows of a table that a panel of `figure` shows, (n_rows,) bool. Raises ValueError.
+
+    drawn: only those of one scenario and split, and without references, unless the panel names them
+    """
     for key in panel:
         checks.choice("figure", key, ["metric", "where", "models"])
     there = list(pd.unique(table["metric"]))
@@ -222,6 +225,8 @@ def rows_of(table: pd.DataFrame, panel: dict) -> np.ndarray:
         for value in values:
             checks.choice(key, value, list(pd.unique(table.loc[rows, key])))
         rows = rows & table[key].isin(values).to_numpy()
+    if not drawn:
+        return rows
     for key in ("scenario", "split"):
         if key not in where:
             rows = rows & (table[key] == table.loc[rows, key].iloc[0]).to_numpy()

@@ -52,6 +52,17 @@ def test_the_figure_fits_the_grid(names, models, panels, colours):
     assert x.get_xscale() == ("log" if "a" in names else "linear")
 
 
+def test_means_of_a_sweep_that_ships_are_of_all_splits_and_of_references():
+    table = table_of([{"a": 1}], models=("oracle", "vae"))
+    kept = table[sweeps.rows_of(table, {"metric": "skill_kl"}, drawn=False)]
+    assert len(kept) == len(table)
+    part = sweeps.rows_of(table, {"where": {"split": "held_out"}}, drawn=False)
+    assert set(table[part]["split"]) == {"held_out"} and set(table[part]["model"]) == {
+        "oracle",
+        "vae",
+    }
+
+
 def test_a_figure_never_mixes_splits():
     table = table_of([{"a": 1}, {"a": 2}])
     assert set(table[sweeps.rows_of(table, {})]["split"]) == {"held_out"}

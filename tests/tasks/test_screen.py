@@ -128,3 +128,17 @@ def test_the_questions_are_known_by_their_design():
     one = screen.identity(seed=1, n_truth=100, replicates=3, **fields)
     assert one == screen.identity(seed=1, n_truth=100, **fields)
     assert one != screen.identity(seed=1, n_truth=100, **fields | {"shift": 0.0})
+
+
+def test_new_control_cells_have_the_exact_laws_of_controls():
+    n = 20_000
+    counts = task().control_counts("A", n).toarray()
+    table = task().control_laws("A")
+    # the law is that of N_TRUTH cells' states, the mean over two computations
+    rare = np.array([row[0] for row in table.rows])
+    zeros = (counts == 0).mean(axis=0)
+    assert np.abs(zeros - rare).max() < 0.05
+    assert np.abs(np.log(counts.mean(axis=0) / table.mean)).max() < 0.2
+    more = screen.Task(DESIGN, 7, n_truth=4000).control_laws("A")
+    assert np.abs(np.log(counts.mean(axis=0) / more.mean)).max() < 0.08
+    assert np.abs(zeros - [row[0] for row in more.rows]).max() < 0.02
