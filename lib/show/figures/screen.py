@@ -28,7 +28,7 @@ BUDGET = 10_000  # cells of arms in all, over which panel d has more or fewer ar
 def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> plt.Figure:
     """Skill of every model on every split, and of some over what a screen is like.
 
-    swept: means of the sweeps, from `score.screen.swept`; may be empty
+    swept: means of the sweeps, from `score.screen.swept`; may be empty, or of the first alone
     live: a summary of one run, shown where there is no sweep
     published: means of published models, and of others on the same smaller screens; may be empty
     """
@@ -39,7 +39,7 @@ def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> 
         boards["b"] = skills(published[published["model"].isin(some)], {})
     boards = {name: board.reindex(rows(board.index)) for name, board in boards.items()}
     heights = [25 + 4.6 * len(board) for board in boards.values()]
-    curves = "cdef" if len(swept) else ""
+    curves = "cdef" if "fidelity" in swept else ""
     mosaic = [[name] * max(1, len(curves)) for name in boards]
     if curves:
         mosaic.append(list(curves))

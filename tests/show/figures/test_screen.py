@@ -160,3 +160,10 @@ def test_the_summary_is_of_the_sweep_or_else_of_the_run(folder, swept, tmp_path)
     live = tables.tidy([rows(np.random.default_rng(1), scenario="shift 0.4", replicate=0)])
     tables.write(live, tmp_path / "07_screen.csv")
     assert "unseen regulator" in summary.table(tmp_path)
+
+
+def test_one_sweep_alone_has_its_board_and_no_curves(folder, published, tmp_path):
+    (tmp_path / "07_sweep.csv").write_bytes((folder / "07_sweep.csv").read_bytes())
+    figure = figures.figure(screen.swept(tmp_path), pd.DataFrame(), published)
+    assert len(figure.axes) == 2
+    plt.close(figure)
