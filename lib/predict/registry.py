@@ -200,10 +200,10 @@ ROWS = [
     Row("scouter", "Scouter", "#3D5A80", {}, "published"),
     Row("cpa", "CPA", "#C17C00", {}, "published"),
     Row("state", "STATE, small", "#6B4E71", {}, "published"),
-    Row("expected", "true mechanism, efficiency unknown", "#333333",
-        _screen("arms.references:Expected", told=True), "screen reference"),
+    Row("expected", "true mechanism, arm unseen", "#333333",
+        _screen("arms.references:Expected", told=True), "screen readme reference"),
     Row("exact_means", "exact means, helper's law", "#595959",
-        _screen("arms.references:ExactMeans", told=True), "screen beside readme arms reference"),
+        _screen("arms.references:ExactMeans", told=True), "screen beside arms reference"),
     *[Row(f"duplicate_{n}", f"duplicate, {n} cells", "#8C8C8C",
           _screen("arms.references:Duplicate", told=True, n_cells=n), "screen reference")
       for n in (25, 100, 400)],
