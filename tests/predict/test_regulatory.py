@@ -256,3 +256,12 @@ def test_bad_input_is_told_in_one_line(train, learned):
         learned.folds(asked(train, "nobody"))
     with pytest.raises(NotImplementedError, match="answers for an arm"):
         learned.predict(Query(train, list(train.var_names)))
+
+
+def test_a_covariance_of_hardly_any_rank_has_its_leading_directions():
+    matrix = np.zeros((300, 300))
+    matrix[:2, :2] = [[2.0, 1.0], [1.0, 2.0]]
+    for rank, expected in ((0, [0, 0]), (2, [3, 1])):
+        values, vectors = regulatory_edges._leading(matrix * (rank > 0), 8)
+        np.testing.assert_allclose(values[:2], expected, atol=1e-9)
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(8), atol=1e-9)

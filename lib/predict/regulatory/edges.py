@@ -218,11 +218,15 @@ def _factored(moments, now, effects, sinks, n_factors):
 
 def _leading(matrix, n):
     """Eigenvalues from the largest down, and their vectors."""
-    if len(matrix) <= 4 * n:
+    values = None
+    if len(matrix) > 4 * n:
+        try:
+            start = np.ones(len(matrix))
+            values, vectors = sparse_linalg.eigsh(matrix, k=n, which="LA", v0=start)
+        except sparse_linalg.ArpackError:  # as with a matrix of hardly any rank
+            values = None
+    if values is None:
         values, vectors = np.linalg.eigh(matrix)
-    else:
-        start = np.ones(len(matrix))
-        values, vectors = sparse_linalg.eigsh(matrix, k=n, which="LA", v0=start)
     order = np.argsort(-values)[:n]
     return values[order], vectors[:, order]
 
