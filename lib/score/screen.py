@@ -45,6 +45,7 @@ SETS = "all", "affected", "strongest 20", "not reached", "own"
 METRICS = "kl_nats", "excess_crps", "mse_log_mean", "kl_of_mean"
 MEAN = "perturbed_mean"  # key of the model that has skill 0
 SHIFT = 0.4  # of the sweeps, where nothing else is said
+SHIFTS = 0.0, SHIFT  # of the sweep of all models
 _STRONGEST = 20
 _SKILLS = {"kl_nats": "skill_kl", "excess_crps": "skill_crps", "kl_of_mean": "skill_of_mean"}
 _RARE = 1e-9

@@ -27,6 +27,8 @@ def table(folder: str | Path) -> str:
     means = screen.swept(folder)
     if not len(means):
         means = tables.summary(tables.read(Path(folder) / "07_screen.csv"))
+    else:
+        means = figure.of_all(means)
     shown = figure.skills(means, screen.usual_of(means))
     last = shown.columns.get_level_values(0)[-1]  # of the shifts
     shown = shown[last].rename(columns={figure.COLUMNS[place]: n for place, n in COLUMNS.items()})

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from lib.predict import registry
-from lib.score.screen import MEAN, usual_of
+from lib.score.screen import MEAN, SHIFTS, usual_of
 from lib.show import panels, style
 
 UNSEEN = "unseen gene", "regulator"
@@ -33,7 +33,7 @@ def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> 
     published: means of published models, and of others on the same smaller screens; may be empty
     """
     usual = usual_of(swept)
-    boards = {"a": skills(swept, usual) if len(swept) else skills(live, {})}
+    boards = {"a": skills(of_all(swept), usual) if len(swept) else skills(live, {})}
     if len(published):
         some = registry.keys("published") + registry.keys("screen", "beside")
         boards["b"] = skills(published[published["model"].isin(some)], {})
@@ -86,6 +86,11 @@ def base(summary: pd.DataFrame, usual: dict, *but: str) -> pd.DataFrame:
     return summary[kept]
 
 
+def of_all(swept: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the shifts at which all models were asked."""
+    return swept[swept["shift"].astype(float).isin(SHIFTS)]
+
+
 def skills(
     summary: pd.DataFrame, usual: dict, *, metric: str = "skill_kl", gene: str = "all"
 ) -> pd.DataFrame:
@@ -129,7 +134,7 @@ def lines(ax, summary: pd.DataFrame, x: str, models: list[str]) -> None:
 
 def beaten(ax, summary: pd.DataFrame, usual: dict) -> None:
     """Share of arms in which a model has less KL than the perturbed mean, of unseen regulators."""
-    part = base(summary, usual, "shift")
+    part = base(of_all(summary), usual, "shift")
     asked = (part["split"] == UNSEEN[0]) & (part["mechanism"] == UNSEEN[1])
     part = part[asked & (part["metric"] == "beats_mean") & (part["gene"] == "all")]
     keys = [k for k in registry.keys("screen", "arms") if k in set(part["model"])][::-1]

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     usual = {"fidelity": 0.5, "n_arms": 100, "n_cells": 100, "n_cell_types": 1, "divergence": 0.2}
     usual["shift"] = 0.4
     settings = [{"fidelity": 0.0}, {"fidelity": 1.0}, {"n_arms": 50, "n_cells": 200}]
-    settings += [{"n_arms": 400, "n_cells": 25}, {"n_cells": 400}]
+    settings += [{"n_arms": 400, "n_cells": 25}, {"n_cells": 400}, {"shift": 0.8}]
     settings += [{"n_cell_types": 3, "divergence": d} for d in (0.0, 0.2, 0.5)]
     parts = []
     for setting, replicate in itertools.product(settings, range(2)):
