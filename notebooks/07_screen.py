@@ -44,7 +44,8 @@
 # unseen regulators over the share of true edges in the prior graph. **d**, The same over arms at a
 # fixed number of cells. **e**, Skill on a cell type of which no arm is seen, over the share of
 # edges that differ between types. **f**, Share of unseen regulators' arms in which a model has less
-# KL than the perturbed mean. Means and 95 % intervals over networks.
+# KL than the perturbed mean. Means and 95 % intervals over networks, ten in f and at the usual
+# setting of c and d, else three.
 #
 # *As committed: from the sweep `screen` (`./run_all.sh sweep screen`), whose means a run of your
 # own draws again; its own network has the numbers below. Without a sweep, panel a has these.*

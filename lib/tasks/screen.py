@@ -27,7 +27,7 @@ from lib.predict.base import Perturbation, Query
 from lib.seeds import key, stream
 from lib.tasks import prior as knowledge
 from lib.tasks.base import identified
-from lib.tasks.splits import COLUMNS, STRENGTH, WEAKER, arms_of, asked_of, halved
+from lib.tasks.splits import COLUMNS, STRENGTH, WEAKER, arms_of, asked_of
 
 VERSIONS = {1: "unseen genes, pairs, strengths and cell types, scored as labelled"}  # see `drug`
 SENSE = "as_labelled"  # of the truth: escapers and wrong guides are in it, as in cells to train on
@@ -45,8 +45,9 @@ class Design:
     n_arms: arms of one gene to train on, half of them regulators as far as there are so many
     n_pairs: pairs of these genes to train on
     n_unseen: genes of unseen arms, likewise half regulators
-    n_asked_pairs: pairs asked about, a third each with 2, 1, and 0 genes seen
-    n_strengths: regulators seen as arms that are asked about at other strengths
+    n_asked_pairs: pairs asked about, a third each, rounded down, with 2, 1, and 0 genes seen
+    n_strengths: regulators seen as arms that are asked about at other strengths, 0.4 and an
+        activation; all of them where there are fewer
     n_cells, n_control: cells of an arm and controls, in a cell type
     n_cell_types: with 3, arms are seen in the first, none in the second, `n_few` in the third
     n_few: arms that the third type has
@@ -81,16 +82,14 @@ class Design:
         checks.integer("n_regulators", self.n_regulators, 1, self.n_genes // 2)
         checks.integer("n_unseen", self.n_unseen, 0, self.n_genes - 2)
         checks.integer("n_arms", self.n_arms, 2, self.n_genes - self.n_unseen)
-        third, left = divmod(checks.integer("n_asked_pairs", self.n_asked_pairs, 0, 100_000), 3)
-        if left:
-            raise ValueError(f"n_asked_pairs = {self.n_asked_pairs}: must be a multiple of 3")
+        third = checks.integer("n_asked_pairs", self.n_asked_pairs, 0, 100_000) // 3
         of_unseen = self.n_unseen * (self.n_unseen - 1) // 2
         if third > min(of_unseen, self.n_unseen * self.n_arms):
             must = f"must be enough for n_asked_pairs = {self.n_asked_pairs}"
             raise ValueError(f"n_unseen = {self.n_unseen}: {must}")
         most = self.n_arms * (self.n_arms - 1) // 2 - third
         checks.integer("n_pairs", self.n_pairs, 0, most)
-        checks.integer("n_strengths", self.n_strengths, 0, self.n_seen_regulators)
+        checks.integer("n_strengths", self.n_strengths, 0, self.n_arms)
         checks.integer("n_cells", self.n_cells, 1, 1_000_000)
         checks.integer("n_control", self.n_control, 10, 10_000_000)
         checks.choice("n_cell_types", checks.integer("n_cell_types", self.n_cell_types), (1, 3))
@@ -104,17 +103,8 @@ class Design:
         checks.number("shift", self.shift, 0, 10)
         checks.number("depth", self.depth, 1e-9, 1)
         checks.number("fidelity", self.fidelity, 0, 1)
-        if self.n_strengths and self.strength <= WEAKER:
-            must = f"must be above {WEAKER:g}, that of {STRENGTH!r}, or n_strengths be 0"
-            raise ValueError(f"strength = {self.strength:g}: {must}")
-
-    @property
-    def n_seen_regulators(self) -> int:
-        """Regulators among the genes of arms to train on."""
-        n_others = self.n_genes - self.n_regulators
-        of_unseen = halved(self.n_unseen, self.n_regulators, n_others)
-        n_others -= self.n_unseen - of_unseen
-        return halved(self.n_arms, self.n_regulators - of_unseen, n_others)
+        if self.strength == WEAKER:
+            raise ValueError(f"strength = {WEAKER:g}: must not be the one of {STRENGTH!r}")
 
 
 class Question(NamedTuple):

@@ -25,7 +25,7 @@ def arms_of(network, design, seed):
     others = list(names[order[~is_regulator[order]]])
 
     def taken(n):
-        n_regulators = halved(n, len(regulators), len(others))
+        n_regulators = min(len(regulators), max((n + 1) // 2, n - len(others)))
         some = regulators[:n_regulators], others[: n - n_regulators]
         del regulators[:n_regulators], others[: n - n_regulators]
         return some
@@ -61,11 +61,6 @@ def arms_of(network, design, seed):
     asked = mixed[design.n_few : design.n_few + n_asked]
     table["asked_in_types"] = np.isin(np.arange(len(table)), asked)
     return table
-
-
-def halved(n: int, n_regulators: int, n_others: int) -> int:
-    """Regulators among n genes, half of them as far as there are so many of each kind."""
-    return min(n_regulators, max((n + 1) // 2, n - n_others))
 
 
 def _pairs(first, second, n, rng):

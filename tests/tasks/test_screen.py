@@ -114,8 +114,7 @@ def test_the_same_seed_is_the_same_task_and_another_is_not():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("n_unseen", 1000), ("n_arms", 1), ("shift", -1.0), ("fidelity", 2.0), ("n_cell_types", 2),
-     ("n_pairs", 10**6), ("n_regulators", 30), ("strength", 0.4), ("depth", 0.0),
-     ("strength", 0.3), ("n_asked_pairs", 7), ("n_strengths", 9)],
+     ("n_pairs", 10**6), ("n_regulators", 30), ("strength", 0.4), ("depth", 0.0)],
 )  # fmt: skip
 def test_a_design_that_cannot_be_is_refused_in_one_line(field, value):
     with pytest.raises(ValueError, match=rf"^({field}|pairs) = [^\n]*$"):

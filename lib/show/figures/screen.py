@@ -55,11 +55,12 @@ def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> 
 def _curves(fig, axes, swept, usual):
     told, others = registry.keys("screen", "fidelity"), registry.keys("screen", "arms")
     lines(axes["c"], over(swept, "fidelity", usual), "fidelity", told)
-    axes["c"].set_xlabel("share of the prior graph that is true")
+    axes["c"].set_xlabel("true share of the prior graph")
     lines(axes["d"], over_budget(swept, usual), "n_arms", others)
-    axes["d"].set_xlabel(f"arms, at {BUDGET:,} cells of arms")
+    axes["d"].set_xticks([25, 100, 200, 400])
+    axes["d"].set_xlabel(f"arms, {BUDGET:,} cells in all")
     lines(axes["e"], over(swept, "divergence", usual, TYPE), "divergence", others)
-    axes["e"].set_xlabel("share of edges that differ between types")
+    axes["e"].set_xlabel("edges that differ in the type")
     beaten(axes["f"], swept, usual)
     panels.models_legend(fig, [axes[n] for n in "cde"], registry.keys("screen"), ncols=6)
 
@@ -149,5 +150,5 @@ def beaten(ax, summary: pd.DataFrame, usual: dict) -> None:
                 label=f"shift {shift:g}")  # fmt: skip
     ax.set_yticks(range(len(keys)), [style.label(key) for key in keys])
     ax.axvline(0.5, color="0.6", lw=0.5)
-    ax.set(xlim=(-0.03, 1.03), xlabel="arms in which the mean is beaten")
-    ax.legend(loc="lower right")
+    ax.set(xlim=(-0.03, 1.03), xlabel="share of arms won")
+    ax.legend(loc="upper right")
