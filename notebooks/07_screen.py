@@ -261,6 +261,6 @@ pd.read_csv(trainings) if os.path.exists(trainings) else None
 # (`07_published_runs.csv`); on so few cells, which isn't what CPA and STATE are made for.
 #
 # **What limits it.** The laws are exact but for the cells that they are computed from: the error
-# printed above is a tenth of the mean's distance on genes that regulate nothing, and 2 % of that on
-# regulators. All cells are of networks whose edges act on means; what real cells have besides, such
-# as feedback, isn't here.
+# printed above is 3 % of the mean's distance on genes that regulate nothing, and less than 1 % on
+# regulators. The networks have no feedback, and cells no state beyond a few programs; what real
+# cells have besides isn't here.
