@@ -57,20 +57,22 @@ class PoissonMixture(Law):
         k = np.asarray(k, dtype=float)
         allowed = (k >= 0) & (k == np.floor(k))
         k = np.where(allowed, k, 0)
-        n_new = max(0, k.ndim - len(self.shape))
-        axes = (len(self.rates), *[1] * n_new, *self.shape)
-        rates, weights = self.rates.reshape(axes), self.weights.reshape(axes)
+        rates, weights = self._over(k.ndim)
         log_p = special.xlogy(k, rates) - rates - special.gammaln(k + 1)
         with np.errstate(divide="ignore"):
             return np.where(allowed, special.logsumexp(log_p, axis=0, b=weights), -np.inf)
 
     def cdf(self, k):
         k = np.floor(np.asarray(k, dtype=float))
-        n_new = max(0, k.ndim - len(self.shape))
-        axes = (len(self.rates), *[1] * n_new, *self.shape)
-        rates, weights = self.rates.reshape(axes), self.weights.reshape(axes)
+        rates, weights = self._over(k.ndim)
         below = np.where(k < 0, 0.0, special.pdtr(np.maximum(k, 0), rates))
         return (weights * below).sum(axis=0)
+
+    def _over(self, n_axes):
+        """Rates and weights, to be broadcast with counts of so many axes."""
+        n_new = max(0, n_axes - len(self.shape))
+        axes = (len(self.rates), *[1] * n_new, *self.shape)
+        return self.rates.reshape(axes), self.weights.reshape(axes)
 
     @property
     def mean(self):

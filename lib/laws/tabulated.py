@@ -36,19 +36,20 @@ class Tabulated(Law):
         return max(map(len, self.rows), default=1)
 
     def log_prob(self, k):
-        k = np.broadcast_to(
-            np.asarray(k, dtype=float), np.broadcast_shapes(np.shape(k), self.shape)
-        )
+        k = self._over(k)
         p = self._at(k, [np.append(row, 0.0) for row in self.rows])
         with np.errstate(divide="ignore"):
             return np.where((k >= 0) & (k == np.floor(k)), np.log(p), -np.inf)
 
     def cdf(self, k):
-        k = np.broadcast_to(
-            np.asarray(k, dtype=float), np.broadcast_shapes(np.shape(k), self.shape)
-        )
+        k = self._over(k)
         found = self._at(k, [np.append(np.cumsum(row), 1.0) for row in self.rows])
         return np.where(k < 0, 0.0, found)
+
+    def _over(self, values):
+        """Values for each law, broadcast to the laws' shape."""
+        values = np.asarray(values, dtype=float)
+        return np.broadcast_to(values, np.broadcast_shapes(values.shape, self.shape))
 
     def _at(self, k, rows):
         """Entries of rows at counts, the last one where there is none."""
@@ -66,9 +67,7 @@ class Tabulated(Law):
         return np.array([int((row[::-1].cumsum() >= tail).sum()) for row in self.rows])
 
     def quantile(self, u):
-        u = np.broadcast_to(
-            np.asarray(u, dtype=float), np.broadcast_shapes(np.shape(u), self.shape)
-        )
+        u = self._over(u)
         found = np.empty(u.shape, dtype=np.int64)
         for place, row in enumerate(self.rows):
             at = np.searchsorted(np.cumsum(row), u[..., place])

@@ -219,8 +219,7 @@ def mean_fold(bulk: Pseudobulk) -> np.ndarray:
     if not len(bulk.arms):
         raise ValueError("train: has no perturbed cells")
     n_cells = np.where(bulk.own(), 0, bulk.arms["n_cells"].to_numpy()[:, None])
-    before = np.array([bulk.control_means[name] for name in bulk.arms["cell_type"]])
-    expected = (n_cells * before).sum(axis=0)
+    expected = (n_cells * bulk.before()).sum(axis=0)
     found = (n_cells * bulk.counted).sum(axis=0)
     return np.where(expected > 0, found / np.where(expected > 0, expected, 1), 1.0)
 
@@ -250,7 +249,7 @@ def noise_variance(
 ) -> np.ndarray:
     """Sampling variance of the log folds of `bulk.folds`, (n_arms, n_genes), to first order."""
     types = bulk.arms["cell_type"]
-    before = np.array([bulk.control_means[name] for name in types]).reshape(bulk.means.shape)
+    before = bulk.before()
     n_control = types.map(bulk.n_control).to_numpy()[:, None]
     n_cells = bulk.arms["n_cells"].to_numpy()[:, None]
     both = (n_cells * bulk.means + pseudo_cells * before) / (n_cells + pseudo_cells)

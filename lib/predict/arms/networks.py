@@ -13,7 +13,7 @@ from lib.neural.conditional import ConditionalZINBVAE
 from lib.predict import neural
 from lib.predict.arms.answers import ArmCells
 from lib.predict.arms.baselines import Effects, genes_of, own_log_fold
-from lib.predict.arms.pseudobulk import Pseudobulk
+from lib.predict.arms.pseudobulk import ARM, Pseudobulk, labels_of
 from lib.predict.arms.regressions import known, prior_of, refuse_other_strengths
 from lib.predict.base import Query
 from lib.seeds import stream
@@ -47,12 +47,11 @@ class LatentArithmetic:
         self.bulk = Pseudobulk.of(train)
         self.vae.fit(train)
         latent = self._posterior(train)[0].double().cpu().numpy()
-        columns = ["perturbation", "perturbation_type", "strength", "cell_type"]
-        cells = train.obs[columns].astype({c: str for c in columns if c != "strength"})
-        means = cells.assign(place=range(len(cells))).groupby(columns)["place"]
+        cells = labels_of(train)
+        means = cells.assign(place=range(len(cells))).groupby(ARM)["place"]
         means = {key: latent[places].mean(axis=0) for key, places in means.apply(list).items()}
         before = {key[3]: mean for key, mean in means.items() if key[0] == CONTROL}
-        arms = [tuple(row) for row in self.bulk.arms[columns].itertuples(index=False)]
+        arms = [tuple(row) for row in self.bulk.arms[ARM].itertuples(index=False)]
         shifts = np.array([means[arm] - before[arm[3]] for arm in arms])
         self.effects = Effects.of(self.bulk, shifts.reshape(len(arms), self.vae.module.n_latent))
         return self
@@ -97,9 +96,8 @@ class ConditionalVAE:
         self.prior = prior / max(np.sqrt((prior**2).sum(axis=1).mean()), 1e-12)
         self.genes = list(train.var_names)
         self.types = sorted(train.obs["cell_type"].astype(str).unique())
-        columns = ["perturbation", "perturbation_type", "strength", "cell_type"]
-        code = train.obs[columns].astype({c: str for c in columns if c != "strength"})
-        arm = code.groupby(columns, sort=False).ngroup().to_numpy()
+        code = labels_of(train)
+        arm = code.groupby(ARM, sort=False).ngroup().to_numpy()
         rows = [self._condition(*row) for row in code.drop_duplicates().itertuples(index=False)]
         device = training.pick_device(self.device)
         counts = model.to_tensor(train.X, device)

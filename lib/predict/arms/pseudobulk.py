@@ -12,7 +12,7 @@ import scipy.sparse as sparse
 from lib.counts import CONTROL, SEPARATOR, counts_of
 
 TARGET_SUM = 1e4  # of log1p, as usual
-_ARM = ["perturbation", "perturbation_type", "strength", "cell_type"]
+ARM = ["perturbation", "perturbation_type", "strength", "cell_type"]  # of obs: what an arm is
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Pseudobulk:
         """Those of the cells to train on. Raises ValueError without control cells."""
         if "perturbation" not in train.obs:
             raise ValueError("train: has no obs['perturbation']; must be a screen's cells")
-        obs = train.obs[_ARM].astype({c: str for c in _ARM if c != "strength"})
-        code = obs.groupby(_ARM, sort=False).ngroup().to_numpy()
+        obs = labels_of(train)
+        code = obs.groupby(ARM, sort=False).ngroup().to_numpy()
         counts = sparse.csr_matrix(counts_of(train), dtype=float)
         logs = logs_of(counts)
         member = sparse.csr_matrix((np.ones(len(code)), (code, np.arange(len(code)))))
@@ -79,14 +79,18 @@ class Pseudobulk:
         pseudo_cells: cells' worth of the controls' mean that are added to both, so that a gene
             without counts has no infinite one
         """
-        before = np.array([self.control_means[name] for name in self.arms["cell_type"]])
+        before = self.before()
         n = self.arms["n_cells"].to_numpy()[:, None]
-        before = before.reshape(len(n), len(self.genes))
         with np.errstate(divide="ignore", invalid="ignore"):
             folds = np.log(n * self.means + pseudo_cells * before) - np.log(
                 (n + pseudo_cells) * before
             )
         return np.where(before > 0, folds, 0.0)
+
+    def before(self) -> np.ndarray:
+        """Mean counts of the controls of each arm's cell type, (n_arms, n_genes)."""
+        means = [self.control_means[name] for name in self.arms["cell_type"]]
+        return np.array(means).reshape(self.means.shape)
 
     def own(self) -> np.ndarray:
         """Whether an arm perturbs a gene, (n_arms, n_genes) bool."""
@@ -95,6 +99,11 @@ class Pseudobulk:
         for arm, genes in enumerate(self.arms["genes"]):
             own[arm, [places[gene] for gene in genes if gene in places]] = True
         return own
+
+
+def labels_of(train: ad.AnnData) -> pd.DataFrame:
+    """The arm of each cell, controls among them, columns ARM."""
+    return train.obs[ARM].astype({name: str for name in ARM if name != "strength"})
 
 
 def logs_of(counts: sparse.csr_matrix) -> sparse.csr_matrix:
