@@ -310,6 +310,7 @@ OWN = {  # rules of a single notebook, in place of those above
                 "depth",
                 "shift",
                 "fidelity",
+                "regulation",
             ),
             of_design,
         ),

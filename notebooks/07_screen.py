@@ -70,6 +70,7 @@ strength: float = 0.8  # share of a gene's expression that knockdowns of trainin
 depth: float = 1.0  # share of the reads
 shift: float = 0.4  # of all perturbed cells in the stress program
 fidelity: float = 0.5  # share of the prior graph's edges that are true
+regulation: str = "usual"  # how regulators act: usual, gates or switches
 n_truth: int = 2000  # cells behind each exact law, twice
 models: list = []  # keys of the models to ask; empty for all
 model: str = ""  # one of your own, package.module:Class; see lib/predict/README.md

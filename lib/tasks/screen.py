@@ -4,7 +4,7 @@
 |---|---|
 | unseen gene | the knockdown of a gene that no arm has perturbed |
 | pair, seen 2, 1, 0 | two genes, of which so many have an arm of their own in training |
-| unseen strength | a gene seen as a knockdown, at a weaker one, or activated |
+| unseen strength | a gene seen as a knockdown, at another efficiency, or activated |
 | unseen type | a gene seen in other cell types, in a type of which only controls are seen |
 | unseen type, few | the same in a type with a few arms |
 """
@@ -36,6 +36,13 @@ _MANY_GUIDES = 20  # of an arm, where its own aren't known
 _OTHERS = int.from_bytes(b"others")  # ends seeds of guides: one that no one else would take
 _CONTROLS = int.from_bytes(b"controls")  # likewise of new control cells
 
+# How regulators act: keys of `Design.regulation` -> options of `dataset.grn.draw`
+REGULATION = {
+    "usual": {},
+    "gates": {"logic": {"and": 0.5, "or": 0.5}},
+    "switches": {"power_range": (4.0, 10.0), "half_spread": 1.0},
+}
+
 
 @dataclass(frozen=True)
 class Design:
@@ -57,6 +64,8 @@ class Design:
     shift: of all perturbed cells in one program, as in `perturb.screen`
     depth: share of the reads
     fidelity: share of the prior graph's edges that are true
+    regulation: how regulators act: "usual", Hill responses that mostly multiply; "gates", the same
+        in "and" and "or"; "switches", steep ones whose halves lie far from the usual molecules
     """
 
     n_genes: int = 500
@@ -76,6 +85,7 @@ class Design:
     shift: float = 0.0
     depth: float = 1.0
     fidelity: float = 0.5
+    regulation: str = "usual"
 
     def __post_init__(self):
         checks.integer("n_genes", self.n_genes, 4, 20_000)
@@ -103,8 +113,12 @@ class Design:
         checks.number("shift", self.shift, 0, 10)
         checks.number("depth", self.depth, 1e-9, 1)
         checks.number("fidelity", self.fidelity, 0, 1)
-        if self.strength == WEAKER:
+        checks.choice("regulation", self.regulation, tuple(REGULATION))
+        if self.strength == WEAKER and self.n_strengths:
             raise ValueError(f"strength = {WEAKER:g}: must not be the one of {STRENGTH!r}")
+        of_types = self.n_asked_types if self.n_cell_types > 1 else 0
+        if not (self.n_unseen or third or self.n_strengths or of_types):
+            raise ValueError("n_unseen = 0: must be more, or other arms be asked about")
 
 
 class Question(NamedTuple):
@@ -139,6 +153,7 @@ class Task:
             n_cell_types=design.n_cell_types,
             divergence=design.divergence,
             seed=seed,
+            **REGULATION[design.regulation],
         )
         self._arms = arms_of(self.network, design, self.seed)
         self.screen = self._screen(self._arms, n_cells=design.n_cells, seed=seed)
@@ -242,9 +257,10 @@ class Task:
         return perturb.arm_cells(self.screen, arms, n_cells, seed=(*self.seed, _CONTROLS)).X
 
     def expected(self, query: Query):
-        """The same, if guides and shift of the arm are not known: what could be known at best.
+        """The same, of an arm whose guides and shift are not known.
 
-        Guides work as guides do, and the shift is the mean over arms.
+        Guides work as guides do, and the shift is the mean over arms: one law, not a mixture over
+        all shifts that there could be. Nor is anything known of the arm in another cell type.
         """
         cell_type = query.cell_type
         if cell_type not in self._expected:

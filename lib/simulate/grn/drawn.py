@@ -38,6 +38,8 @@ class Options:
     marker_fraction: share of genes whose mean differs between cell types
     fold_range: range of the fold between no and endless regulator, which is log-uniform
     activating: share of edges that activate
+    half_spread: sd of the log of the molecules at half response over the regulator's usual number
+    power_range: range in which the Hill coefficient is uniform
     logic: product, sum, and, or -> share of the genes of several regulators
     mean, regulator_mean: median of the genes' and of the regulators' mean molecules
     mean_spread: sd of their logs, which are normal
@@ -51,6 +53,8 @@ class Options:
     marker_fraction: float = 0.2
     fold_range: tuple[float, float] = (1.5, 8.0)
     activating: float = 0.7
+    half_spread: float = 0.3
+    power_range: tuple[float, float] = (1.0, 3.0)
     logic: Mapping[str, float] = field(default_factory=lambda: dict(LOGIC))
     mean: float = 4.0
     regulator_mean: float = 20.0
@@ -64,6 +68,8 @@ class Options:
         checks.number("marker_fraction", self.marker_fraction, 0, 1)
         checks.interval("fold_range", self.fold_range, 1.0, 1e6)
         checks.number("activating", self.activating, 0, 1)
+        checks.number("half_spread", self.half_spread, 0, 10)
+        checks.interval("power_range", self.power_range, 0.1, 100)
         if not isinstance(self.logic, Mapping):
             raise ValueError(f"logic = {checks.shown(self.logic)}: must be a dict of shares")
         checks.listed("logic", list(self.logic), list(LOGIC))
@@ -211,8 +217,8 @@ def _strengths(rng, usual, options):
     n_edges = len(usual)
     size = rng.uniform(*np.log2(options.fold_range), n_edges)
     effect = np.where(rng.random(n_edges) < options.activating, size, -size)
-    half = usual * np.exp(rng.normal(0, 0.3, n_edges))
-    return {"effect": effect, "half": half, "power": rng.uniform(1, 3, n_edges)}
+    half = usual * np.exp(rng.normal(0, options.half_spread, n_edges))
+    return {"effect": effect, "half": half, "power": rng.uniform(*options.power_range, n_edges)}
 
 
 def _genes(n_genes, regulators, n_cell_types, options, seed):
