@@ -15,7 +15,8 @@ from lib.laws.base import BLOCK, Law
 from lib.laws.tabulated import Tabulated
 
 _RATIO = 1.1  # of the grid's neighbouring rates
-_LOWEST = 1e-3  # of them
+_LOWEST = 1e-3  # of them, where the mean isn't lower
+_RAREST = 1e-9  # lowest mean, which lets a law be scaled
 _RARE = 1e-7  # probability below which errors aren't held to be larger
 _EXACT = 100.0  # weight of the sum and of the mean
 
@@ -133,10 +134,11 @@ def of_table(table: Tabulated) -> PoissonMixture:
 def _of_row(row):
     """Rates and weights of one gene."""
     values = np.arange(len(row))
-    high = max(len(row) - 1, 20 * _LOWEST)
-    n_rates = int(np.ceil(np.log(high / _LOWEST) / np.log(_RATIO))) + 2
-    mean = max(row @ values, _LOWEST)
-    rates = np.append(np.geomspace(_LOWEST, high, n_rates - 1), mean)
+    mean = max(row @ values, _RAREST)
+    low = min(_LOWEST, mean)
+    high = max(len(row) - 1, 20 * low)
+    n_rates = int(np.ceil(np.log(high / low) / np.log(_RATIO))) + 2
+    rates = np.append(np.geomspace(low, high, n_rates - 1), mean)
     p = np.exp(special.xlogy(values[:, None], rates) - rates - special.gammaln(values + 1)[:, None])
     scale = 1 / np.sqrt(np.maximum(row, _RARE))
     sums = _EXACT * np.vstack([np.ones(n_rates), rates / mean])  # of all weights, and their mean

@@ -75,8 +75,7 @@ class RegulatoryNetwork:
         arm, arms = labelled(train)
         kept = np.flatnonzero((arm < 0) | self.arms)
         if len(kept) > _MOST_CELLS:
-            rng = stream(self.seed, "cells of a regulatory network")
-            kept = np.sort(rng.choice(kept, _MOST_CELLS, replace=False))
+            kept = _some(kept, arm[kept], _MOST_CELLS, self.seed)
         labels = _groups(train.obs)
         self.groups = {name: place for place, name in enumerate(dict.fromkeys(labels))}
         group = np.array([self.groups[name] for name in labels])
@@ -244,8 +243,8 @@ class RegulatoryNetwork:
             return {}
         carried = np.log([self._unshared(arms[row]) for row in single])
         error = found.noise / found.arm_weights[single][:, None] / np.exp(carried)
-        left = np.where(found.is_target[single], 0, logs[single] - carried)
-        changed = np.abs(carried) > _SAME
+        left = logs[single] - carried
+        changed = (np.abs(carried) > _SAME) & ~found.is_target[single]
         left[changed] = _shrunk(left[changed], error[changed])
         left[~changed] = 0
         own = {}
@@ -304,6 +303,17 @@ class RegulatoryNetwork:
         of_controls = found.noise / max((cells.arm < 0).sum(), 1)
         size = max(np.mean(logs**2 - of_arms - of_controls), 0)
         return np.exp(logs * (of_controls + size) / (of_controls + size + of_arms))
+
+
+def _some(cells, arm, n, seed):
+    """About n of the cells, the same share of each arm and at least one, in order.
+
+    arm: (n_cells,) of each cell
+    """
+    order = stream(seed, "cells of a regulatory network").permutation(len(cells))
+    place = pd.Series(arm[order]).groupby(arm[order]).cumcount().to_numpy()
+    most = np.ceil(np.bincount(arm + 1) * n / len(cells))
+    return np.sort(cells[order[place < most[arm[order] + 1]]])
 
 
 def _shrunk(values, variances):
