@@ -100,17 +100,18 @@ class ShrunkenAdditive(OfFolds):
         y_ag = m_g + d_ag + noise,   d_ag ~ N(0, u_a t_g),   noise ~ N(0, v_ag),
 
     v by the counts' variance in controls and the number of cells, t and u by the moments of y - m
-    over arms and over genes. The estimate of d_ag is (y_ag - m_g) u_a t_g / (u_a t_g + v_ag), and a
-    gene without an arm of its own has 0. A pair's log fold is m_g + r (d_ag + d_bg): what all arms
-    share counts once, and r, by least squares over the pairs to train on, is how much of the rest
-    comes again in another arm, from 0 to 1; 1 without pairs.
+    over arms and over genes, y and m both at the controls' mean total here. The estimate of d_ag is
+    (y_ag - m_g) u_a t_g / (u_a t_g + v_ag), and a gene without an arm of its own has 0. A pair's
+    log fold is m_g + r (d_ag + d_bg): what all arms share counts once, and r, by least squares over
+    the pairs to train on, is how much of the rest comes again in another arm, from 0 to 1; 1
+    without pairs.
     """
 
     def learn(self, train):
         bulk, own, folds = self.bulk, self.bulk.own(), self.bulk.folds()
         self.mean = np.log(np.maximum(mean_fold(bulk), 1e-9))
         variance = noise_variance(bulk, control_dispersions(train))
-        away = folds - self.mean
+        away = folds - np.log(np.maximum(mean_fold(bulk, bulk.means), 1e-9))
         is_single = np.array([len(genes) == 1 for genes in bulk.arms["genes"]], dtype=bool)
         kept = np.ones(away.shape)
         kept[is_single] = shrinkage(np.where(own, np.nan, away)[is_single], variance[is_single])
@@ -192,7 +193,10 @@ class Effects(NamedTuple):
         ):
             places = [place for place in places if column[place] == wanted] or places
         target = own_log_fold(what.perturbation_type, what.strength)
-        scales = [target / own_log_fold(self.kinds[p], self.strengths[p]) for p in places]
+        seen = [own_log_fold(self.kinds[p], self.strengths[p]) for p in places]
+        if not all(seen) and target:
+            raise NotImplementedError(f"an arm of {gene} at strength 0 tells nothing of others")
+        scales = [target / own if target else 0.0 for own in seen]
         return np.mean([scale * self.values[p] for scale, p in zip(scales, places)], axis=0)
 
 
@@ -211,16 +215,18 @@ def own_log_fold(kind: str, strength: float) -> float:
     return float(np.log1p(-min(strength, _MOST)))
 
 
-def mean_fold(bulk: Pseudobulk) -> np.ndarray:
+def mean_fold(bulk: Pseudobulk, means: np.ndarray | None = None) -> np.ndarray:
     """Counts of perturbed cells over those that as many controls of their types have, (n_genes,).
 
     Cells in which a gene is perturbed itself are left out of both; 1 where none is left.
+
+    means: (n_arms, n_genes) of arms, in place of `bulk.counted`
     """
     if not len(bulk.arms):
         raise ValueError("train: has no perturbed cells")
     n_cells = np.where(bulk.own(), 0, bulk.arms["n_cells"].to_numpy()[:, None])
     expected = (n_cells * bulk.before()).sum(axis=0)
-    found = (n_cells * bulk.counted).sum(axis=0)
+    found = (n_cells * (bulk.counted if means is None else means)).sum(axis=0)
     return np.where(expected > 0, found / np.where(expected > 0, expected, 1), 1.0)
 
 

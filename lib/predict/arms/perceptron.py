@@ -8,7 +8,7 @@ from torch import nn
 
 from lib import checks
 from lib.neural.layers import initialise
-from lib.predict.arms.regressions import FOLDS, OfLogs, known, prior_of
+from lib.predict.arms.regressions import FOLDS, OfLogs, known, mean_change, prior_of
 from lib.seeds import stream
 from lib.training import torch_generator
 
@@ -45,10 +45,8 @@ class Perceptron(OfLogs):
         if len(inputs) < FOLDS:
             raise ValueError(f"train: must have at least {FOLDS} arms")
         before = np.array([bulk.control_logs[name] for name in bulk.arms["cell_type"]])
-        weights = np.where(bulk.own(), 0, bulk.arms["n_cells"].to_numpy()[:, None])
-        changes = bulk.logs - before
-        self.mean = (weights * changes).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
-        away = np.where(bulk.own(), 0, changes - self.mean)
+        self.mean = mean_change(bulk)
+        away = np.where(bulk.own(), 0, bulk.logs - before - self.mean)
         left, values, axes = np.linalg.svd(away, full_matrices=False)
         self.axes = axes[: self.n_components]
         targets = (left * values)[:, : self.n_components]

@@ -16,7 +16,8 @@ from lib.predict.arms.baselines import (
     genes_of,
     mean_fold,
 )
-from lib.predict.arms.pseudobulk import TARGET_SUM, logs_of
+from lib.predict.arms.pseudobulk import TARGET_SUM, Pseudobulk, logs_of
+from lib.predict.base import Query
 from lib.seeds import stream
 
 EMBEDDINGS = "components", "prior"
@@ -42,9 +43,25 @@ class OfLogs(ArmModel):
     def predict(self, query):
         checks.same_genes("control", query.cells, self.bulk.genes)
         refuse_other_strengths(self.bulk, query.perturbation)
-        parts = known(genes_of(query.perturbation), self.bulk.genes)
-        values = np.maximum(mean_logs(query.cells) + self.change(parts), 0)
-        return Means(values[query.cells.var_names.get_indexer(query.genes)], TARGET_SUM)
+        return changed(query, self.change(known(genes_of(query.perturbation), self.bulk.genes)))
+
+
+class MeanOfLogs(ArmModel):
+    """The mean change of log1p over all perturbed cells, whatever was perturbed.
+
+    It is `PerturbedMean` on the scale of logs. With `own` it is Systema's own, in which cells count
+    in the mean of the gene that is perturbed in them too.
+    """
+
+    def __init__(self, *, own: bool = False):
+        self.own = bool(own)
+
+    def learn(self, train):
+        self.mean = mean_change(self.bulk, own=self.own)
+
+    def predict(self, query):
+        checks.same_genes("control", query.cells, self.bulk.genes)
+        return changed(query, self.mean)
 
 
 class Bilinear(OfLogs):
@@ -53,8 +70,9 @@ class Bilinear(OfLogs):
     Y are changes of means of log1p counts, scaled to 10,000, over the cells of arms of one gene,
     each from the controls of its cell type; the controls are one of its columns, with p = 0. G has
     the first K principal components of the genes' rows of means, and p is the row of the perturbed
-    gene in G, or in the prior embedding. An arm of two genes, of which the paper predicts none by
-    this model, has the sum of their rows.
+    gene in G, or in the prior embedding. Unlike in the paper, a perturbed gene's own change is
+    replaced by its mean over other arms, since no other model has it in its mean either. An arm of
+    two genes, of which the paper predicts none by this model, has the sum of their rows.
 
     embedding: of what is perturbed, "components" or "prior"
     n_components, penalty: K and l; None: by cross-validation, in which arms of the same gene are
@@ -93,6 +111,10 @@ class Bilinear(OfLogs):
         self.places = np.array(
             [-1] * len(types) + [self.bulk.genes.index(n) for n in known(names, self.bulk.genes)]
         )
+        own = np.arange(len(self.changes))[:, None] == self.places
+        of_others = (self.places >= 0) & ~own
+        mean = np.where(of_others, self.changes, 0).sum(axis=1) / of_others.sum(axis=1)
+        self.changes = np.where(own, mean[:, None], self.changes)
         if self.n_components is None or self.penalty is None:
             self._choose()
         rows = np.arange(len(self.places))
@@ -231,6 +253,22 @@ def folds_of(places: np.ndarray, seed) -> list[np.ndarray]:
     genes = stream(seed, "arms left out").permutation(np.unique(places[places >= 0]))
     n_folds = min(FOLDS, len(genes))
     return [np.isin(places, genes[first::n_folds]) for first in range(n_folds)]
+
+
+def changed(query: Query, change: np.ndarray) -> Means:
+    """The mean logs of a query's control cells and a change of each of their genes."""
+    values = np.maximum(mean_logs(query.cells) + change, 0)
+    return Means(values[query.cells.var_names.get_indexer(query.genes)], TARGET_SUM)
+
+
+def mean_change(bulk: Pseudobulk, *, own: bool = False) -> np.ndarray:
+    """Mean over perturbed cells of the change of log1p from controls of their type, (n_genes,).
+
+    own: whether cells count in the mean of a gene that is perturbed in them
+    """
+    before = np.array([bulk.control_logs[name] for name in bulk.arms["cell_type"]])
+    weights = np.where(bulk.own() & (not own), 0, bulk.arms["n_cells"].to_numpy()[:, None])
+    return (weights * (bulk.logs - before)).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
 
 
 def mean_logs(cells) -> np.ndarray:

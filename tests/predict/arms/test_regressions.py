@@ -5,7 +5,7 @@ from lib.predict import bilinear
 from lib.predict.arms import baselines
 from lib.predict.arms.perceptron import Perceptron
 from lib.predict.arms.pseudobulk import Pseudobulk
-from lib.predict.arms.regressions import Bilinear, Neighbours
+from lib.predict.arms.regressions import Bilinear, MeanOfLogs, Neighbours
 from tests.predict.arms.screens import query, screen
 
 N, MODULES = 40, 2
@@ -38,12 +38,14 @@ def test_bilinear_solves_the_normal_equations_of_its_two_ridges(cells, embedding
     bulk = Pseudobulk.of(cells)
     y = np.column_stack([bulk.control_logs["A"], *bulk.logs])
     change = y - y[:, :1]
+    genes = [int(name[1:]) for name in bulk.arms.perturbation]
+    for gene in genes:  # its own arm has what it has on average in others
+        own = genes.index(gene) + 1
+        change[gene, own] = np.delete(change[gene], [0, own]).mean()
     left, values, _ = np.linalg.svd(y - y.mean(axis=0))
     g = left[:, :3] * values[:3]
     rows = cells.varm["prior"] if embedding == "prior" else g
-    p = np.vstack(
-        [np.zeros(rows.shape[1]), rows[[int(name[1:]) for name in bulk.arms.perturbation]]]
-    )
+    p = np.vstack([np.zeros(rows.shape[1]), rows[genes]])
     # W by the equations of each of its entries, (G'G + l) W (P'P + l) = G' Y P
     both = np.kron(g.T @ g + 0.5 * np.eye(3), p.T @ p + 0.5 * np.eye(p.shape[1]))
     right = g.T @ (change - change.mean(axis=1, keepdims=True)) @ p
@@ -53,6 +55,20 @@ def test_bilinear_solves_the_normal_equations_of_its_two_ridges(cells, embedding
     answer = model.predict(query(cells, "g30+g31"))
     assert answer.scale == 1e4
     np.testing.assert_allclose(answer.values, np.maximum(bulk.control_logs["A"] + expected, 0))
+
+
+def test_the_mean_of_logs_leaves_a_genes_own_cells_out_or_is_systemas(cells):
+    counts = cells.X.toarray().astype(float)
+    logs = np.log1p(counts * (1e4 / counts.sum(axis=1, keepdims=True)))
+    arm = cells.obs["perturbation"].to_numpy()
+    control = logs[arm == "control"].mean(axis=0)
+    means = [logs[(arm != "control") & (arm != f"g{i}")].mean(axis=0)[i] for i in range(N)]
+    for own, after in ((False, means), (True, logs[arm != "control"].mean(axis=0))):
+        model = MeanOfLogs(own=own).fit(cells)
+        for name in ("g30", "g1+g2"):
+            answer = model.predict(query(cells, name))
+            np.testing.assert_allclose(answer.values, after, atol=1e-6)
+        np.testing.assert_allclose(model.mean, after - control, atol=1e-6)
 
 
 def test_bilinear_weights_are_the_papers_formula():
