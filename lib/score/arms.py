@@ -86,7 +86,8 @@ def enter(
     judge: of how genes vary together; None: nobody looks
     check: whether to look for leaks, by the first question that it answers
 
-    Raises ValueError in one line for what is no answer, and for leaks.
+    Raises ValueError in one line for what is no answer, for leaks, and for a model of one's own
+    that answers nothing.
     """
     model, cannot, answers = entrant.model, {}, {}
     train = task.train(entrant.prior)
@@ -98,10 +99,10 @@ def enter(
         except NotImplementedError as error:
             cannot[question.name] = str(error) or "has no answer"
     took = time.perf_counter() - clock, time.process_time() - cores
-    if not answers:
+    if not answers and key not in registry.BY_KEY:
         why = next(iter(cannot.values()))
         raise ValueError(f"{key}: answers no question ({why})")
-    if check and not model.told:
+    if check and answers and not model.told:
         first = next(question for question in task.asked if question.name in answers)
         guard.check_leaks(model, first.query, key, seed=seed)
     energy = judge.of(answers) if judge else {}

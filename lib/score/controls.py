@@ -3,8 +3,8 @@
 A model of means, and one of cells, is given the law of each gene's counts in control cells, as a
 Poisson mixture, with all rates multiplied by the fold at which its mean is what the model predicts.
 So KL is finite for all, and what a profile looks like beyond its mean counts in the CRPS of cells
-alone. The law is the exact one: how well a model's own controls would show it is no part of its
-score.
+of counts alone. The law is the exact one: how well a model's own controls would show it is no part
+of its score.
 """
 
 from collections.abc import Callable

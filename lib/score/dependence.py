@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
 from lib.laws import Law
+from lib.laws.base import BLOCK
 from lib.predict.arms.answers import COUNTS, Answer, ArmCells
 from lib.predict.arms.pseudobulk import TARGET_SUM
 from lib.score.controls import Controls
@@ -23,6 +24,7 @@ from lib.tasks.screen import Task
 N_CELLS = 200
 N_ARMS = 4  # of each split and kind
 _TAIL = 1e-7
+_GROUPS = 16  # of genes, whose laws end at about the same count
 
 
 def energy(x: np.ndarray, y: np.ndarray) -> float:
@@ -88,9 +90,42 @@ class Dependence:
         if cell_type not in self._ranks:
             self._ranks[cell_type] = _ranks(helper.counts, self.n_cells, self.seed)
         ranks = self._ranks[cell_type]
-        below = law.pmf_table(int(law.reach(_TAIL).max()) + 1).cumsum(axis=1)
-        columns = [np.searchsorted(row, u) for row, u in zip(below, ranks.T)]
-        return np.minimum(np.column_stack(columns), below.shape[1] - 1)
+        return quantiles(law, ranks)
+
+
+def quantiles(law: Law, ranks: np.ndarray) -> np.ndarray:
+    """Counts of which each law has these ranks, (n_cells, n_genes), up to a tail of 1e-7.
+
+    law: (n_genes,)
+    ranks: (n_cells, n_genes) in (0, 1)
+
+    Probabilities are taken a block of counts at a time, of genes that end at about the same count:
+    long laws take no more memory, and short ones are soon done.
+    """
+    last = law.reach(_TAIL).astype(np.int64)
+    found = np.empty(ranks.shape, dtype=np.int64)
+    for genes in np.array_split(np.argsort(last, kind="stable"), min(_GROUPS, len(last))):
+        found[:, genes] = _quantiles(law[genes], ranks[:, genes], last[genes])
+    return found
+
+
+def _quantiles(law, ranks, last):
+    """`quantiles` of laws that end at `last`, (n_genes,)."""
+    found, below = np.tile(last, (len(ranks), 1)), np.zeros(len(last))
+    order = np.argsort(ranks, axis=0, kind="stable")
+    ordered = np.take_along_axis(ranks, order, axis=0)
+    place = np.zeros(len(last), dtype=np.int64)
+    for start, block in zip(range(0, int(last.max()) + 1, BLOCK), law.pmf_blocks()):
+        reached = below + block.cumsum(axis=0)
+        for gene in np.flatnonzero(place < len(ranks)):
+            stops = ordered[:, gene].searchsorted(reached[:, gene], side="right")
+            stops = np.maximum(stops, place[gene])
+            n_each = np.diff(stops, prepend=place[gene])
+            counts = np.repeat(np.arange(start, start + BLOCK), n_each)
+            found[order[place[gene] : stops[-1], gene], gene] = counts
+            place[gene] = stops[-1]
+        below = reached[-1]
+    return np.minimum(found, last)
 
 
 def _ranks(counts, n_cells, seed):

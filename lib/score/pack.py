@@ -16,8 +16,9 @@ from lib.predict.arms import answers as arm_answers
 from lib.predict.arms.answers import Answer, Means
 from lib.score import arms, screen
 from lib.tasks import pack as packs
-from lib.tasks.screen import Task
+from lib.tasks.screen import VERSIONS, Task
 
+FORMAT = 2  # of the truth that is kept beside a key
 _KEYS = ["query", "pack", "scale"]
 _NO_TABLE = pd.errors.ParserError, pd.errors.EmptyDataError
 
@@ -100,13 +101,14 @@ def _of_h5ad(path):
 def truth(folder: str | Path, task: Task, pack: str) -> screen.Truth:
     """The truth about a pack's arms; computed once, and kept beside its key."""
     path = packs.key_of(folder).with_suffix(".npz")
+    made_of = f"{FORMAT} {pack} {task.n_truth} {max(VERSIONS)}"
     if path.is_file():
         with np.load(path) as stored:
-            if str(stored["pack"]) == pack and int(stored["n_truth"]) == task.n_truth:
+            if str(stored.get("made_of")) == made_of:
                 arms = [_loaded(stored, question) for question in task.asked]
                 return screen.Truth(arms, {name: _laws(stored, name) for name in task.controls})
     found = screen.exact(task)
-    arrays = {"pack": np.array(pack), "n_truth": np.array(task.n_truth)}
+    arrays = {"made_of": np.array(made_of)}
     for exact in found.arms:
         name = exact.question.name
         arrays |= _arrays(name, exact.table)

@@ -11,9 +11,11 @@ Over a gene set of an arm, its own genes left out of all but the last:
 
 and metrics, means over its genes:
 
-    kl_nats        KL(true || predicted)
+    kl_nats        KL(true || predicted). To a predicted law a billionth of the controls' is added,
+                   so that a table that ends too early is infinitely wrong for no one
     excess_crps    sum_k (F(k) - G(k))^2. Counts of predicted cells have their own shape there,
-                   which costs them about sum_k G(k) (1 - G(k)) / n for n cells
+                   which costs them about sum_k G(k) (1 - G(k)) / n for n cells. Cells on a scale of
+                   logs have lost their totals, and with them their counts: theirs is the helper's
     mse_log_mean   squared error of the log of the mean count, which is that of the log fold change
     kl_of_mean     KL if of an answer that is a law its mean alone were known; of no other answer
 
@@ -110,7 +112,7 @@ class Scores:
     def __init__(self, task: Task, truth: Truth):
         self.truth = {exact.question.name: exact for exact in truth.arms}
         self._task, self._controls = task, truth.controls
-        self._helpers, self._of_type = {}, {}
+        self._helpers, self._of_type, self._tables = {}, {}, {}
 
     def helper(self, cell_type: str) -> Controls:
         """What makes means and cells of a cell type laws."""
@@ -150,10 +152,25 @@ class Scores:
 
     def _distances(self, exact, answer):
         """Metric -> (n_genes,) of an answer that is a law."""
+        true = exact.table
+        f, g = (law.pmf_table(true.n_counts) for law in (true, answer))
+        c = self._usual(exact.question.cell_type)[:, : true.n_counts]
+        kl = [divergence(*rows) for rows in zip(f, (1 - _RARE) * g + _RARE * c)]
         if isinstance(answer, Tabulated):
-            return _of_tables(exact.table, answer)
-        table = distances.between(exact.table, answer)
-        return {name: table[name].to_numpy() for name in ("kl_nats", "excess_crps")}
+            n_counts = max(true.n_counts, answer.n_counts)
+            apart = (true.padded(n_counts) - answer.padded(n_counts)).cumsum(axis=1)
+            crps = (apart**2).sum(axis=1)
+        else:
+            crps = distances.between(true, answer)["excess_crps"].to_numpy()
+        return {"kl_nats": np.array(kl), "excess_crps": crps}
+
+    def _usual(self, cell_type):
+        """Probabilities of counts in control cells, by the helper, (n_genes, n_counts)."""
+        if cell_type not in self._tables:
+            exacts = self.truth.values()
+            some = [e.table.n_counts for e in exacts if e.question.cell_type == cell_type]
+            self._tables[cell_type] = self.helper(cell_type).law.pmf_table(max(some))
+        return self._tables[cell_type]
 
     def _of_scaled(self, answers):
         """Name -> KL, CRPS and mean, (n_genes,) each, of the answers' means."""
@@ -179,17 +196,6 @@ class Scores:
             places = {name: place for place, name in enumerate(names)}
             self._of_type[cell_type] = Scaled(tables, self.helper(cell_type).law), places
         return self._of_type[cell_type]
-
-
-def _of_tables(true, predicted):
-    """KL and excess CRPS of laws that are tables, to which a billionth of the truth is added."""
-    n_counts = max(true.n_counts, predicted.n_counts)
-    f, g = true.padded(n_counts), predicted.padded(n_counts)
-    apart = (f - g).cumsum(axis=1)
-    return {
-        "kl_nats": np.array([divergence(*rows) for rows in zip(f, (1 - _RARE) * g + _RARE * f)]),
-        "excess_crps": (apart**2).sum(axis=1),
-    }
 
 
 def crps_of_cells(true: Tabulated, counts: np.ndarray, *, are_draws: bool = False) -> np.ndarray:
