@@ -95,7 +95,7 @@ def scouter_name(perturbation):
 
 MODEL = packs.Model(
     fit=fit,
-    options={"learning_rate": 1e-3, "epochs": 40, "batch_size": 32},
+    options={"learning_rate": 1e-3, "epochs": 400, "batch_size": 32},
     packages=["scouter-learn"],
     prior="embedding",
 )
