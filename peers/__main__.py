@@ -9,7 +9,6 @@ python -m peers ours OUT.csv        this repository's models on the same screens
 python -m peers screens BUILD       all of these into figures/tables/
 """
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -152,12 +151,11 @@ def _pack(screen):
     key = packs.key_of(folder)
     if not key.is_file():
         packs.export(folder, SCREEN, SEEDS[screen])
-    else:
-        said = json.loads(key.read_text())
-        made = {name: said.get(name) for name in ("design", "seed", "version")}
-        design = dataclasses.asdict(SCREEN)
-        if made != {"design": design, "seed": SEEDS[screen], "version": max(VERSIONS)}:
-            raise SystemExit(f"{folder}: a pack of another screen; remove it and its key")
+        return folder
+    said = json.loads(key.read_text())
+    made = Design(**said["design"]), said["seed"], said["version"]
+    if made != (SCREEN, SEEDS[screen], max(VERSIONS)):
+        raise SystemExit(f"{folder}: a pack of another screen; remove it and its key")
     return folder
 
 

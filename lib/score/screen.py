@@ -244,6 +244,8 @@ def summarised(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
     n_arms = usual.groupby(["split", "kind"])["question"].nunique()
     frames = []
     for model, table in scores.items():
+        if not len(table):  # it has no answer
+            continue
         keys = ["question", "gene", "metric"]
         both = table.merge(usual[[*keys, "value"]], on=keys, suffixes=("", "_of_mean"))
         both["less"] = both["value"] < both["value_of_mean"]

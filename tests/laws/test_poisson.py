@@ -53,12 +53,13 @@ def test_the_mixture_of_a_table_is_its_law_with_the_same_mean():
     whole = scipy.stats.nbinom(1.5, 1.5 / (1.5 + 30)).pmf(k)
     inflated = 0.4 * scipy.stats.nbinom(3, 3 / (3 + 0.5)).pmf(k)
     inflated[0] += 0.6
-    rows = [whole, inflated, scipy.stats.poisson(900).pmf(k), np.array([1.0])]
+    rare = scipy.stats.nbinom(1.5, 1.5 / (1.5 + 2e-4)).pmf(k)
+    rows = [whole, inflated, scipy.stats.poisson(900).pmf(k), rare, np.array([1.0])]
     rows = [row[: np.flatnonzero(row > 1e-12)[-1] + 1] for row in rows]
     law = poisson.of_table(Tabulated(rows))
-    np.testing.assert_allclose(law.mean[:3], [30, 0.2, 900], rtol=1e-6)
-    assert law.mean[3] <= 1.01e-3
-    for row, mine, most in zip(rows, law.pmf_table(4000), (1e-9, 1e-9, 1e-9, 2e-3)):
+    np.testing.assert_allclose(law.mean[:4], [30, 0.2, 900, 2e-4], rtol=1e-6)
+    assert 0 < law.mean[4] < 1e-8
+    for row, mine, most in zip(rows, law.pmf_table(4000), [1e-9] * 3 + [1e-8] * 2):
         some = row > 0
         f = row[some] / row.sum()
         kl = (f * np.log(f / mine[: len(row)][some])).sum()

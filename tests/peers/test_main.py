@@ -1,12 +1,18 @@
+import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import jupytext
 import nbformat
 import numpy as np
 import pandas as pd
+import pytest
 
 from lib.score import board, tables
 from lib.tasks import conditional, drug
+from lib.tasks import pack as packs
+from lib.tasks.screen import VERSIONS
 from peers import __main__ as peers
 from tests.test_house import ROOT
 from workflow.notebooks import used_parameters
@@ -14,6 +20,20 @@ from workflow.notebooks import used_parameters
 
 def rows(values, **keys):
     return tables.tidy([pd.DataFrame({"value": values, "replicate": range(len(values)), **keys})])
+
+
+def test_a_pack_of_another_screen_is_refused_and_its_own_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key = packs.key_of(Path("build/peers/packs/tune"))
+    key.parent.mkdir(parents=True)
+    design = dataclasses.asdict(peers.SCREEN)
+    said = {"design": design, "seed": peers.SEEDS["tune"], "version": max(VERSIONS)}
+    key.write_text(json.dumps(said))
+    assert peers._pack("tune") == Path("build/peers/packs/tune")
+    for other in ({"seed": 1}, {"version": 0}, {"design": design | {"n_cells": 51}}):
+        key.write_text(json.dumps(said | other))
+        with pytest.raises(SystemExit, match="a pack of another screen"):
+            peers._pack("tune")
 
 
 def test_published_models_are_put_into_the_tables_in_place_of_their_older_rows(

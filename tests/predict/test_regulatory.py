@@ -1,5 +1,8 @@
 """A mechanistic model of a screen, against networks whose edges and folds are known."""
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from lib.predict.base import Perturbation, Query
 from lib.predict.regulatory import cells as regulatory_cells
 from lib.predict.regulatory import edges as regulatory_edges
 from lib.predict.regulatory import moments as regulatory_moments
+from lib.predict.regulatory import network as regulatory_network
 from lib.predict.regulatory import order as regulatory_order
 from lib.predict.regulatory.network import RegulatoryNetwork
 
@@ -265,3 +269,68 @@ def test_a_covariance_of_hardly_any_rank_has_its_leading_directions():
         values, vectors = regulatory_edges._leading(matrix * (rank > 0), 8)
         np.testing.assert_allclose(values[:2], expected, atol=1e-9)
         np.testing.assert_allclose(vectors.T @ vectors, np.eye(8), atol=1e-9)
+
+
+def planted(fitted, train, changes):
+    """What `_scales` and `_own` are given, where arms show `changes` of what is carried.
+
+    changes: function of the logs that are carried, (n_arms, n_genes), and of the arms
+
+    Returns a model without either, the evidence, logs, and the arms.
+    """
+    _, arms = regulatory_cells.labelled(train)
+    model = copy.copy(fitted)
+    model.scales, model.own = np.ones(2), {}
+    carried = np.log([model._unshared(arm) for arm in arms])
+    places = [[model.genes.index(gene) for gene in arm[0].split("+")] for arm in arms]
+    is_target = np.array([np.isin(np.arange(len(model.genes)), place) for place in places])
+    noise, weights = np.full(len(model.genes), 1.0), np.full(len(arms), 1e6)
+    found = SimpleNamespace(noise=noise, arm_weights=weights, is_target=is_target)
+    return model, found, changes(carried, arms), arms
+
+
+def test_factors_of_what_is_carried_are_those_that_arms_show(fitted, train):
+    def changes(carried, arms):
+        rng = np.random.default_rng(0)
+        return np.where(carried < 0, 0.6, 1.3) * carried + rng.normal(0, 0.01, carried.shape)
+
+    model, found, logs, arms = planted(fitted, train, changes)
+    logs[found.is_target] = 100  # of no weight
+    np.testing.assert_allclose(model._scales(found, logs, arms), [0.95 * 0.6, 0.95 * 1.3], rtol=0.1)
+    assert (model._scales(found, 0 * logs, arms) < 0.4).all()
+    np.testing.assert_array_equal(model._scales(found, logs[:0], []), 1)
+
+
+def test_what_an_arm_shows_of_genes_that_it_changes_is_kept_and_nothing_else(fitted, train):
+    name = next(g for g in list_of_regulators(train) if g in set(train.obs["perturbation"]))
+
+    def changes(carried, arms):
+        row = [arm[0] for arm in arms].index(name)
+        changed = np.flatnonzero(np.abs(carried[row]) > 0.15)
+        changed = changed[changed != fitted.genes.index(name)]
+        where.extend([row, changed[0], int(np.argmin(np.abs(carried[row])))])
+        logs = carried + np.random.default_rng(0).normal(0, 1e-3, carried.shape)
+        logs[row, where[1:]] += 1.0
+        return logs
+
+    where = []
+    model, found, logs, arms = planted(fitted, train, changes)
+    row, changed, unchanged = where
+    logs[found.is_target] += 3.0
+    size, own = model._own(found, logs, arms)[name, "knockdown"]
+    assert size == pytest.approx(-np.log(0.2))
+    assert own[changed] == pytest.approx(1.0, abs=0.05) and own[unchanged] == 0
+    assert np.abs(np.delete(own, changed)).max() < 0.01
+    assert model._own(found, logs[:4], arms[:4]) == {}  # too few arms to tell
+
+
+def test_too_many_cells_leave_some_of_every_arm(train, monkeypatch):
+    arm = np.repeat([-1, 0, 1, 2], [700, 200, 95, 5])
+    cells = np.arange(1000) * 3
+    kept = regulatory_network._some(cells, arm, 100, 0)
+    assert (np.diff(kept) > 0).all() and (kept % 3 == 0).all()
+    np.testing.assert_array_equal(np.bincount(arm[kept // 3] + 1), [70, 20, 10, 1])
+    monkeypatch.setattr(regulatory_network, "_MOST_CELLS", 400)
+    model = RegulatoryNetwork("none").fit(train)
+    for name in train.obs["perturbation"].unique():
+        assert np.isfinite(model.folds(asked(train, name))).all()

@@ -56,7 +56,9 @@ class PeeksAtNames(Mine):
 def test_what_is_hidden_is_not_there_and_a_model_that_uses_it_is_refused():
     first = task().asked[0].query
     guarded = guard.Guarded(Peeks(), "peeks").fit(task().train())
-    assert np.allclose(guarded.arm(first).values, guarded.arm(first).values)
+    blind = Mine().predict(first.cells, first.perturbation)
+    assert first.cells.obsm["capture"][:10].sum() > 0
+    np.testing.assert_allclose(guarded.arm(first).values, blind)
     for peeking in (Peeks(), PeeksAtNames()):
         with pytest.raises(ValueError, match="leakage"):
             guard.check_leaks(peeking, first, "peeks")
@@ -71,6 +73,12 @@ class Nothing(Mine):
 def test_a_model_without_any_answer_is_refused():
     with pytest.raises(ValueError, match="mine: answers no question"):
         arms.enter("mine", entrant(Nothing()), task(), scores())
+    # a row of the registry has empty cells instead
+    entered = arms.enter("additive", entrant(Nothing()), task(), scores())
+    assert len(entered.cannot) == len(task().asked) and not len(entered.scores)
+    usual = arms.enter("no_change", *told("no_change")).scores
+    table = screen.summarised({screen.MEAN: usual, "additive": entered.scores})
+    assert set(table["model"]) == {screen.MEAN}
 
 
 class Changes(Mine):
@@ -93,10 +101,21 @@ def test_every_row_answers_and_none_leaks(key):
         rows, task(), seed=1, device="cpu", training_options={"max_epochs": 5}
     ).values()
     entered = arms.enter(key, made, task(), scores())
-    assert np.isfinite(entered.scores.query("gene == 'all'")["value"]).all()
-    table = screen.summarised({screen.MEAN: entered.scores, key: entered.scores})
-    skill = table.query("metric == 'skill_kl'")["value"].dropna().abs()
-    assert (skill < 1e-12).all() and len(skill) or key == "oracle"
+    answered = {question.name for question in task().asked} - set(entered.cannot)
+    over_all = entered.scores.query("gene == 'all' and metric == 'kl_nats'").set_index("question")
+    assert set(over_all.index) == answered and answered
+    ours, exact = over_all["value"], arms.enter("exact_means", *told("exact_means")).scores
+    exact = exact.query("gene == 'all' and metric == 'kl_nats'").set_index("question")["value"]
+    bounds = {"oracle": (0, 1e-9), "exact_means": (0.999, 1.001)}
+    low, high = bounds.get(key, (1 if key != "expected" else 0, 1000))
+    ratio = ours.sum() / (1 if key == "oracle" else exact[ours.index].sum())
+    assert low <= ratio <= high, ratio
+
+
+def told(key):
+    """A reference, the task and scores, to enter."""
+    (made,) = arms.entrants([registry.BY_KEY[key]], task()).values()
+    return made, task(), scores()
 
 
 def test_references_are_told_and_models_that_are_told_a_prior_get_it():

@@ -4,7 +4,7 @@ import scipy.spatial.distance as distance
 
 from lib.predict.arms.answers import ArmCells, Means
 from lib.score import dependence
-from tests.screens import scores, task
+from tests.screens import scores, task, truth
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,14 @@ def test_the_copula_is_that_of_controls_and_the_laws_are_the_answers(judge):
     independent = np.column_stack([rng.permutation(column) for column in counts.T])
     other = np.corrcoef(np.log1p(independent.T))[upper]
     assert np.corrcoef(other, controls[upper])[0, 1] < 0.2
+
+
+def test_counts_of_ranks_are_quantiles_of_short_and_of_long_laws():
+    ranks = np.random.default_rng(0).uniform(0, 1 - 1e-4, (50, len(task().screen.var_names)))
+    law = scores().helper("A").law.scaled(np.geomspace(0.01, 300, ranks.shape[1]))
+    np.testing.assert_array_equal(dependence.quantiles(law, ranks), law.quantile(ranks))
+    table = truth()[0].table
+    np.testing.assert_array_equal(dependence.quantiles(table, ranks), table.quantile(ranks))
 
 
 def test_cells_on_a_scale_of_logs_are_taken_as_they_are(judge):

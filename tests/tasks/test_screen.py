@@ -122,6 +122,34 @@ def test_a_design_that_cannot_be_is_refused_in_one_line(field, value):
         screen.Task(screen.Design(**fields | {field: value}), 7)
 
 
+def test_a_design_asks_something_and_at_a_strength_of_its_own():
+    fields = {name: getattr(DESIGN, name) for name in DESIGN.__dataclass_fields__}
+    nothing = fields | {"n_unseen": 0, "n_asked_pairs": 2, "n_strengths": 0}
+    with pytest.raises(ValueError, match="^n_unseen = 0: must be more"):
+        screen.Design(**nothing)
+    only_types = screen.Design(**nothing | {"n_cell_types": 3, "n_asked_types": 1, "n_few": 2})
+    assert {q.split for q in screen.Task(only_types, 7).asked} == {
+        "unseen type",
+        "unseen type, few",
+    }
+    weaker = screen.Design(**fields | {"strength": 0.4, "n_strengths": 0})
+    assert {q.query.perturbation.strength for q in screen.Task(weaker, 7).asked} == {0.4}
+
+
+def test_regulators_act_as_the_design_says():
+    usual, gates, switches = (task(regulation=name).network for name in screen.REGULATION)
+    assert set(gates.logic[np.bincount(gates.target, minlength=40) > 1]) == {"and", "or"}
+    assert usual.power.max() <= 3 and switches.power.min() >= 4
+    for name, spread in (("usual", 0.3), ("switches", 1.0)):
+        network = task(regulation=name).network
+        molecules = task(regulation=name).controls["A"].obsm["molecules"].mean(axis=0)
+        row = {gene: place for place, gene in enumerate(network.regulators.tolist())}
+        usual_number = molecules[[row[gene] for gene in network.regulator.tolist()]]
+        logs = np.log(network.half / usual_number)
+        assert logs.std() == pytest.approx(spread, rel=0.35)
+    np.testing.assert_array_equal(usual.target, switches.target)
+
+
 def test_the_questions_are_known_by_their_design():
     fields = {name: getattr(DESIGN, name) for name in DESIGN.__dataclass_fields__}
     one = screen.identity(seed=1, n_truth=100, replicates=3, **fields)

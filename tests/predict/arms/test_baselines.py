@@ -87,6 +87,23 @@ def test_arms_of_the_same_type_and_strength_come_before_others():
     assert between == pytest.approx(np.exp((scale * np.log([1.5, 4])).mean()), rel=5e-3)
 
 
+def test_an_arm_at_strength_0_tells_of_others_at_strength_0_alone():
+    cells = screen({("g0", "knockdown", 0.0): CONTROL}, CONTROL)
+    model = models.Additive().fit(cells)
+    np.testing.assert_allclose(values(model, cells, "g0", strength=0.0), CONTROL)
+    with pytest.raises(NotImplementedError, match="an arm of g0 at strength 0"):
+        model.predict(query(cells, "g0", strength=0.8))
+
+
+def test_deviations_from_the_mean_are_of_means_at_one_total():
+    """Arms that are alike but for how deep their cells are read have no deviation."""
+    control = np.full(8, 100.0)
+    arms = {f"g{i}": control * depth for i, depth in enumerate((0.5, 1, 2))}
+    model = models.ShrunkenAdditive().fit(screen(arms, control, n_cells=1000))
+    deviations = model._deviation(query(screen(arms, control), "g0+g2").perturbation, "A")
+    np.testing.assert_allclose(deviations[3:], 0, atol=0.01)
+
+
 def test_shrinkage_leaves_nothing_of_noise_and_all_of_what_has_none():
     rng = np.random.default_rng(1)
     variance = np.full((60, 400), 0.04)
