@@ -46,6 +46,7 @@ SCREEN = Design(
 )
 SEEDS = {"tune": 2025, "first": 2026, "second": 2027}
 SCENARIO = f"published, shift {SCREEN.shift:g}"
+OF_EFFECT = "skill_of_effect"  # of effects on measured controls: `pack.effects`
 BUDGET = 600  # CPU seconds of a training
 SAID = ["seed", "cpu_seconds", "peak_mb", "validations", "stopped", "converged"]
 ERRORS = {"least_error": "model", "error_of_mean": "perturbed_mean", "error_of_control": "control"}
@@ -121,8 +122,11 @@ def screen(name: str) -> None:
         table, missing = scored.score(folder, out)
         print(f"{screen} screen, {len(missing)} queries without an answer")
         print(scored.readable(table).to_string())
-        own = table[table["model"] == "predictions"]
-        parts.append(own.assign(model=name, scenario=SCENARIO, replicate=replicate))
+        keys = {"model": name, "scenario": SCENARIO, "replicate": replicate}
+        parts.append(table[table["model"] == "predictions"].assign(**keys))
+        table, _ = scored.score(folder, out.with_suffix(".effects.csv"))
+        of_effect = table[(table["model"] == "predictions") & (table["metric"] == "skill_kl")]
+        parts.append(of_effect.assign(metric=OF_EFFECT, **keys))
     tables.write(tables.tidy(parts), Path("build/peers") / name / "scores.csv")
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import anndata as ad
@@ -32,7 +33,7 @@ class Model(NamedTuple):
 
     fit: (pack, training, watch, options, seed) -> predict. `training` is a mask of the pack's
         cells. predict(arm, controls) returns cells (n, n_genes) for an arm, which has the
-        attributes ARM, and rows of control cells
+        attributes ARM, and rows of control cells; the perturbation may be CONTROL, strength 0
     options: name -> default; each may be given as `--name VALUE`
     packages: names on PyPI whose versions are kept
     prior: "graph" or "embedding"
@@ -250,12 +251,12 @@ def run(model: Model, doc: str) -> None:
     reasons = cannot(pack, model)
     answers = {}
     for query in pack.queries.drop(index=list(reasons)).itertuples():
-        controls = pack.controls(query.cell_type)
-        rng = np.random.default_rng([arguments.seed, 21])
-        controls = rng.choice(controls, min(CELLS, len(controls)), replace=False)
-        answers[query.Index] = np.maximum(predict(query, np.sort(controls)), 0).astype(np.float32)
+        answers[query.Index] = answered(pack, predict, query, arguments.seed)
     out = Path(arguments.out)
     write(out, pack, answers, model.scale)
+    effects(pack, predict, answers, model.scale, arguments.seed).to_csv(
+        out.with_suffix(".effects.csv"), index=False, float_format="%.6g"
+    )
     training_arms = np.setdiff1d(np.arange(len(pack.arms)), held_out)
     cpu, peak = _usage()
     said = {
@@ -279,6 +280,38 @@ def run(model: Model, doc: str) -> None:
         "cannot": reasons,
     } | watch.learnt(predict, training_arms)
     out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def answered(pack: Pack, predict, arm, seed: int) -> np.ndarray:
+    """Cells (n, n_genes) of an arm, from at most CELLS control cells of its type."""
+    controls = pack.controls(arm.cell_type)
+    rng = np.random.default_rng([seed, 21])
+    controls = np.sort(rng.choice(controls, min(CELLS, len(controls)), replace=False))
+    return np.maximum(predict(arm, controls), 0).astype(np.float32)
+
+
+def effects(pack: Pack, predict, answers, scale: float | str, seed: int) -> pd.DataFrame:
+    """Means of arms if a model's effects, not its profiles, are taken: a table as a pack asks for.
+
+    An effect is what it predicts of an arm against what it predicts of controls: a difference of
+    mean logs, or of counts a fold of their means (0.01 added to both). Measured controls are moved
+    by it. What a model gets wrong of every cell alike is no part of this.
+    """
+    measured, usual, rows = {}, {}, []
+    for name in pack.queries.loc[list(answers), "cell_type"].unique():
+        nothing = SimpleNamespace(**dict(zip(ARM, (CONTROL, CONTROL, 0.0, name))))
+        usual[name] = answered(pack, predict, nothing, seed).mean(axis=0, dtype=float)
+        cells = pack.cells.layers["counts"] if scale == "counts" else pack.cells.X
+        measured[name] = np.asarray(cells[pack.controls(name)].mean(axis=0), dtype=float).ravel()
+    for query, cells in answers.items():
+        name = pack.queries.loc[query, "cell_type"]
+        mean, before = cells.mean(axis=0, dtype=float), usual[name]
+        moved = measured[name] + mean - before
+        if scale == "counts":
+            moved = measured[name] * (mean + 0.01) / (before + 0.01)
+        rows.append(np.maximum(moved, 0))
+    table = pd.DataFrame(rows, columns=pack.cells.var_names)
+    return table.assign(query=list(answers), pack=pack.name, scale=scale)
 
 
 def write(path: str | Path, pack: Pack, answers: dict[str, np.ndarray], scale: float | str) -> None:

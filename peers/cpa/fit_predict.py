@@ -59,7 +59,8 @@ def fit(pack, training, watch, options, seed):
         n = len(controls)
         counts = torch.tensor(pack.cells.layers["counts"][controls].toarray())
         genes = [index[gene] for gene in arm.perturbation.split("+")]
-        dose = [arm.strength / top] * len(genes)
+        share = 1.0 if arm.perturbation == packs.CONTROL else arm.strength / top
+        dose = [share] * len(genes)
         pad = [0] * (2 - len(genes))
         cell_type = model.covars_encoder["cell_type"][arm.cell_type]
         tensors = {

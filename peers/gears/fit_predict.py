@@ -120,7 +120,8 @@ def predicted(model, data, genes, cell):
     from gears.utils import create_cell_graph_for_prediction
     from torch_geometric.loader import DataLoader
 
-    index = [data.node_map_pert[gene] for gene in genes]
+    # -1: nothing is perturbed, as in the package's own graphs of controls
+    index = [-1 if gene == packs.CONTROL else data.node_map_pert[gene] for gene in genes]
     graph = create_cell_graph_for_prediction(cell.ravel(), index, genes)
     with torch.no_grad():
         return model.model(next(iter(DataLoader([graph])))).numpy()

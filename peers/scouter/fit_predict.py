@@ -36,7 +36,8 @@ def fit(pack, training, watch, options, seed):
     model.model_init()
 
     def predict(arm, controls):
-        genes = [*arm.perturbation.split("+"), "ctrl"][:2]
+        named = [] if arm.perturbation == packs.CONTROL else arm.perturbation.split("+")
+        genes = [*named, "ctrl", "ctrl"][:2]
         index = torch.tensor([[model.embd_idx_dict[gene] for gene in genes]] * len(controls))
         model.network.eval()
         with torch.no_grad():

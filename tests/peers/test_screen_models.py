@@ -75,6 +75,9 @@ def test_a_model_answers_what_it_can_and_says_what_it_cannot(name, folder):
     task, pack = exported.unlocked(folder / "pack")
     answers = scored.read(folder / "first.h5ad", task, pack)  # genes, NaN, signs
     assert set(answers) == set(queries.index) - set(said["cannot"])
+    moved = scored.read(folder / "first.effects.csv", task, pack)
+    scales = {answer.scale for answer in answers.values()}
+    assert set(moved) == set(answers) and {mean.scale for mean in moved.values()} == scales
     assert said["answered"] == len(answers) and said["validations"] and not said["converged"]
     assert said["versions"] and said["cpu_seconds"] > 0 and said["peak_mb"] > 100
     first, second = (ad.read_h5ad(folder / f"{out}.h5ad") for out in ("first", "second"))
@@ -109,6 +112,30 @@ def test_a_pack_is_read_as_models_want_it(folder):
     assert not pack.vector("control").any()
     held_out = packs.validation(pack, 1)
     assert len(held_out) == 1 and list(held_out) == list(packs.validation(pack, 1))
+
+
+def test_effects_are_a_models_answers_against_its_own_of_controls(folder):
+    pack = packs.read(folder / "pack")
+    queries = pack.queries.iloc[:2]
+    rng = np.random.default_rng(0)
+    bias, effect = rng.uniform(1, 2, (2, pack.cells.n_vars))
+
+    def predict(arm, controls):
+        """A profile that is off, and moved by an effect."""
+        moved = (bias + effect) if arm.perturbation != "control" else bias
+        return np.tile(moved, (len(controls), 1))
+
+    answers = {q.Index: packs.answered(pack, predict, q, 0) for q in queries.itertuples()}
+    table = packs.effects(pack, predict, answers, packs.SCALE, 0)
+    measured = pack.cells.X[pack.group < 0].toarray().mean(axis=0)
+    found = table.drop(columns=["query", "pack", "scale"]).to_numpy()
+    np.testing.assert_allclose(found, [measured + effect] * 2, rtol=1e-5)
+    table = packs.effects(pack, predict, answers, "counts", 0)
+    measured = pack.cells.layers["counts"][pack.group < 0].toarray().mean(axis=0)
+    found = table.drop(columns=["query", "pack", "scale"]).to_numpy()
+    folds = (bias + effect + 0.01) / (bias + 0.01)
+    np.testing.assert_allclose(found, [measured * folds] * 2, rtol=1e-5)
+    assert list(table["query"]) == list(queries.index) and set(table["pack"]) == {pack.name}
 
 
 def test_log_normalised_leaves_an_empty_cell_empty():

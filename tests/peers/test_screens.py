@@ -23,7 +23,8 @@ def build(tmp_path):
         both = [scores(name, replicate, value) for replicate, value in enumerate(values)]
         tables.write(tables.tidy(both), tmp_path / name / "scores.csv")
         for screen in ("first", "second", "tune_0"):
-            said = dict.fromkeys([*peers.SAID, *peers.ERRORS.values()], 1) | {"converged": True}
+            errors = [f"validation_mse_{name}" for name in peers.ERRORS.values()]
+            said = dict.fromkeys([*peers.SAID, *errors], 1) | {"converged": True}
             said |= {"options": {"learning_rate": 0.1, "epochs": 3}, "cannot": {}}
             (tmp_path / name / f"{screen}.json").write_text(json.dumps(said))
     ours = [scores("grn", replicate, 0.5) for replicate in range(2)]
