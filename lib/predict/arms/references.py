@@ -32,7 +32,9 @@ class Oracle(_Told):
 class Expected(_Told):
     """The true mechanism, without the efficiency of the arm's guides and its shift.
 
-    These are known of no arm that has no cells: it is the best that could be known.
+    These are known of no arm that has no cells. It is no bound: it answers as if every arm had the
+    mean shift, where a mixture over shifts would be nearer on average, and where an arm was seen in
+    another cell type, that tells of its guides.
     """
 
     def predict(self, query: Query):
