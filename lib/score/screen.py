@@ -281,7 +281,9 @@ def swept(folder: str | Path) -> pd.DataFrame:
     both = pd.concat([tables.read(path) for path in paths if path.is_file()], ignore_index=True)
     for field in fields(Design):
         if field.name in both:
-            given = pd.to_numeric(both[field.name], errors="coerce")
+            is_text = isinstance(field.default, str)
+            given = both[field.name].replace("", np.nan)
+            given = given if is_text else pd.to_numeric(given, errors="coerce")
             usual = SHIFT if field.name == "shift" else field.default
             both[field.name] = given.fillna(usual)
     return both

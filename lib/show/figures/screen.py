@@ -83,7 +83,9 @@ def base(summary: pd.DataFrame, usual: dict, *but: str) -> pd.DataFrame:
     kept = np.ones(len(summary), dtype=bool)
     for name, value in usual.items():
         if name in summary and name not in but:
-            kept &= np.isclose(summary[name].astype(float), value)
+            given = summary[name]
+            is_text = isinstance(value, str)
+            kept &= given == value if is_text else np.isclose(given.astype(float), value)
     return summary[kept]
 
 
@@ -118,6 +120,19 @@ def over(summary: pd.DataFrame, name: str, usual: dict, place=UNSEEN) -> pd.Data
     part = base(summary, others, name)
     asked = (part["split"] == place[0]) & (part["mechanism"] == place[1])
     return part[asked & (part["metric"] == "skill_kl") & (part["gene"] == "all")]
+
+
+def factors(swept: pd.DataFrame, names: list[str], place=UNSEEN) -> pd.DataFrame:
+    """Mean skill over each of some parameters, at the usual others; a row a model."""
+    usual, tables = usual_of(swept), []
+    for name in (name for name in names if name in usual):
+        wide = over(swept, name, usual, place).pivot(index="model", columns=name, values="mean")
+        wide.columns = pd.MultiIndex.from_product([[name], wide.columns])
+        tables.append(wide.dropna())
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, axis=1)
+    return table.loc[rows(table.index)]
 
 
 def over_budget(summary: pd.DataFrame, usual: dict) -> pd.DataFrame:

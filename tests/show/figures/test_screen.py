@@ -39,9 +39,10 @@ def folder(tmp_path_factory):
     ]
     tables.write(tables.summary(pd.concat(parts), ["shift"]), folder / "07_sweep.csv")
     usual = {"fidelity": 0.5, "n_arms": 100, "n_cells": 100, "n_cell_types": 1, "divergence": 0.2}
-    usual["shift"] = 0.4
+    usual |= {"shift": 0.4, "regulation": "usual"}
     settings = [{"fidelity": 0.0}, {"fidelity": 1.0}, {"n_arms": 50, "n_cells": 200}]
     settings += [{"n_arms": 400, "n_cells": 25}, {"n_cells": 400}, {"shift": 0.8}]
+    settings += [{"regulation": "gates"}]
     settings += [{"n_cell_types": 3, "divergence": d} for d in (0.0, 0.2, 0.5)]
     parts = []
     for setting, replicate in itertools.product(settings, range(2)):
@@ -79,7 +80,8 @@ def mean(swept, model, place, shift=0.4, metric="skill_kl", gene="all", **where)
     part = part[(part["split"] == place[0]) & (part["mechanism"] == place[1])]
     part = part[part["gene"] == gene]
     for name, value in usual.items():
-        part = part[np.isclose(part[name], value)]
+        same = part[name] == value if isinstance(value, str) else np.isclose(part[name], value)
+        part = part[same]
     return part["mean"].item()
 
 
@@ -121,6 +123,21 @@ def test_curves_are_of_the_models_that_the_registry_names(axes, swept):
     y = np.asarray(getattr(line, "get_ydata", lambda: line.lines[0].get_ydata())(), dtype=float)
     expected = [mean(swept, "bilinear_prior", figures.UNSEEN, fidelity=f) for f in (0, 0.5, 1)]
     np.testing.assert_allclose(y, expected)
+
+
+def test_skill_over_a_parameter_is_at_the_usual_others(swept):
+    table = figures.factors(swept, ["regulation", "shift", "depth"])
+    assert list(table.columns) == [
+        ("regulation", "gates"), ("regulation", "usual"), ("shift", 0.0), ("shift", 0.4),
+        ("shift", 0.8),
+    ]  # fmt: skip
+    assert set(table.index) == set(MODELS)
+    for name, given in (("regulation", "gates"), ("regulation", "usual"), ("shift", 0.8)):
+        of_grn = mean(swept, "grn", figures.UNSEEN, **{name: given})
+        assert table.loc["grn", (name, given)] == pytest.approx(of_grn)
+    assert figures.factors(swept.iloc[:0], ["shift"]).empty
+    nothing = screen.swept("no such folder")
+    assert figures.factors(nothing, ["shift"]).empty
 
 
 def test_at_a_fixed_budget_arms_times_cells_is_the_same(swept):
