@@ -104,7 +104,7 @@ if [ "$mode" = screen ]; then
   exec "$python" workflow/screen.py "$@"
 fi
 if [ "$mode" = test ]; then
-  exec "$python" -m pytest
+  exec "$python" -m pytest -n "$cores" --dist loadfile
 fi
 if [ -n "$peer" ]; then
   "$python" -m pytest tests/peers/test_screen_models.py -k "$peer or not answers"
