@@ -68,8 +68,7 @@ class LatentArithmetic:
         refuse_other_strengths(self.bulk, what)
         shift = sum(self.effects.find(gene, what, cell_type) for gene in genes_of(what))
         mean, log_var = self._posterior(query.cells)
-        noise = training.torch_generator(self.seed, f"cells of {what.name}", mean.device)
-        z = mean + torch.exp(0.5 * log_var) * _normal(mean, noise)
+        z = sampled(mean, log_var, self.seed, what.name)
         z = z + torch.as_tensor(shift, dtype=z.dtype, device=z.device)
         law = model.to_law(*self.vae.module.generative(z))
         return drawn(law, query, stream(self.seed, f"counts of {what.name}"))
@@ -134,12 +133,18 @@ class ConditionalVAE:
             for c in (control, arm)
         )
         mean, log_var = self.module.inference(x)
-        noise = training.torch_generator(self.seed, f"cells of {what.name}", device)
-        z = mean + torch.exp(0.5 * log_var) * _normal(mean, noise)
+        z = sampled(mean, log_var, self.seed, what.name)
         z = z + self.module.centre(after) - self.module.centre(before)
         mu, theta, logit_pi = self.module.generative(z, after)
         law = model.to_law(mu, theta.expand_as(mu), logit_pi)
         return drawn(law, query, stream(self.seed, f"counts of {what.name}"))
+
+
+def sampled(mean: torch.Tensor, log_var: torch.Tensor, seed, name: str) -> torch.Tensor:
+    """z of cells from their normal posteriors, (n_cells, n_latent), by the stream of an arm."""
+    noise = training.torch_generator(seed, f"cells of {name}", mean.device)
+    normal = torch.randn(mean.shape, generator=noise, device=mean.device)
+    return mean + torch.exp(0.5 * log_var) * normal
 
 
 def drawn(law: ZINB, query: Query, rng: np.random.Generator) -> ArmCells:
@@ -159,7 +164,3 @@ def drawn(law: ZINB, query: Query, rng: np.random.Generator) -> ArmCells:
             taken = rng.choice(ends[-1], -n, replace=False)
             np.subtract.at(its, np.searchsorted(ends, taken, side="right"), 1)
     return ArmCells(counts.T[:, query.cells.var_names.get_indexer(query.genes)].astype(float))
-
-
-def _normal(like, generator):
-    return torch.randn(like.shape, generator=generator, device=like.device)
