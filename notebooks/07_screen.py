@@ -202,6 +202,14 @@ floor = figure.skills(summary, {}, metric="energy_floor")
 pd.concat([floor.rename({"oracle": "floor"}), energy]).round(2)
 
 # %% [markdown]
+# Of the sweep `screen_factors`: skill on unseen regulators over the share of reads, the shift, and how
+# regulators act. *Gates* are "and" and "or" of their regulators, *switches* steep responses whose
+# halves lie far from a regulator's usual number; no model here is built for either:
+
+# %%
+figure.factors(swept, ["depth", "shift", "regulation"]).round(2)
+
+# %% [markdown]
 # Why cells are empty:
 
 # %%
@@ -209,11 +217,19 @@ pd.concat(reasons).drop_duplicates(["model", "reason"])[["model", "split", "reas
 
 # %% [markdown]
 # Trainings of the published models: options, seconds of CPU and memory; `tune` is the screen that
-# options were chosen on; errors of arms left out for validation, theirs and of the perturbed mean:
+# options were chosen on; errors of arms left out for validation, theirs, of the perturbed mean and of
+# controls:
 
 # %%
 trainings = f"{known_dir}/07_published_runs.csv"
 pd.read_csv(trainings) if os.path.exists(trainings) else None
+
+# %% [markdown]
+# Skill of the published models' effects alone: what a model says of an arm against what it says of
+# controls, put on measured controls, so that what it gets wrong of all cells alike is no part of it:
+
+# %%
+figure.skills(published, {}, metric="skill_of_effect").round(2) if len(published) else None
 
 # %% [markdown]
 # ## What it shows
