@@ -173,7 +173,7 @@ def test_bad_seed_is_named_in_one_line(seed):
         np.array(1),
         np.random.default_rng(1),
     ],
-    ids=repr,
+    ids=lambda seed: type(seed).__name__,
 )
 def test_seed_that_is_none_is_refused_in_one_line(seed):
     for use in (lambda: stream(seed, "cells"), lambda: key(seed)):

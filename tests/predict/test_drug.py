@@ -275,7 +275,6 @@ class Says:
         ("much", "a str"),
         (ZINB(np.ones(4), 1.0, 0.1), "laws of shape (4,)"),
     ],
-    ids=str,
 )
 def test_what_is_no_answer_about_a_drug_is_refused_in_one_line(unbalanced, prediction, part):
     with pytest.raises(ValueError) as error:
