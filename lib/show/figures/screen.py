@@ -100,6 +100,8 @@ def skills(
     """Mean of a metric over a set of genes, a row a model; columns (shift, split and kind)."""
     part = base(summary, usual, "shift", "n_cell_types")
     part = part[(part["metric"] == metric) & (part["gene"] == gene)]
+    if part.empty:
+        return pd.DataFrame()
     if "shift" not in part:
         part = part.assign(shift=part["scenario"].str.rpartition(" ")[2].astype(float))
     place = pd.Series(list(zip(part["split"], part["mechanism"])), index=part.index)

@@ -136,6 +136,7 @@ def test_skill_over_a_parameter_is_at_the_usual_others(swept):
         of_grn = mean(swept, "grn", figures.UNSEEN, **{name: given})
         assert table.loc["grn", (name, given)] == pytest.approx(of_grn)
     assert figures.factors(swept.iloc[:0], ["shift"]).empty
+    assert figures.skills(swept, {}, metric="no_such_metric").empty
     nothing = screen.swept("no such folder")
     assert figures.factors(nothing, ["shift"]).empty
 
