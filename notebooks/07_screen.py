@@ -246,10 +246,10 @@ figure.skills(published, {}, metric="skill_of_effect").round(2)
 #   learns from arms and an embedding of genes (bilinear, neighbours, a perceptron, a conditional
 #   autoencoder, five published models) doesn't beat the mean of the arms that were seen on unseen
 #   genes, and no metric is to blame: this is the exact risk. But there is something to be had. A
-#   network of genes learned from the same cells, without any prior graph, removes 71 % of the mean's
-#   distance to the truth, and is better than the mean in 94 to 98 % of unseen regulators' arms.
-# - **What simple models lose against the mean is their scale.** The mean of logs, in which no gene is
-#   learned of any other, has -0.02 and -0.03, and the MLP has the same to the second digit in every
+#   network of genes learned from the same cells, without any prior graph, removes 71 % of the
+#   mean's distance to the truth, and is better than it in 94 to 98 % of unseen regulators' arms.
+# - **What simple models lose against the mean is their scale.** The mean of logs, which learns
+#   nothing of an arm, has -0.02 and -0.03, and the MLP has the same to the second digit in every
 #   split: cross-validation has stopped it at the mean. Systema's mean has -0.04: perturbed genes'
 #   own cells are in it. Over affected genes all of these are within 0.01 of the mean.
 # - **Edges are found in how genes vary from cell to cell; arms say how strong they are.** Control
@@ -276,10 +276,13 @@ figure.skills(published, {}, metric="skill_of_effect").round(2)
 #   duplicate is how many genes it averages that nothing happened to.
 #
 # **Published models** (panel b, two networks of 300 genes and 4,000 cells): none beats the mean,
-# nor no change, over all genes; biolord is nearest (-0.50 on regulators), GEARS next. Most of the
-# distance is on genes that the arm doesn't touch, where their profiles of an average cell are off.
-# Each had two options to choose from, and trained until validation no longer fell
-# (`07_published_runs.csv`); on so few cells, which isn't what CPA and STATE are made for.
+# nor no change, over all genes; biolord is nearest (-0.50 on regulators), GEARS next (-0.87). That
+# isn't their profile of an average cell alone: their effects, taken against what they say of
+# controls and put on measured controls, are no nearer (-0.48 for biolord; GEARS' without any
+# perturbation is further off than with one). Most of the distance is on genes that the arm doesn't
+# touch. Each had two options to choose from, and trained until validation no longer fell: there too
+# biolord was better than no change on both screens, GEARS on one, the others on none
+# (`07_published_runs.csv`). So few cells aren't what CPA and STATE are made for.
 #
 # **What limits it.** The laws are exact but for the cells that they are computed from: the error
 # printed above is 3 % of the mean's distance on genes that regulate nothing, and less than 1 % on
@@ -288,6 +291,6 @@ figure.skills(published, {}, metric="skill_of_effect").round(2)
 #
 # **What the GRN is told.** Its form, and some of its constants (how responses are spread, escapers,
 # one shift that arms share), are those of the simulator's usual networks; the other models aren't
-# told them. So regulators were also made to act otherwise: by gates the learned network has 0.41 and
-# the true graph 0.47, by switches 0.32 and 0.40. A wrong form costs a quarter to two fifths of the
-# skill; no other model is above the mean there either.
+# told them. So regulators were also made to act otherwise: by gates the learned network has 0.41
+# and the true graph 0.47, by switches 0.32 and 0.40. A wrong form costs a quarter to two fifths of
+# the skill; no other model is above the mean there either.

@@ -177,7 +177,7 @@ ROWS = [
         "screen beside"),
     Row("perturbed_mean_log1p", "perturbed mean, log1p", "#BCBD22",
         _screen("arms.regressions:MeanOfLogs"), "screen"),
-    Row("perturbed_mean_systema", "perturbed mean, Systema", "#D6D96B",
+    Row("perturbed_mean_systema", "perturbed mean, Systema", "#6B8E23",
         _screen("arms.regressions:MeanOfLogs", own=True), "screen"),
     Row("additive", "additive", "#88CCEE", _screen("arms.baselines:Additive"), "screen"),
     Row("additive_shrunken", "additive, shrunken", "#44AA99",

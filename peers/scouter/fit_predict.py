@@ -1,7 +1,7 @@
 """Scouter (Zhu and Li 2025, Nature Computational Science 6): a cell for each control cell.
 
 Architecture, loss and optimiser are the package's defaults, but for batches of 32 cells in place of
-256: with as many seconds their error in validation was a sixth, on a pack of 2,500 treated cells.
+256: their error in validation was less than half, on a pack of 2,500 treated cells.
 Its embedding of genes is the pack's, with zeros for "ctrl"; a pair is two indices. The package
 means to keep the weights of the least loss in validation, but keeps a reference to the last ones;
 here those of the least error in validation are kept, as for other models, and they also say when to
