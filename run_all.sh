@@ -7,10 +7,10 @@ usage() {
 Perturbation Lab: every figure and table from one command.
 
   ./run_all.sh          run notebooks 01 to 07 and rewrite figures/, figures/tables/ and the
-                        outputs in notebooks/*.ipynb (about an hour on 2 cores)
+                        outputs in notebooks/*.ipynb (under an hour on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
-  ./run_all.sh test     the test suite, with a tiny run of all notebooks (10 to 15 minutes)
+  ./run_all.sh test     the test suite, with a tiny run of all notebooks (about 10 minutes)
   ./run_all.sh sweep NAME
                         a parameter sweep, workflow/sweeps/NAME.yaml or a file of your own, into
                         build/sweeps/NAME/; workflow/README.md says how. --dry-run says what would

@@ -19,7 +19,7 @@ import pytest
 from lib.predict import registry
 from lib.score import board, tables
 from lib.tasks import conditional, drug
-from workflow import plan
+from workflow import finish, plan
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "tiny"
@@ -149,6 +149,21 @@ def test_a_second_run_has_nothing_left_to_do(tiny):
     done = run("./run_all.sh", "tiny")
     assert done.returncode == 0 and len(executed) == 8
     assert [path.stat().st_mtime for path in executed] == before
+
+
+def test_the_full_run_keeps_the_readme_on_the_networks_of_the_sweep(tiny, tmp_path, monkeypatch):
+    for place in ("figures/tables", "notebooks"):
+        shutil.copytree(ROOT / place, tmp_path / place)
+    shutil.copytree(BUILD, tmp_path / "build" / "full", ignore=shutil.ignore_patterns("data"))
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "README.md").write_text(readme.replace("| conditional VAE", "| of an older run"))
+    monkeypatch.chdir(tmp_path)
+    finish.finish("full")
+    assert Path("README.md").read_text() == readme
+    name = "figures/tables/07_screen.csv"
+    assert Path(name).read_bytes() == (BUILD / name).read_bytes()
+    assert Path(name).read_bytes() != (ROOT / name).read_bytes()
 
 
 def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path):

@@ -36,13 +36,14 @@ def finish(mode: str) -> None:
     about = made_with(executed)
     write_summary(figures / "tables", about)
     (figures / "tables" / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    table = summary.table(figures / "tables")
     if mode == "full":
         publish(figures, executed)
+        figures = Path("figures")  # with the tables of sweeps, as in the README
+    table = summary.table(figures / "tables")
+    if mode == "full":
         start, end = "<!-- summary: written by ./run_all.sh -->\n", "<!-- end of summary -->"
         files.put_between(Path("README.md"), start, end, f"\n{table}\n\n")
-    place = "figures" if mode == "full" else figures
-    print(f"{table}\n\nFigures: {place}/, tables: {place}/tables/, their means: summary.csv")
+    print(f"{table}\n\nFigures: {figures}/, tables: {figures}/tables/, their means: summary.csv")
     where = "notebooks" if mode == "full" else build / "executed"
     print(f"Notebooks with outputs: {where}/")
 

@@ -39,7 +39,7 @@ def report(target: str | Path = "build/report.html") -> Path:
     papers = sorted(Path("notebooks").glob("*.ipynb"))
     parts = [
         Path("README.md").read_text().split("\n\n")[1],
-        "# Summary\n\nSkill (KL), a mean over mechanisms: oracle 1, marginal 0.",
+        "# Summary\n\nSkill (KL) on unseen arms of a screen: the truth 1, the perturbed mean 0.",
         summary.table(tables),
         "# Figures",
         *figures(papers),
