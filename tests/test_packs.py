@@ -1,5 +1,7 @@
 """./run_all.sh screen: a pack written and predictions scored by the command that a user has."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ SIZE = [
     word
     for name in DESIGN.__dataclass_fields__
     for word in ("-p", name, str(getattr(DESIGN, name)))
-    if getattr(DESIGN, name) != getattr(type(DESIGN)(), name)
+    if name != "shift" and getattr(DESIGN, name) != getattr(type(DESIGN)(), name)
 ]
 
 
@@ -29,6 +31,8 @@ def folder(tmp_path_factory):
     done = screen("export", folder, *SIZE, "-p", "seed", "3")
     assert done.returncode == 0, done.stderr
     assert "its key is" in done.stdout
+    key = json.loads(Path(f"{folder}.key.json").read_text())
+    assert key["design"] == dataclasses.asdict(DESIGN)  # its shift is the usual one
     return folder
 
 
@@ -37,15 +41,16 @@ def test_means_in_a_table_are_scored_and_what_is_missing_is_named(folder):
     genes = pd.read_csv(folder / "prior_embedding.csv")["gene"]
     pack = (folder / "README.md").read_text().partition("pack `")[2].partition("`")[0]
     table = pd.DataFrame({"query": queries[1:], "pack": pack, "scale": "counts"})
-    table = table.assign(**dict.fromkeys(genes, 1.0))
+    table = table.assign(**dict.fromkeys(genes, 50.0))
     path = folder.parent / "mine.csv"
     table.to_csv(path, index=False)
-    done = screen("score", folder, path)
+    done = screen("score", folder, path, "-m", "mlp")
     assert done.returncode == 0, done.stderr
     assert f"1, {queries[0]}" in done.stdout and "predictions" in done.stdout
+    assert "is its scale right?" in done.stderr and len(done.stderr.splitlines()) == 1
     scores = pd.read_csv(f"{path}.scores.csv")
     assert {"skill_kl", "skill_crps", "mse_log_mean", "beats_mean"} <= set(scores["metric"])
-    assert {"predictions", "perturbed_mean", "no_change"} <= set(scores["model"])
+    assert {"predictions", "perturbed_mean", "no_change", "mlp"} <= set(scores["model"])
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,8 @@ def test_means_in_a_table_are_scored_and_what_is_missing_is_named(folder):
         (("export", "NEW", "-p", "seed", "x"), "seed = 'x'"),
         (("score", "NEW", "none.csv"), "not found; the key of a pack"),
         (("score", "PACK", "none.csv"), "none.csv: not found"),
+        (("score", "PACK", "none.csv", "-m", "grm"), "model = 'grm'"),
+        (("export", "NEW", "-p", "n_asked_pairs", "2"), "n_asked_pairs = 2: must be 0, or 3"),
     ],
 )
 def test_what_can_not_be_ends_in_one_line(folder, tmp_path, arguments, why):

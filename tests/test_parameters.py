@@ -86,6 +86,7 @@ LEGAL = {  # of the above, what some parameters may be
 }
 LEGAL_IN = {  # in one notebook, in place of the above
     ("03_perturb_and_predict", "data_dir"): set(),  # is read, and must hold what notebook 02 wrote
+    ("07_screen", "n_asked_pairs"): {"zero"},  # a third each with 2, 1 and 0 genes seen
     ("07_screen", "n_cells"): {"one"},
     ("07_screen", "n_cell_types"): {"one"},
     ("07_screen", "depth"): {"one", "fraction"},

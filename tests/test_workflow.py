@@ -135,6 +135,11 @@ def test_figures_are_there_with_editable_text(tiny, name):
     assert b"<svg" in (BUILD / "figures" / f"{name}.svg").read_bytes()
 
 
+def test_figure_11_of_a_run_at_other_parameters_is_its_own(tiny):
+    svg = (BUILD / "figures" / "fig11_screen.svg").read_text()
+    assert ">shift 0.4<" in svg and ">shift 0<" not in svg  # which the sweep has as well
+
+
 def test_run_json_says_what_a_run_was_made_with(tiny):
     about = json.loads((BUILD / "figures/tables/run.json").read_text())
     assert about["versions"]["torch"].startswith("2.13.0")

@@ -3,11 +3,14 @@
 import argparse
 import dataclasses
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.tasks.screen import Design
 from workflow import plan
+
+USUAL = {"shift": 0.4}  # where it isn't the design's default: as in the README's table
 
 
 def main(arguments: list[str]) -> None:
@@ -18,15 +21,20 @@ def main(arguments: list[str]) -> None:
     score = commands.add_parser("score", help="the exact scores of predictions")
     for command in (export, score):
         command.add_argument("folder", help="the pack")
-    names = ", ".join(field.name for field in dataclasses.fields(Design))
+    fields = dataclasses.fields(Design)
+    names = ", ".join(f"{field.name} ({USUAL.get(field.name, field.default)})" for field in fields)
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    export.add_argument("-p", "--parameters", **pair, help=f"one of seed, {names}")
+    export.add_argument("-p", "--parameters", **pair, help=f"one of seed (2026), {names}")
     score.add_argument("predictions", help="an .h5ad of cells or a .csv of means; see its README")
+    score.add_argument(
+        "-m", "--models", nargs="+", default=[], metavar="KEY",
+        help="models of this repository to fit to the pack and score beside, such as grn or mlp",
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
     if asked.command == "export":
         _export(asked.folder, {name: plan.parsed(text) for name, text in asked.parameters})
     else:
-        _score(asked.folder, asked.predictions)
+        _score(asked.folder, asked.predictions, asked.models)
 
 
 def _export(folder, parameters):
@@ -39,14 +47,18 @@ def _export(folder, parameters):
         checks.choice("parameter", name, ["seed", *known])
         if known[name] == "int" and isinstance(value, float) and value == int(value):
             parameters[name] = int(value)
-    found = pack.export(folder, Design(**parameters), seed)
+    found = pack.export(folder, Design(**USUAL | parameters), seed)
     print(f"{folder}: pack {found}; its key is {pack.key_of(folder)}, not to be given away")
 
 
-def _score(folder, predictions):
+def _score(folder, predictions, models):
     from lib.score import pack, screen, tables
+    from lib.tasks.pack import truth_of
 
-    table, missing = pack.score(folder, predictions)
+    warnings.formatwarning = lambda said, *_: f"run_all.sh screen: {said}\n"
+    if not truth_of(folder).is_file():
+        print(f"The exact laws of the arms: minutes, kept in {truth_of(folder)}", flush=True)
+    table, missing = pack.score(folder, predictions, models)
     wide = pack.readable(table)
     print(wide.to_string())
     if missing:

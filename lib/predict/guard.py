@@ -138,7 +138,7 @@ def load(name: str, string: str) -> type:
     made = checks.imported(name, string)
     given = f"{name} = {string!r}"
     if not all(callable(getattr(made, method, None)) for method in ("fit", "predict")):
-        methods = "fit(adata) and predict(adata, gene)"
+        methods = "fit(adata) and predict"
         raise ValueError(f"{given}: must be a class with the methods {methods}")
     if string.rpartition(":")[2] in registry.BY_KEY:
         raise ValueError(f"{given}: its name is that of a model of the table; it must have another")

@@ -106,7 +106,7 @@ def enter(
         first = next(question for question in task.asked if question.name in answers)
         guard.check_leaks(model, first.query, key, seed=seed)
     energy = judge.of(answers) if judge else {}
-    return Entered(scores.of(answers, are_draws=model.told), cannot, took, energy)
+    return Entered(scores.of(answers, are_draws=model.told, name=key), cannot, took, energy)
 
 
 def energies(entered: dict[str, Entered], judge: Dependence) -> pd.DataFrame:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from lib import files
+from lib import checks, files
 from lib.counts import dense
 from lib.laws.tabulated import Tabulated
 from lib.predict import registry
@@ -20,6 +23,7 @@ from lib.tasks.screen import VERSIONS, Task
 
 FORMAT = 2  # of the truth that is kept beside a key
 _KEYS = ["query", "pack", "scale"]
+_BROKEN = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
 _NO_TABLE = pd.errors.ParserError, pd.errors.EmptyDataError
 
 
@@ -100,13 +104,12 @@ def _of_h5ad(path):
 
 def truth(folder: str | Path, task: Task, pack: str) -> screen.Truth:
     """The truth about a pack's arms; computed once, and kept beside its key."""
-    path = packs.key_of(folder).with_suffix(".npz")
+    path = packs.truth_of(folder)
     made_of = f"{FORMAT} {pack} {task.n_truth} {max(VERSIONS)}"
-    if path.is_file():
-        with np.load(path) as stored:
-            if str(stored.get("made_of")) == made_of:
-                arms = [_loaded(stored, question) for question in task.asked]
-                return screen.Truth(arms, {name: _laws(stored, name) for name in task.controls})
+    with contextlib.suppress(*_BROKEN), np.load(path) as stored:
+        if str(stored.get("made_of")) == made_of:
+            arms = [_loaded(stored, question) for question in task.asked]
+            return screen.Truth(arms, {name: _laws(stored, name) for name in task.controls})
     found = screen.exact(task)
     arrays = {"made_of": np.array(made_of)}
     for exact in found.arms:
@@ -137,23 +140,29 @@ def _loaded(stored, question):
     return screen.Exact(question, _laws(stored, name), stored[f"{name} mean"], sets)
 
 
-def score(folder: str | Path, predictions: str | Path) -> tuple[pd.DataFrame, list[str]]:
+def score(
+    folder: str | Path, predictions: str | Path, beside: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
     """Scores of predictions, beside references, as rows of `screen.summarised`.
+
+    beside: keys of models of screens to fit to the pack and score as well
 
     Returns the rows, and the names of the queries without an answer. Raises ValueError in one line.
     """
+    for key in beside:
+        checks.choice("model", key, [key for key in registry.keys("screen") if key != "oracle"])
     task, pack = packs.unlocked(folder)
     answers = read(predictions, task, pack)
     known = truth(folder, task, pack)
     scores = screen.Scores(task, known)
-    rows = [registry.BY_KEY[key] for key in (screen.MEAN, "no_change")]
+    rows = [registry.BY_KEY[key] for key in dict.fromkeys((screen.MEAN, "no_change", *beside))]
     entered = {
         key: arms.enter(key, entrant, task, scores, check=False).scores
-        for key, entrant in arms.entrants(rows, task).items()
+        for key, entrant in arms.entrants(rows, task, seed=0, device="auto").items()
     }
     exact_means = {exact.question.name: Means(exact.mean) for exact in known.arms}
     entered["exact_means"] = scores.of(exact_means)
-    entered["predictions"] = scores.of(answers)
+    entered["predictions"] = scores.of(answers, name=str(predictions))
     missing = [question.name for question in task.asked if question.name not in answers]
     return screen.summarised(entered), missing
 

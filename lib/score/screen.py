@@ -25,6 +25,7 @@ has 0, the oracle 1. `beats_mean` is the share of these arms in which a model ha
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -47,10 +48,11 @@ SETS = "all", "affected", "strongest 20", "not reached", "own"
 METRICS = "kl_nats", "excess_crps", "mse_log_mean", "kl_of_mean"
 MEAN = "perturbed_mean"  # key of the model that has skill 0
 SHIFT = 0.4  # of the sweeps, where nothing else is said
-SHIFTS = 0.0, SHIFT  # of the sweep of all models
+SWEEP, FACTORS = "sweep", "factors"  # of all models, and of one thing at a time
 _STRONGEST = 20
 _SKILLS = {"kl_nats": "skill_kl", "excess_crps": "skill_crps", "kl_of_mean": "skill_of_mean"}
 _RARE = 1e-9
+_FAR = 1.5  # fold of most genes against controls at which a scale is doubted
 _MOST = np.log(1e3)  # error of a log mean: of a predicted mean of 0 too
 
 
@@ -121,16 +123,20 @@ class Scores:
             self._helpers[cell_type] = Controls(self._controls[cell_type], draw)
         return self._helpers[cell_type]
 
-    def of(self, answers: dict[str, Answer], *, are_draws: bool = False) -> pd.DataFrame:
+    def of(
+        self, answers: dict[str, Answer], *, are_draws: bool = False, name: str = "model"
+    ) -> pd.DataFrame:
         """Scores of one model: question, split, kind, gene (the set), metric, value, n_genes.
 
         answers: name of the question -> answer
         are_draws: whether cells are known to be independent draws, as those of a reference are.
             Then the CRPS is without the error of their number. It must not be taken away from
             cells that a model has chosen: two cells far apart would be better than the truth
+        name: of the model, for a warning where its scale seems to be another
         """
         frames = []
         scaled = self._of_scaled(answers)
+        self._doubt_scale(answers, scaled, name)
         for name, exact in self.truth.items():
             if name not in answers:
                 continue
@@ -163,6 +169,21 @@ class Scores:
         else:
             crps = distances.between(true, answer)["excess_crps"].to_numpy()
         return {"kl_nats": np.array(kl), "excess_crps": crps}
+
+    def _doubt_scale(self, answers, scaled, model):
+        """Warn where most genes of most arms are far from what they are in controls."""
+        logs = [
+            np.median(np.log(scaled[name][2] / self._mean_of_controls(name)))
+            for name, answer in answers.items()
+            if not isinstance(answer, Law)
+        ]
+        fold = float(np.exp(np.median(logs))) if logs else 1.0
+        if not 1 / _FAR < fold < _FAR:
+            said = f"{model}: predicts {fold:.2g} times the controls' counts of most genes"
+            warnings.warn(f"{said}; is its scale right?", stacklevel=3)
+
+    def _mean_of_controls(self, name):
+        return self.helper(self.truth[name].question.cell_type).law.mean
 
     def _usual(self, cell_type):
         """Probabilities of counts in control cells, by the helper, (n_genes, n_counts)."""
@@ -274,11 +295,14 @@ def swept(folder: str | Path) -> pd.DataFrame:
     """Means of the sweeps `screen` and `screen_factors`, usual values where one has no column.
 
     folder: has 07_sweep.csv and 07_factors.csv; without the first there are no rows
+
+    The column `sweep` says which of the two a row is of: they have other networks.
     """
-    paths = [Path(folder) / f"{name}.csv" for name in ("07_sweep", "07_factors")]
-    if not paths[0].is_file():
-        return pd.DataFrame(columns=tables.SUMMARY)
-    both = pd.concat([tables.read(path) for path in paths if path.is_file()], ignore_index=True)
+    paths = {name: Path(folder) / f"07_{name}.csv" for name in (SWEEP, FACTORS)}
+    if not paths[SWEEP].is_file():
+        return pd.DataFrame(columns=[*tables.SUMMARY, "sweep"])
+    parts = [tables.read(p).assign(sweep=name) for name, p in paths.items() if p.is_file()]
+    both = pd.concat(parts, ignore_index=True)
     for field in fields(Design):
         if field.name in both:
             is_text = isinstance(field.default, str)

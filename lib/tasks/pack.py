@@ -22,7 +22,9 @@ from lib.tasks.screen import GRAPH, VERSIONS, Design, Task
 README = """# A screen to predict
 
 Version {version}, pack `{pack}`. Simulated cells of a gene regulatory network: {n_control:,} control cells a cell
-type, and {n_arms} arms to train on. Predict the arms of `queries.csv`, which nobody has seen.
+type, and {n_arms} arms to train on. Predict the arms of `queries.csv`, which nobody has seen: all cells
+that carry the label. Some escape their perturbation and some guides are wrong, in training too, and all perturbed
+cells may share a shift.
 
 | file | what |
 |---|---|
@@ -52,6 +54,11 @@ def key_of(folder: str | Path) -> Path:
     """The path of a pack's key."""
     folder = Path(folder)
     return folder.with_name(folder.name + ".key.json")
+
+
+def truth_of(folder: str | Path) -> Path:
+    """The path of the truth that is kept once it was computed, as secret as the key."""
+    return key_of(folder).with_suffix(".npz")
 
 
 def export(folder: str | Path, design: Design, seed: int, *, n_truth: int = 4000) -> str:

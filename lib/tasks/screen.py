@@ -52,7 +52,8 @@ class Design:
     n_arms: arms of one gene to train on, half of them regulators as far as there are so many
     n_pairs: pairs of these genes to train on
     n_unseen: genes of unseen arms, likewise half regulators
-    n_asked_pairs: pairs asked about, a third each, rounded down, with 2, 1, and 0 genes seen
+    n_asked_pairs: pairs asked about, 0 or at least 3: a third each, rounded down, with 2, 1, and 0
+        genes seen
     n_strengths: regulators seen as arms that are asked about at other strengths, 0.4 and an
         activation; all of them where there are fewer
     n_cells, n_control: cells of an arm and controls, in a cell type
@@ -93,6 +94,8 @@ class Design:
         checks.integer("n_unseen", self.n_unseen, 0, self.n_genes - 2)
         checks.integer("n_arms", self.n_arms, 2, self.n_genes - self.n_unseen)
         third = checks.integer("n_asked_pairs", self.n_asked_pairs, 0, 100_000) // 3
+        if self.n_asked_pairs and not third:
+            raise ValueError(f"n_asked_pairs = {self.n_asked_pairs}: must be 0, or 3 or more")
         of_unseen = self.n_unseen * (self.n_unseen - 1) // 2
         if third > min(of_unseen, self.n_unseen * self.n_arms):
             must = f"must be enough for n_asked_pairs = {self.n_asked_pairs}"

@@ -127,9 +127,9 @@ def test_a_model_of_ones_own_is_given_the_inputs_and_a_whole_number_if_it_takes_
         ("", "package.module:name"),
         ("tests.nothing_here:MyModel", "can't be imported"),
         (MODELS + "Nobody", "can't be imported"),
-        (MODELS + "WithoutPredict", "methods fit(adata) and predict(adata, gene)"),
+        (MODELS + "WithoutPredict", "methods fit(adata) and predict"),
         (MODELS + "NeedsMore", "n_neighbours"),
-        (MODELS + "a_function", "methods fit(adata) and predict(adata, gene)"),
+        (MODELS + "a_function", "methods fit(adata) and predict"),
         ("tests.mechanisms_of_ones_own:NOT_A_FUNCTION", "NOT_A_FUNCTION"),
     ],
 )

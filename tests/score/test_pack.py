@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from lib.predict.arms import references as arm_references
-from lib.score import pack
+from lib.score import arms, pack, screen
 from lib.tasks import pack as packs
-from tests.screens import DESIGN, N_TRUTH, task
+from tests.screens import DESIGN, N_TRUTH, scores, task
 
 MODEL = """
 import sys
@@ -201,3 +201,26 @@ def test_the_truth_that_was_kept_is_computed_again_where_it_was_another(folder, 
     pack.score(folder, by_files)
     assert stored.read_bytes() != before
     key.write_text(text)
+
+
+def test_a_kept_truth_that_is_damaged_is_computed_again(folder, by_files):
+    first, _ = pack.score(folder, by_files)
+    stored = packs.truth_of(folder)
+    whole = stored.read_bytes()
+    for content in (b"junk", b"", whole[: len(whole) // 2]):
+        stored.write_bytes(content)
+        again, _ = pack.score(folder, by_files)
+        pd.testing.assert_frame_equal(first, again)
+
+
+def test_models_of_ours_are_fitted_to_the_pack_and_stand_beside(folder, by_files):
+    table, _ = pack.score(folder, by_files, ["additive_shrunken", "no_change"])
+    chosen = arms.chosen(["additive_shrunken"], task()).items()
+    entered = {k: arms.enter(k, model, task(), scores(), check=False).scores for k, model in chosen}
+    here = screen.summarised(entered)
+    columns = ["model", "split", "mechanism", "gene", "metric"]
+    both = table.merge(here, on=columns).query("model == 'additive_shrunken'")
+    assert len(both) > 20
+    np.testing.assert_allclose(both["value_x"], both["value_y"], rtol=1e-6)
+    with pytest.raises(ValueError, match="model = 'gnr'"):
+        pack.score(folder, by_files, ["gnr"])

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +104,26 @@ def test_means_on_a_scale_of_logs_and_of_counts_that_say_the_same_score_alike():
     by_counts = value(scores().of(said(lambda exact: Means(helper.law.mean))))
     by_logs = value(scores().of(said(lambda exact: Means(logs, 1e4))))
     np.testing.assert_allclose(by_counts, by_logs, rtol=1e-3)
+
+
+def test_means_on_another_scale_than_they_say_are_scored_with_a_doubt():
+    train = task().train()
+    counts = train.X.toarray()[(train.obs["perturbation"] != "control").to_numpy()]
+    logs = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
+    right = [("counts", counts.mean(axis=0)), (1e4, logs)]
+    wrong = [("counts", logs), (1e4, counts.mean(axis=0)), (1e6, logs)]
+    answers = [
+        dict.fromkeys(said(lambda exact: None), Means(values, scale))
+        for scale, values in right + wrong
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for predicted in answers[: len(right)]:
+            scores().of(predicted)
+        scores().of(said(lambda exact: exact.table))
+    for predicted in answers[len(right) :]:
+        with pytest.warns(UserWarning, match="mine: predicts .* is its scale right"):
+            scores().of(predicted, name="mine")
 
 
 def test_the_crps_of_cells_has_no_bias_and_a_repeated_profile_none_taken_away():

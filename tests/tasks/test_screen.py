@@ -124,7 +124,7 @@ def test_a_design_that_cannot_be_is_refused_in_one_line(field, value):
 
 def test_a_design_asks_something_and_at_a_strength_of_its_own():
     fields = {name: getattr(DESIGN, name) for name in DESIGN.__dataclass_fields__}
-    nothing = fields | {"n_unseen": 0, "n_asked_pairs": 2, "n_strengths": 0}
+    nothing = fields | {"n_unseen": 0, "n_asked_pairs": 0, "n_strengths": 0}
     with pytest.raises(ValueError, match="^n_unseen = 0: must be more"):
         screen.Design(**nothing)
     only_types = screen.Design(**nothing | {"n_cell_types": 3, "n_asked_types": 1, "n_few": 2})

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from lib.predict import registry
-from lib.score.screen import MEAN, SHIFTS, usual_of
+from lib.score.screen import FACTORS, MEAN, SWEEP, usual_of
 from lib.show import panels, style
 
 UNSEEN = "unseen gene", "regulator"
@@ -90,8 +90,10 @@ def base(summary: pd.DataFrame, usual: dict, *but: str) -> pd.DataFrame:
 
 
 def of_all(swept: pd.DataFrame) -> pd.DataFrame:
-    """Rows at the shifts at which all models were asked."""
-    return swept[swept["shift"].astype(float).isin(SHIFTS)]
+    """Rows of the sweep of all models, and those of several types, of which it has none."""
+    if "n_cell_types" not in swept:
+        return swept
+    return swept[(swept["sweep"] == SWEEP) | (swept["n_cell_types"].astype(float) > 1)]
 
 
 def skills(
@@ -116,10 +118,10 @@ def skills(
 
 
 def over(summary: pd.DataFrame, name: str, usual: dict, place=UNSEEN) -> pd.DataFrame:
-    """Skill over one parameter, at the usual others, of a split and kind."""
+    """Skill over one parameter, at the usual others, of a split and kind, on the same networks."""
     is_type = place[0].startswith("unseen type")
     others = {k: v for k, v in usual.items() if not (is_type and k == "n_cell_types")}
-    part = base(summary, others, name)
+    part = base(summary[summary["sweep"] == FACTORS], others, name)
     asked = (part["split"] == place[0]) & (part["mechanism"] == place[1])
     return part[asked & (part["metric"] == "skill_kl") & (part["gene"] == "all")]
 

@@ -40,7 +40,13 @@ def folder(tmp_path_factory):
     tables.write(tables.summary(pd.concat(parts), ["shift"]), folder / "07_sweep.csv")
     usual = {"fidelity": 0.5, "n_arms": 100, "n_cells": 100, "n_cell_types": 1, "divergence": 0.2}
     usual |= {"shift": 0.4, "regulation": "usual"}
-    settings = [{"fidelity": 0.0}, {"fidelity": 1.0}, {"n_arms": 50, "n_cells": 200}]
+    settings = [
+        {},
+        {"shift": 0.0},
+        {"fidelity": 0.0},
+        {"fidelity": 1.0},
+        {"n_arms": 50, "n_cells": 200},
+    ]
     settings += [{"n_arms": 400, "n_cells": 25}, {"n_cells": 400}, {"shift": 0.8}]
     settings += [{"regulation": "gates"}]
     settings += [{"n_cell_types": 3, "divergence": d} for d in (0.0, 0.2, 0.5)]
@@ -74,11 +80,11 @@ def axes(swept, published):
     plt.close(figure)
 
 
-def mean(swept, model, place, shift=0.4, metric="skill_kl", gene="all", **where):
+def mean(swept, model, place, shift=0.4, metric="skill_kl", sweep="sweep", **where):
     usual = screen.usual_of(swept) | {"shift": shift} | where
     part = swept[(swept["model"] == model) & (swept["metric"] == metric)]
     part = part[(part["split"] == place[0]) & (part["mechanism"] == place[1])]
-    part = part[part["gene"] == gene]
+    part = part[(part["gene"] == "all") & (part["sweep"] == sweep)]
     for name, value in usual.items():
         same = part[name] == value if isinstance(value, str) else np.isclose(part[name], value)
         part = part[same]
@@ -101,7 +107,7 @@ def test_panel_a_has_each_model_once_and_the_means_of_its_split(axes, swept):
     row = labels.index(style.label("grn"))
     value = mean(swept, "grn", figures.UNSEEN, shift=0.0)
     assert shown[0, row] == f"{value:.2f}"
-    of_type = mean(swept, "grn", figures.TYPE, n_cell_types=3)
+    of_type = mean(swept, "grn", figures.TYPE, sweep="factors", n_cell_types=3)
     assert shown[columns.index(figures.COLUMNS[figures.TYPE]), row] == f"{of_type:.2f}"
 
 
@@ -121,7 +127,10 @@ def test_curves_are_of_the_models_that_the_registry_names(axes, swept):
     assert named == told & {style.label(key) for key in MODELS}
     line = line_of(axes["c"], "bilinear_prior")
     y = np.asarray(getattr(line, "get_ydata", lambda: line.lines[0].get_ydata())(), dtype=float)
-    expected = [mean(swept, "bilinear_prior", figures.UNSEEN, fidelity=f) for f in (0, 0.5, 1)]
+    of = {"sweep": "factors"}  # the same networks at every point
+    expected = [
+        mean(swept, "bilinear_prior", figures.UNSEEN, fidelity=f, **of) for f in (0, 0.5, 1)
+    ]
     np.testing.assert_allclose(y, expected)
 
 
@@ -133,7 +142,7 @@ def test_skill_over_a_parameter_is_at_the_usual_others(swept):
     ]  # fmt: skip
     assert set(table.index) == set(MODELS)
     for name, given in (("regulation", "gates"), ("regulation", "usual"), ("shift", 0.8)):
-        of_grn = mean(swept, "grn", figures.UNSEEN, **{name: given})
+        of_grn = mean(swept, "grn", figures.UNSEEN, sweep="factors", **{name: given})
         assert table.loc["grn", (name, given)] == pytest.approx(of_grn)
     assert figures.factors(swept.iloc[:0], ["shift"]).empty
     assert figures.skills(swept, {}, metric="no_such_metric").empty
@@ -143,7 +152,7 @@ def test_skill_over_a_parameter_is_at_the_usual_others(swept):
 
 def test_at_a_fixed_budget_arms_times_cells_is_the_same(swept):
     part = figures.over_budget(swept, screen.usual_of(swept))
-    assert set(part["n_arms"]) == {50, 100, 400}
+    assert set(part["n_arms"]) == {50, 100, 400} and set(part["sweep"]) == {"factors"}
     assert (part["n_arms"] * part["n_cells"] == figures.BUDGET).all()
 
 
