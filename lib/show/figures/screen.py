@@ -39,7 +39,7 @@ def figure(swept: pd.DataFrame, live: pd.DataFrame, published: pd.DataFrame) -> 
         boards["b"] = skills(published[published["model"].isin(some)], {})
     boards = {name: board.reindex(rows(board.index)) for name, board in boards.items()}
     heights = [25 + 4.6 * len(board) for board in boards.values()]
-    curves = "cdef" if "fidelity" in swept else ""
+    curves = "cdef" if len(swept) and "fidelity" in swept else ""
     mosaic = [[name] * max(1, len(curves)) for name in boards]
     if curves:
         mosaic.append(list(curves))

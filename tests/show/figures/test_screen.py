@@ -170,13 +170,14 @@ def test_shares_of_arms_are_those_of_both_shifts(axes, swept):
         assert drawn[marker, place] == pytest.approx(value)
 
 
-def test_without_a_sweep_the_live_run_is_drawn_alone(tmp_path):
+def test_without_a_sweep_the_live_run_is_drawn_alone(swept, tmp_path):
     assert not len(screen.swept(tmp_path))
     live = tables.tidy([rows(np.random.default_rng(1), scenario="shift 0.4", replicate=0)])
     nothing = pd.DataFrame(columns=tables.SUMMARY)
-    figure = figures.figure(screen.swept(tmp_path), tables.summary(live), nothing)
-    assert len(figure.axes) == 1
-    plt.close(figure)
+    for none in (screen.swept(tmp_path), swept[:0]):
+        figure = figures.figure(none, tables.summary(live), nothing)
+        assert len(figure.axes) == 1
+        plt.close(figure)
 
 
 def test_the_summary_is_of_the_sweep_or_else_of_the_run(folder, swept, tmp_path):
