@@ -137,7 +137,7 @@ def test_figures_are_there_with_editable_text(tiny, name):
 
 def test_figure_11_of_a_run_at_other_parameters_is_its_own(tiny):
     svg = (BUILD / "figures" / "fig11_screen.svg").read_text()
-    assert ">shift 0.4<" in svg and ">shift 0<" not in svg  # which the sweep has as well
+    assert "<!-- shift 0.4 -->" in svg and "<!-- shift 0 -->" not in svg  # as in the sweep
 
 
 def test_run_json_says_what_a_run_was_made_with(tiny):
