@@ -16,7 +16,7 @@ SIZE = [
     word
     for name in DESIGN.__dataclass_fields__
     for word in ("-p", name, str(getattr(DESIGN, name)))
-    if name != "shift" and getattr(DESIGN, name) != getattr(type(DESIGN)(), name)
+    if getattr(DESIGN, name) != getattr(type(DESIGN)(), name)
 ]
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "its key is" in done.stdout
     key = json.loads(Path(f"{folder}.key.json").read_text())
-    assert key["design"] == dataclasses.asdict(DESIGN)  # its shift is the usual one
+    assert key["design"] == dataclasses.asdict(DESIGN)
     return folder
 
 

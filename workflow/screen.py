@@ -10,8 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.tasks.screen import Design
 from workflow import plan
 
-USUAL = {"shift": 0.4}  # where it isn't the design's default: as in the README's table
-
 
 def main(arguments: list[str]) -> None:
     """Export a pack, or score predictions. Raises ValueError in one line."""
@@ -21,8 +19,7 @@ def main(arguments: list[str]) -> None:
     score = commands.add_parser("score", help="the exact scores of predictions")
     for command in (export, score):
         command.add_argument("folder", help="the pack")
-    fields = dataclasses.fields(Design)
-    names = ", ".join(f"{field.name} ({USUAL.get(field.name, field.default)})" for field in fields)
+    names = ", ".join(f"{field.name} ({field.default})" for field in dataclasses.fields(Design))
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     export.add_argument("-p", "--parameters", **pair, help=f"one of seed (2026), {names}")
     score.add_argument("predictions", help="an .h5ad of cells or a .csv of means; see its README")
@@ -47,7 +44,7 @@ def _export(folder, parameters):
         checks.choice("parameter", name, ["seed", *known])
         if known[name] == "int" and isinstance(value, float) and value == int(value):
             parameters[name] = int(value)
-    found = pack.export(folder, Design(**USUAL | parameters), seed)
+    found = pack.export(folder, Design(**parameters), seed)
     print(f"{folder}: pack {found}; its key is {pack.key_of(folder)}, not to be given away")
 
 

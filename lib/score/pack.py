@@ -149,16 +149,16 @@ def score(
 
     Returns the rows, and the names of the queries without an answer. Raises ValueError in one line.
     """
+    known_models = [key for key in registry.keys("screen") if key != "oracle"]
     for key in beside:
-        checks.choice("model", key, [key for key in registry.keys("screen") if key != "oracle"])
+        checks.choice("model", key, known_models)
     task, pack = packs.unlocked(folder)
     answers = read(predictions, task, pack)
     known = truth(folder, task, pack)
     scores = screen.Scores(task, known)
-    rows = [registry.BY_KEY[key] for key in dict.fromkeys((screen.MEAN, "no_change", *beside))]
     entered = {
         key: arms.enter(key, entrant, task, scores, check=False).scores
-        for key, entrant in arms.entrants(rows, task, seed=0, device="auto").items()
+        for key, entrant in arms.chosen(["no_change", *beside], task, device="auto").items()
     }
     exact_means = {exact.question.name: Means(exact.mean) for exact in known.arms}
     entered["exact_means"] = scores.of(exact_means)

@@ -47,7 +47,6 @@ from lib.tasks.screen import Design, Question, Task
 SETS = "all", "affected", "strongest 20", "not reached", "own"
 METRICS = "kl_nats", "excess_crps", "mse_log_mean", "kl_of_mean"
 MEAN = "perturbed_mean"  # key of the model that has skill 0
-SHIFT = 0.4  # of the sweeps, where nothing else is said
 SWEEP, FACTORS = "sweep", "factors"  # of all models, and of one thing at a time
 _STRONGEST = 20
 _SKILLS = {"kl_nats": "skill_kl", "excess_crps": "skill_crps", "kl_of_mean": "skill_of_mean"}
@@ -141,7 +140,8 @@ class Scores:
             if name not in answers:
                 continue
             answer = answers[name]
-            kl, crps, mean = scaled[name]
+            kl, crps, folds = scaled[name]
+            mean = folds * self.helper(exact.question.cell_type).law.mean
             values = {"kl_nats": kl, "excess_crps": crps}
             if isinstance(answer, Law):
                 values = self._distances(exact, answer) | {"kl_of_mean": kl}
@@ -172,18 +172,15 @@ class Scores:
 
     def _doubt_scale(self, answers, scaled, model):
         """Warn where most genes of most arms are far from what they are in controls."""
-        logs = [
-            np.median(np.log(scaled[name][2] / self._mean_of_controls(name)))
-            for name, answer in answers.items()
-            if not isinstance(answer, Law)
+        of_arms = [
+            np.median(folds)
+            for name, (_, _, folds) in scaled.items()
+            if not isinstance(answers[name], Law)
         ]
-        fold = float(np.exp(np.median(logs))) if logs else 1.0
+        fold = float(np.median(of_arms)) if of_arms else 1.0
         if not 1 / _FAR < fold < _FAR:
             said = f"{model}: predicts {fold:.2g} times the controls' counts of most genes"
             warnings.warn(f"{said}; is its scale right?", stacklevel=3)
-
-    def _mean_of_controls(self, name):
-        return self.helper(self.truth[name].question.cell_type).law.mean
 
     def _usual(self, cell_type):
         """Probabilities of counts in control cells, by the helper, (n_genes, n_counts)."""
@@ -194,7 +191,7 @@ class Scores:
         return self._tables[cell_type]
 
     def _of_scaled(self, answers):
-        """Name -> KL, CRPS and mean, (n_genes,) each, of the answers' means."""
+        """Name -> KL, CRPS and fold of controls, (n_genes,) each, of the answers' means."""
         found = {}
         for cell_type in {self.truth[name].question.cell_type for name in answers}:
             scaled, places = self._scaled(cell_type)
@@ -206,7 +203,7 @@ class Scores:
             kl, crps = scaled.distances(folds)
             for name in given:
                 place = places[name]
-                found[name] = kl[place], crps[place], folds[place] * helper.law.mean
+                found[name] = kl[place], crps[place], folds[place]
         return found
 
     def _scaled(self, cell_type):
@@ -308,12 +305,10 @@ def swept(folder: str | Path) -> pd.DataFrame:
             is_text = isinstance(field.default, str)
             given = both[field.name].replace("", np.nan)
             given = given if is_text else pd.to_numeric(given, errors="coerce")
-            usual = SHIFT if field.name == "shift" else field.default
-            both[field.name] = given.fillna(usual)
+            both[field.name] = given.fillna(field.default)
     return both
 
 
 def usual_of(swept: pd.DataFrame) -> dict:
     """Parameter -> the value that it has where another one is swept."""
-    usual = {field.name: field.default for field in fields(Design) if field.name in swept}
-    return usual | ({"shift": SHIFT} if "shift" in usual else {})
+    return {field.name: field.default for field in fields(Design) if field.name in swept}

@@ -9,6 +9,9 @@ import pandas as pd
 
 from lib.show.style import COLOURS, OWN, SMALL, TRUTH, label
 
+# of a legend: above the axes, beside their letter
+ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.1, 0.99), "ncols": 2, "columnspacing": 0.8}
+
 
 def intervals(
     ax, summary: pd.DataFrame, x: str, *, order: list | None = None, low: float | None = None

@@ -22,9 +22,9 @@ from lib.tasks.screen import GRAPH, VERSIONS, Design, Task
 README = """# A screen to predict
 
 Version {version}, pack `{pack}`. Simulated cells of a gene regulatory network: {n_control:,} control cells a cell
-type, and {n_arms} arms to train on. Predict the arms of `queries.csv`, which nobody has seen: all cells
-that carry the label. Some escape their perturbation and some guides are wrong, in training too, and all perturbed
-cells may share a shift.
+type, and {n_arms} arms to train on. Predict the arms of `queries.csv`, which nobody has seen:
+all cells that carry the label. Some escape their perturbation and some guides are wrong, in
+training too, and all perturbed cells may share a shift.
 
 | file | what |
 |---|---|

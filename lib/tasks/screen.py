@@ -83,7 +83,7 @@ class Design:
     n_asked_types: int = 20
     divergence: float = 0.2
     strength: float = 0.8
-    shift: float = 0.0
+    shift: float = 0.4
     depth: float = 1.0
     fidelity: float = 0.5
     regulation: str = "usual"

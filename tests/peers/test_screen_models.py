@@ -30,6 +30,7 @@ TINY = Design(
     n_strengths=1,
     n_cells=10,
     n_control=30,
+    shift=0.0,
 )
 MODELS = {  # name: (package, flags, queries it can't be asked)
     "biolord": ("biolord", ["--epochs=2"], {"activation"}),

@@ -10,7 +10,6 @@ from lib.show.embedding import Together
 
 DASHED = {"color": style.TRUTH, "lw": 0.6, "ls": "--"}
 DOTS = {"mec": "none", "rasterized": True}
-ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.1, 0.99), "ncols": 2, "columnspacing": 0.8}
 N_COUNTS = 41  # counts shown, from 0
 
 
@@ -44,13 +43,13 @@ def figure(
     copying([axes["c"], axes["c2"]], counts[:, 0], one_law.mu[0], laws, [smallest, "beta=1"])
     colours = {"simulated": style.COLOURS["simulated"], "generated": style.COLOURS["vae"]}
     panels.embedding(axes["d"], generated.umap, generated.source, colours=colours)
-    axes["d"].legend(**ABOVE)
+    axes["d"].legend(**panels.ABOVE)
     frequencies(axes["e"], generated.counts, colours)
     families(axes["f"], misfits)
     colours = {name: style.COLOURS[name] for name in ("real", "simulated")}
     moments(axes["g"], axes["g2"], real.counts, colours)
     panels.embedding(axes["h"], real.pca, real.source, colours=colours, name="PC")
-    axes["h"].legend(**ABOVE)
+    axes["h"].legend(**panels.ABOVE)
     return fig
 
 

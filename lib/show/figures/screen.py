@@ -170,4 +170,4 @@ def beaten(ax, summary: pd.DataFrame, usual: dict) -> None:
     ax.set_yticks(range(len(keys)), [style.label(key) for key in keys])
     ax.axvline(0.5, color="0.6", lw=0.5)
     ax.set(xlim=(-0.03, 1.03), xlabel="share of arms won")
-    ax.legend(loc="upper right")
+    ax.legend(**panels.ABOVE)  # inside, its markers would pass for shares
