@@ -196,6 +196,28 @@ def of_design(name, value, others):
     Design(**{field.name: others[field.name] for field in fields(Design)})
 
 
+def of_setting(name, value, others):
+    from dataclasses import fields
+
+    from lib.score.court.setting import PAIR, PANELS, Setting
+
+    checks.listed(name, value, least=0)
+    there = {field.name for field in fields(Setting)} & {*others}
+    Setting(**{each: tuple(others[each]) for each in there if isinstance(others[each], list)})
+    if name == "panels":
+        asked = dict(zip(PANELS, ("n_unseen", "n_asked_pairs")))
+        for panel in value:
+            least = 9 if panel == PAIR else 3
+            checks.integer(f"{asked[panel]} (of the panel {panel!r})", others[asked[panel]], least)
+
+
+def real_cells(name, value, others):
+    if checks.text(name, value):
+        from lib.score.court import real
+
+        real.read(value)
+
+
 def models_of_screens(name, value, others):
     from lib.predict import registry
 
@@ -220,6 +242,11 @@ def perturbed_gene(name, value, others):
         checks.choice(name, value, ["largest", "smallest", *genes.index[~genes.astype(bool)]])
 
 
+DESIGN = (  # fields of `tasks.screen.Design`, which checks them together
+    "n_genes n_regulators n_arms n_pairs n_unseen n_asked_pairs n_strengths n_cells n_control "
+    "n_cell_types n_few n_asked_types divergence strength depth shift control_bias fidelity "
+    "regulation"
+).split()
 TYPES = {int: by(checks.integer), float: by(checks.number), str: by(checks.text), bool: boolean}
 
 RULES = {
@@ -291,31 +318,18 @@ OWN = {  # rules of a single notebook, in place of those above
         "shift": by(checks.number, 0, 10),  # sd of a program
     },
     "07_screen": {
-        **dict.fromkeys(
-            (
-                "n_genes",
-                "n_regulators",
-                "n_arms",
-                "n_pairs",
-                "n_unseen",
-                "n_asked_pairs",
-                "n_strengths",
-                "n_cells",
-                "n_control",
-                "n_cell_types",
-                "n_few",
-                "n_asked_types",
-                "divergence",
-                "strength",
-                "depth",
-                "shift",
-                "fidelity",
-                "regulation",
-            ),
-            of_design,
-        ),
+        **dict.fromkeys(DESIGN, of_design),
         "n_truth": by(checks.integer, 100, 100_000),
         "models": models_of_screens,
+    },
+    "08_metrics": {
+        **dict.fromkeys(DESIGN, of_design),
+        **dict.fromkeys(("cells", "panels", "suites", "ceilings", "tests"), of_setting),
+        "n_truth": by(checks.integer, 100, 100_000),
+        "models": models_of_screens,
+        "real_screen": real_cells,
+        "infinite": boolean,
+        "with_zoo": boolean,
     },
     "05_leaderboard": {
         "n_doses": by(checks.integer, 3, 10_000),

@@ -34,7 +34,7 @@ ARROWS = {
     "score": {"laws", "predict", "tasks"},
     "show": {"score", "predict.registry"},
     # above all rooms: no room imports it
-    "parameters": {"laws", "simulate", "neural", "predict", "tasks"},
+    "parameters": {"laws", "simulate", "neural", "predict", "tasks", "score.court"},
     "seeds": set(),
     "checks": set(),
     "counts": set(),

@@ -61,6 +61,14 @@ def _score(folder, predictions, models):
     if missing:
         some = ", ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
         print(f"Without an answer, so that their splits have no score: {len(missing)}, {some}")
+    said = pack.usual(folder, predictions)
+    if len(said):
+        print("\nWhat ten usual metrics say of 100 cells an arm, at their packages' defaults:")
+        print(said.round(3).to_string())
+        from lib.score.court import metrics, usual
+
+        better = [metrics.rows()[key].better for key in usual.TEN]
+        print("better: " + ", ".join(f"{b} {name}" for b, name in zip(better, said)))
     target = Path(f"{predictions}.scores.csv")
     tables.write(table, target)
     print(f"Every gene set and metric ({', '.join(screen.SETS)}): {target}")

@@ -88,9 +88,8 @@ class Dependence:
     def _by_copula(self, law: Law, cell_type: str, helper: Controls):
         """Counts with these laws and the ranks of control cells."""
         if cell_type not in self._ranks:
-            self._ranks[cell_type] = _ranks(helper.counts, self.n_cells, self.seed)
-        ranks = self._ranks[cell_type]
-        return quantiles(law, ranks)
+            self._ranks[cell_type] = ranks(helper.counts, self.n_cells, self.seed)
+        return quantiles(law, self._ranks[cell_type])
 
 
 def quantiles(law: Law, ranks: np.ndarray) -> np.ndarray:
@@ -128,7 +127,7 @@ def _quantiles(law, ranks, last):
     return np.minimum(found, last)
 
 
-def _ranks(counts, n_cells, seed):
+def ranks(counts, n_cells: int, seed) -> np.ndarray:
     """Ranks of some control cells in each gene, of ties at random, (n_cells, n_genes) in (0, 1).
 
     counts: (n, n_genes) of more cells, CSC

@@ -167,6 +167,24 @@ def score(
     return screen.summarised(entered), missing
 
 
+def usual(folder: str | Path, predictions: str | Path) -> pd.DataFrame:
+    """What ten usual metrics say of predictions, beside references, a row a panel and model.
+
+    Of arms with an answer, as `court.usual` samples them. Raises ValueError in one line.
+    """
+    from lib.score.court import usual, zoo
+
+    task, pack = packs.unlocked(folder)
+    answers = read(predictions, task, pack)
+    known = truth(folder, task, pack)
+    entrants = arms.chosen(["no_change"], task)
+    beside = {zoo.ORACLE: {exact.question.name: exact.table for exact in known.arms}}
+    for key, entrant in entrants.items():
+        entrant.model.fit(task.train(entrant.prior))
+        beside[key] = {q.name: entrant.model.arm(q.query) for q in task.asked}
+    return usual.usual(task, screen.Scores(task, known), beside | {"predictions": answers})
+
+
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Skills of all models over all genes, to print."""
     part = table[(table["gene"] == "all") & table["metric"].isin(["skill_kl", "beats_mean"])]

@@ -123,7 +123,12 @@ class Scores:
         return self._helpers[cell_type]
 
     def of(
-        self, answers: dict[str, Answer], *, are_draws: bool = False, name: str = "model"
+        self,
+        answers: dict[str, Answer],
+        *,
+        are_draws: bool = False,
+        name: str = "model",
+        doubt: bool = True,
     ) -> pd.DataFrame:
         """Scores of one model: question, split, kind, gene (the set), metric, value, n_genes.
 
@@ -132,10 +137,12 @@ class Scores:
             Then the CRPS is without the error of their number. It must not be taken away from
             cells that a model has chosen: two cells far apart would be better than the truth
         name: of the model, for a warning where its scale seems to be another
+        doubt: whether to warn
         """
         frames = []
         scaled = self._of_scaled(answers)
-        self._doubt_scale(answers, scaled, name)
+        if doubt:
+            self._doubt_scale(answers, scaled, name)
         for name, exact in self.truth.items():
             if name not in answers:
                 continue

@@ -63,6 +63,7 @@ class Design:
     divergence: share of edges that have another regulator in each type but the first
     strength: share of a gene's expression that knockdowns of training take away
     shift: of all perturbed cells in one program, as in `perturb.screen`
+    control_bias: sd of the log of the fold by which each gene differs in controls
     depth: share of the reads
     fidelity: share of the prior graph's edges that are true
     regulation: how regulators act: "usual", Hill responses that mostly multiply; "gates", the same
@@ -84,6 +85,7 @@ class Design:
     divergence: float = 0.2
     strength: float = 0.8
     shift: float = 0.4
+    control_bias: float = 0.0
     depth: float = 1.0
     fidelity: float = 0.5
     regulation: str = "usual"
@@ -114,6 +116,7 @@ class Design:
         checks.number("divergence", self.divergence, 0, 1)
         checks.number("strength", self.strength, 0, 1)
         checks.number("shift", self.shift, 0, 10)
+        checks.number("control_bias", self.control_bias, 0, 5)
         checks.number("depth", self.depth, 1e-9, 1)
         checks.number("fidelity", self.fidelity, 0, 1)
         checks.choice("regulation", self.regulation, tuple(REGULATION))
@@ -172,6 +175,7 @@ class Task:
             n_cells=dict(zip(types, [n_cells, 0, n_cells])),
             n_control=self.design.n_control,
             shift=self.design.shift,
+            control_bias=self.design.control_bias,
             depth=self.design.depth,
             **options,
         )

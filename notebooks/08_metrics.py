@@ -1,0 +1,131 @@
+# %% [markdown]
+# # 8. The court of metrics: which published score ranks models as the truth does?
+#
+# **Question.** The field disagrees about who predicts perturbations best, because it disagrees
+# about how to measure it. Miller et al. (2025, bioRxiv 2025.06.23.661105) and Schäfer et al. (2026,
+# bioRxiv 10.64898/2026.07.23.740433) calibrate metrics on replicates and baselines; the Virtual
+# Cell Challenge changed its metrics after a year. Here the law of every gene in an unseen arm is
+# known, and so is the risk of every prediction. Metrics can be judged by it.
+#
+# **What is done.** Screens as in notebook 7b. Before the court stand all protocols of
+# [scPertEval](https://scperteval.readthedocs.io) and all metrics of
+# [cell-eval2](https://github.com/ArcInstitute/cell-eval2), by their own code at their documented
+# defaults, the challenge's two suites, and what neither has, by its published definition:
+# PerturBench's and Systema's ranks. Proper scores of laws (held-out NLL, CRPS) stand apart: they
+# lead by construction.
+#
+# They must rank every model of notebook 7b, and a *zoo* of predictions whose quality is known: the
+# truth with some cells unchanged, with effects of another size, with noise, with too little
+# variance, on another scale; and tricks, which know nothing of an arm.
+#
+# *Exact risk* is the mean over arms and genes of the KL divergence of the predicted from the true
+# law, as in notebook 7b; beside it stand that over affected genes alone, the squared error of the
+# log mean, and the CRPS. Metrics are given 100 cells an arm, sampled from what was predicted.
+#
+# | charge | question |
+# |---|---|
+# | agreement | Kendall's tau-b between a score and the exact risk, over members within a network |
+# | gaming | what a prediction gains that is truly worse; what one without skill reaches |
+# | ceilings | what replicates, in place of a perfect prediction, are worth |
+# | verdict | whether a model is put before the perturbed mean, and whether it should be |
+# | power | cells and arms that it takes to order two models right |
+# | expression | true false discoveries and power of the tests that scores are made of |
+
+# %% [markdown]
+# ![Figure 12](../figures/fig12_metrics.png)
+
+# %% [markdown]
+# ![Figure 13](../figures/fig13_cases.png)
+
+# %% tags=["parameters"]
+seed: int = 2026  # everything random comes from it
+replicates: int = 1  # networks
+n_genes: int = 200  # genes of a network
+n_regulators: int = 30  # regulators among them
+n_arms: int = 40  # arms of one gene to train on, half of them regulators
+n_pairs: int = 10  # pairs to train on
+n_unseen: int = 16  # unseen genes asked about, half of them regulators
+n_asked_pairs: int = 0  # pairs asked about, a third each with 2, 1 and 0 genes seen
+n_strengths: int = 0  # regulators asked about at other strengths
+n_cells: int = 100  # cells of each arm to train on
+n_control: int = 2000  # control cells, of each type
+n_cell_types: int = 1  # as in 07_screen
+n_few: int = 20  # as in 07_screen
+n_asked_types: int = 20  # as in 07_screen
+divergence: float = 0.2  # as in 07_screen
+strength: float = 0.8  # share of a gene's expression that knockdowns of training take away
+depth: float = 1.0  # share of the reads
+shift: float = 0.4  # of all perturbed cells in the stress program
+control_bias: float = (
+    0.0  # sd of log folds by which genes differ in controls, whatever is perturbed
+)
+fidelity: float = 0.5  # share of the prior graph's edges that are true
+regulation: str = "usual"  # how regulators act: usual, gates or switches
+n_truth: int = 1000  # cells behind each exact law, twice
+cells: list = [100]  # cells of an arm that metrics see; models alone at all but the first
+infinite: bool = True  # ask metrics of means about exact means too
+panels: list = ["unseen gene"]  # arms judged together: "unseen gene", "pair"
+suites: list = ["vcc2025", "vcc2026"]  # challenges to score as well
+with_zoo: bool = True  # predictions of known quality beside the models
+ceilings: list = []  # cells of an arm at which replicates are tried
+tests: list = []  # cells of an arm at which tests for differential expression are tried
+models: list = ["bilinear", "mlp", "neighbours", "grn", "grn_true"]  # keys; empty for all
+model: str = ""  # one of your own, package.module:Class; see lib/predict/README.md
+real_screen: str = ""  # an .h5ad of real cells, for the checks that need no truth
+device: str = "auto"  # auto, cpu or cuda
+known_dir: str = "figures/tables"  # its 08_court.csv and 08_dials.csv: more networks, if there
+figures_dir: str = "figures"  # figures go here, tables to tables/ in it
+
+# %%
+import os
+import sys
+
+os.chdir(".." if os.path.basename(os.getcwd()) == "notebooks" else ".")
+sys.path.insert(0, os.getcwd())
+
+from lib import parameters
+from lib.score import tables
+
+parameters.check("08_metrics", globals())
+
+# %% [markdown]
+# ## The metrics
+
+# %%
+import pandas as pd
+
+from lib.score.court import metrics
+
+before_court = pd.DataFrame(metrics.rows().values()).set_index("key")
+before_court.groupby(["source", "takes"], sort=False).size().unstack(fill_value=0)
+
+# %% [markdown]
+# A row of each, with its direction, its range and what its authors say that it measures:
+
+# %%
+before_court[["takes", "better", "low", "high", "claims"]]
+
+# %% [markdown]
+# ## A live case
+# One network. Every member is fitted or made, its exact risk computed, its cells drawn once, and
+# every metric asked.
+
+# %%
+from dataclasses import fields
+
+from lib.score.court import setting, trial
+from lib.tasks import screen
+
+given = globals()
+design = screen.Design(**{field.name: given[field.name] for field in fields(screen.Design)})
+asked_for = {field.name: given[field.name] for field in fields(setting.Setting)}
+what = setting.Setting(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked_for.items()})
+frames, tried = [], []
+for replicate in range(replicates):
+    task = screen.Task(design, (seed, replicate), n_truth=n_truth)
+    asked = {"models": models, "own": model, "seed": (seed, replicate), "device": device}
+    tried.append(trial.trial(task, what, **asked))
+    frames.append(tried[-1].table.assign(replicate=replicate))
+    print(f"replicate {replicate + 1}/{replicates}", flush=True)
+table = tables.tidy(frames)
+tables.write(table, f"{figures_dir}/tables/08_metrics.csv")
