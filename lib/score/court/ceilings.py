@@ -57,7 +57,7 @@ def ceilings(panel: Panel, perturbed_mean: Member, n_cells: int, split: str) -> 
             zero, one, value = (
                 row.oriented(v) for v in (mean.means[key], found[NEW].means[key], value)
             )
-            if np.isfinite([zero, one, value]).all() and one != zero:
+            if one > zero and np.isfinite(value):
                 scored.append((CEILING, at, kind, "", split, key, (value - zero) / (one - zero)))
     return charges.as_rows(scored)
 

@@ -154,17 +154,17 @@ class Court:
             for key in (ORACLE, EXACT, MEAN, "no_change"):
                 value = rows()[metric].oriented(scores[key])  # as the package says it
                 found.append((RAW, at, key, "", self.split, metric, value))
-            if np.isfinite([low, high]).all() and high != low:
+            if high > low:  # else nothing lies between: see the verdict on the truth
                 for key, value in ((scores - low) / (high - low)).items():
                     found.append((SCORE, at, key, "", self.split, metric, value))
-            for key in self.models:
+            for key in (ORACLE, *self.models):
                 before = (1 + np.sign(scores[key] - low)) / 2
                 found.append((VERDICT, at, key, RISK, self.split, metric, before))
         for risk in RISKS:
             values = self.risk(risk)
             for key, value in (values / values[MEAN]).items():
                 found.append((RISKED, "", key, risk, self.split, EXACTLY, value))
-            for key in self.models:
+            for key in (ORACLE, *self.models):
                 before = float(values[key] < values[MEAN])
                 found.append((VERDICT, "", key, risk, self.split, EXACTLY, before))
         return as_rows(found)
@@ -224,9 +224,9 @@ def _ties(values):
 
 
 def as_rows(found: list[tuple]) -> pd.DataFrame:
-    """Rows of a table, from tuples in the order of its columns."""
+    """Rows of a table, from tuples in the order of its columns; none without a value."""
     columns = ["scenario", "mechanism", "model", "gene", "split", "metric", "value"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(found, columns=columns).dropna(subset=["value"])
 
 
 def in_order(keys) -> list[str]:

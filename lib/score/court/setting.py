@@ -35,7 +35,5 @@ class Setting:
             values = checks.listed(name, list(getattr(self, name)), least=least)
             for value in values:
                 checks.integer(name, value, 4, 5000)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} = {values}: each must be there once")
         checks.listed("suites", list(self.suites), tuple(SUITES), least=0)
         checks.listed("panels", list(self.panels), PANELS)
