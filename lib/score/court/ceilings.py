@@ -21,17 +21,21 @@ import scperteval
 import scperteval.protocols.table as protocols
 
 from lib.score.court import charges, own
+from lib.score.court.charges import (
+    BOOTSTRAP,
+    CEILING,
+    HALVES,
+    INTERPOLATED,
+    MANY,
+    NEW,
+    REPLICATE,
+    SPEARMAN_BROWN,
+)
 from lib.score.court.metrics import CELL_EVAL2, SCPERTEVAL, VCC2026, rows
 from lib.score.court.packages import CellEval2, Judged, ScPertEval, quiet
 from lib.score.court.panel import Panel
 from lib.score.court.zoo import Member
 from lib.seeds import stream
-
-CEILING = "ceiling"
-NEW, MANY, HALVES, INTERPOLATED, SPEARMAN_BROWN, REPLICATE, BOOTSTRAP = KINDS = (
-    "new cells", "many cells", "halves", "interpolated", "Spearman-Brown", "replicate",
-    "bootstrap",
-)  # fmt: skip
 
 
 def ceilings(panel: Panel, perturbed_mean: Member, n_cells: int, split: str) -> pd.DataFrame:

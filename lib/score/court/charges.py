@@ -9,6 +9,7 @@ number of cells of an arm, and `scenario` the charge:
     score        of a member, with the perturbed mean at 0 and the oracle at 1
     raw          a reference's score as it is
     verdict      whether a metric, or the exact risk, puts a model before the perturbed mean
+    right side   share of models that a metric puts on the right side of the mean, a tie half
     risk         a member's exact risk, over the perturbed mean's
     order        share of pairs of models whose order is right, by their true difference
     no score     share of members that a metric has no score for
@@ -29,8 +30,13 @@ from lib.score.court.panel import Panel
 from lib.score.court.zoo import EXACT, MEAN, NATURAL, ORACLE
 from lib.seeds import stream
 
-AGREEMENT, TIES, SCORE, RAW, VERDICT, RISKED, ORDER, MISSING = SCENARIOS = (
-    "agreement", "ties", "score", "raw", "verdict", "risk", "order", "no score",
+AGREEMENT, TIES, SCORE, RAW, VERDICT, SIDE, RISKED, ORDER, MISSING = SCENARIOS = (
+    "agreement", "ties", "score", "raw", "verdict", "right side", "risk", "order", "no score",
+)  # fmt: skip
+CEILING = "ceiling"  # a charge of `ceilings`
+NEW, MANY, HALVES, INTERPOLATED, SPEARMAN_BROWN, REPLICATE, BOOTSTRAP = CEILINGS = (
+    "new cells", "many cells", "halves", "interpolated", "Spearman-Brown", "replicate",
+    "bootstrap",
 )  # fmt: skip
 MODELS, OWN_LAWS, ZOO = SETS = "models", "own laws or cells", "all"
 FAMILIES = {  # name -> beginnings of the keys of its models
@@ -147,7 +153,7 @@ class Court:
     def scored(self) -> pd.DataFrame:
         """Scores of members and their risks, and who is put before the perturbed mean."""
         n = next(n for n in self.verdicts.means if n != INFINITE)
-        found = []
+        found, true = [], self.risk()
         for metric in self.judged(n):
             scores, at = self.scores(n, metric), cells_of(n)
             low, high = scores[MEAN], scores[ORACLE]
@@ -157,9 +163,15 @@ class Court:
             if high > low:  # else nothing lies between: see the verdict on the truth
                 for key, value in ((scores - low) / (high - low)).items():
                     found.append((SCORE, at, key, "", self.split, metric, value))
-            for key in (ORACLE, *self.models):
-                before = (1 + np.sign(scores[key] - low)) / 2
-                found.append((VERDICT, at, key, RISK, self.split, metric, before))
+            before = (1 + np.sign(scores - low)) / 2
+            found += [
+                (VERDICT, at, key, RISK, self.split, metric, before[key])
+                for key in (ORACLE, *self.models)
+            ]
+            others = [key for key in self.models if key != MEAN]
+            agree = 1 - (before[others] - (true[others] < true[MEAN])).abs()
+            side = agree.mean() if agree.notna().all() else np.nan
+            found.append((SIDE, at, MODELS, RISK, self.split, metric, side))
         for risk in RISKS:
             values = self.risk(risk)
             for key, value in (values / values[MEAN]).items():
@@ -231,9 +243,9 @@ def as_rows(found: list[tuple]) -> pd.DataFrame:
 
 def in_order(keys) -> list[str]:
     """Keys of members: models as in all tables, then the zoo in its order."""
-    from lib.score.court.zoo import LABELS
+    from lib.score.court.zoo import ROWS
 
     return [
         *registry.order(k for k in keys if k in registry.BY_KEY),
-        *(k for k in LABELS if k in keys),
+        *(k for k in ROWS if k in keys),
     ]

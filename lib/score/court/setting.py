@@ -14,7 +14,8 @@ PANELS = GENE, PAIR  # arms that are judged together
 class Setting:
     """What is asked.
 
-    cells: numbers of cells of an arm; every member at the first, models alone at the others
+    cells: numbers of cells of an arm; every member at the first, models alone at the others, and of
+        the first panel alone
     infinite: whether metrics of means are also asked about infinitely many cells
     suites: challenges that are scored, at the first number of cells
     panels: "unseen gene", "pair": each a panel of its own

@@ -86,7 +86,8 @@ def _answers(task, entrants, report):
 
 def _court(panel, name, answers, setting, report):
     members = _members(panel, answers, setting.with_zoo)
-    asked = {n: _at(place) for place, n in enumerate(setting.cells)}
+    ns = setting.cells if name == setting.panels[0] else setting.cells[:1]
+    asked = {n: _at(place) for place, n in enumerate(ns)}
     if setting.infinite:
         asked[INFINITE] = _at(0)
     verdicts = hearing.hear(

@@ -44,33 +44,45 @@ class Member(NamedTuple):
         return [self.cells(place) for place in range(len(self.answers))]
 
 
-LABELS = {  # key -> what a table calls it; keys of models have the registry's
-    "shrunk_25": "truth, 25 % of the cells unchanged",
-    "shrunk_50": "truth, 50 % of the cells unchanged",
-    "shrunk_75": "truth, 75 % of the cells unchanged",
-    "collapsed_50": "truth, 50 % of the cells the mean's",
-    "collapsed_75": "truth, 75 % of the cells the mean's",
-    "effects_50": "true effects × 0.5",
-    "effects_150": "true effects × 1.5",
-    "effects_200": "true effects × 2",
-    "effects_300": "true effects × 3",
-    "noise_03": "true log folds, noise 0.03",
-    "noise_10": "true log folds, noise 0.1",
-    "noise_30": "true log folds, noise 0.3",
-    "narrow": "true means, too little variance",
-    "wide": "true means, too much variance",
-    "independent": "true laws, genes independent",
-    "ambient": "truth, the same added to all genes",
-    "library_half": "true means × 0.5",
-    "library_double": "true means × 2",
-    "log_scale": "truth, log1p of another sum",
-    "exact_repeated": "true mean, repeated",
-    "mean_50": "perturbed mean × 0.5",
-    "mean_200": "perturbed mean × 2",
-    "mean_300": "perturbed mean × 3",
-    "mean_repeated": "perturbed mean, repeated",
-    "mean_spiked": "perturbed mean, targets spiked",
-    "random": "random effects, much variance",
+class Row(NamedTuple):
+    """A member of the zoo.
+
+    label: what a table calls it
+    group, of: as in `Member`
+    """
+
+    label: str
+    group: str
+    of: str
+
+
+ROWS = {
+    "shrunk_25": Row("truth, 25 % of the cells unchanged", DEGRADED, ORACLE),
+    "shrunk_50": Row("truth, 50 % of the cells unchanged", DEGRADED, ORACLE),
+    "shrunk_75": Row("truth, 75 % of the cells unchanged", DEGRADED, ORACLE),
+    "collapsed_50": Row("truth, 50 % of the cells the mean's", DEGRADED, ORACLE),
+    "collapsed_75": Row("truth, 75 % of the cells the mean's", DEGRADED, ORACLE),
+    "effects_50": Row("true effects × 0.5", DEGRADED, EXACT),
+    "effects_150": Row("true effects × 1.5", DEGRADED, EXACT),
+    "effects_200": Row("true effects × 2", DEGRADED, EXACT),
+    "effects_300": Row("true effects × 3", DEGRADED, EXACT),
+    "noise_03": Row("true log folds, noise 0.03", DEGRADED, EXACT),
+    "noise_10": Row("true log folds, noise 0.1", DEGRADED, EXACT),
+    "noise_30": Row("true log folds, noise 0.3", DEGRADED, EXACT),
+    "narrow": Row("true means, too little variance", DEGRADED, EXACT),
+    "wide": Row("true means, too much variance", DEGRADED, EXACT),
+    "independent": Row("true laws, genes independent", DEGRADED, ORACLE),
+    "ambient": Row("truth, the same added to all genes", DEGRADED, ORACLE),
+    "library_half": Row("true means × 0.5", DEGRADED, EXACT),
+    "library_double": Row("true means × 2", DEGRADED, EXACT),
+    "log_scale": Row("truth, log1p of another sum", DEGRADED, ORACLE),
+    "exact_repeated": Row("true mean, repeated", DEGRADED, EXACT),
+    "mean_50": Row("perturbed mean × 0.5", TRICK, MEAN),
+    "mean_200": Row("perturbed mean × 2", TRICK, MEAN),
+    "mean_300": Row("perturbed mean × 3", TRICK, MEAN),
+    "mean_repeated": Row("perturbed mean, repeated", TRICK, MEAN),
+    "mean_spiked": Row("perturbed mean, targets spiked", TRICK, MEAN),
+    "random": Row("random effects, much variance", NO_SKILL, ""),
 }
 _SPIKE = 2.0  # fold of the genes that the panel's other arms perturb
 _AMBIENT = 0.1  # counts added to every gene, as a share of the mean gene's
@@ -83,7 +95,11 @@ def natural(key: str, answers: list[Answer], panel: Panel) -> Member:
     """A model, or the truth: its cells are the law's, or its own."""
     if key == ORACLE:
         return Member(key, NATURAL, "", answers, lambda place: Drawn(panel.other[place]))
-    return _member(key, NATURAL, "", answers, panel)
+
+    def cells(place):
+        return Drawn(panel.of_answer(place, answers[place]))
+
+    return Member(key, NATURAL, "", answers, cells)
 
 
 def zoo(panel: Panel, perturbed_mean: list[Answer]) -> list[Member]:
@@ -97,16 +113,20 @@ def zoo(panel: Panel, perturbed_mean: list[Answer]) -> list[Member]:
         *_misshapen(panel),
         *_displaced(panel),
         *_of_mean(panel, perturbed_mean),
-        _repeated("exact_repeated", EXACT, [Means(e.mean) for e in panel.exact], panel),
+        _repeated("exact_repeated", [Means(e.mean) for e in panel.exact], panel),
         _random(panel),
     ]
 
 
-def _member(key, group, of, answers, panel):
+def _member(key, answers, panel):
     def cells(place):
         return Drawn(panel.of_answer(place, answers[place]))
 
-    return Member(key, group, of, answers, cells)
+    return _made(key, answers, cells)
+
+
+def _made(key, answers, cells):
+    return Member(key, ROWS[key].group, ROWS[key].of, answers, cells)
 
 
 def _mixed(panel, perturbed_mean):
@@ -128,7 +148,7 @@ def _mixed(panel, perturbed_mean):
             def cells(place, share=share, others=others):
                 return _some(panel, place, share / 100, others[place])
 
-            found.append(Member(f"{name}_{share}", DEGRADED, ORACLE, answers, cells))
+            found.append(_made(f"{name}_{share}", answers, cells))
     return found
 
 
@@ -150,11 +170,11 @@ def _scaled(panel):
     found = []
     for percent in (50, 150, 200, 300):
         means = [Means(control * np.exp(percent / 100 * row)) for row in logs]
-        found.append(_member(f"effects_{percent}", DEGRADED, EXACT, means, panel))
+        found.append(_member(f"effects_{percent}", means, panel))
     for sd, name in ((0.03, "noise_03"), (0.1, "noise_10"), (0.3, "noise_30")):
         rng = stream(panel.task.seed, "noise on log folds")
         means = [Means(e.mean * np.exp(sd * rng.normal(size=len(control)))) for e in panel.exact]
-        found.append(_member(name, DEGRADED, EXACT, means, panel))
+        found.append(_member(name, means, panel))
     return found
 
 
@@ -163,14 +183,14 @@ def _misshapen(panel):
     found = []
     for key, power in (("narrow", _NARROW), ("wide", _WIDE)):
         answers = [_spread(panel, exact.mean, power) for exact in panel.exact]
-        found.append(_member(key, DEGRADED, EXACT, answers, panel))
+        found.append(_member(key, answers, panel))
 
     def shuffled(place):
         rng = stream((*panel.task.seed, place), "independent genes")
         return Drawn(rng.permuted(panel.other[place], axis=0))
 
     answers = [exact.table for exact in panel.exact]
-    return [*found, Member("independent", DEGRADED, ORACLE, answers, shuffled)]
+    return [*found, _made("independent", answers, shuffled)]
 
 
 def _spread(panel, mean, power):
@@ -200,17 +220,17 @@ def _displaced(panel):
         cells = panel.other[place]
         return Drawn(cells + rng.poisson(added, cells.shape))
 
-    found = [Member("ambient", DEGRADED, ORACLE, blurred, ambient)]
+    found = [_made("ambient", blurred, ambient)]
     for key, fold in (("library_half", 0.5), ("library_double", 2.0)):
         means = [Means(fold * exact.mean) for exact in panel.exact]
-        found.append(_member(key, DEGRADED, EXACT, means, panel))
+        found.append(_member(key, means, panel))
 
     def logs(place):
         cells = panel.other[place]
         return Drawn(cells, log1p(cells, _WRONG_SUM))
 
     answers = [Means(logs(place).logs.mean(axis=0), TARGET_SUM) for place in range(len(blurred))]
-    return [*found, Member("log_scale", DEGRADED, ORACLE, answers, logs)]
+    return [*found, _made("log_scale", answers, logs)]
 
 
 def _of_mean(panel, perturbed_mean):
@@ -220,14 +240,14 @@ def _of_mean(panel, perturbed_mean):
     found = []
     for percent in (50, 200, 300):
         scaled = [Means(control * (mean / control) ** (percent / 100)) for mean in means]
-        found.append(_member(f"mean_{percent}", TRICK, MEAN, scaled, panel))
+        found.append(_member(f"mean_{percent}", scaled, panel))
     others = own.any(axis=0) & ~own
     spiked = [Means(np.where(of, _SPIKE, 1) * mean) for of, mean in zip(others, means)]
-    found.append(_member("mean_spiked", TRICK, MEAN, spiked, panel))
-    return [*found, _repeated("mean_repeated", MEAN, perturbed_mean, panel)]
+    found.append(_member("mean_spiked", spiked, panel))
+    return [*found, _repeated("mean_repeated", perturbed_mean, panel)]
 
 
-def _repeated(key, of, answers, panel):
+def _repeated(key, answers, panel):
     """The mean profile in place of cells: of logs where logs are asked for, else rounded at random.
 
     Its law is the narrowest of whole counts with that mean.
@@ -245,7 +265,7 @@ def _repeated(key, of, answers, panel):
         counts = np.floor(mean) + (rng.random(shape) < mean % 1)
         return Drawn(counts, np.broadcast_to(logs, shape))
 
-    return Member(key, TRICK, of, [_narrowest(mean) for mean in means], cells)
+    return _made(key, [_narrowest(mean) for mean in means], cells)
 
 
 def _narrowest(mean):
@@ -262,4 +282,4 @@ def _random(panel):
     for _ in panel.exact:
         mean = control * np.exp(_WILD * rng.normal(size=len(control)))
         answers.append(_spread(panel, mean, _WILDEST))
-    return _member("random", NO_SKILL, "", answers, panel)
+    return _member("random", answers, panel)

@@ -106,6 +106,9 @@ def test_a_verdict_is_whether_a_model_is_put_before_the_mean(court):
     for metric, expected in ((MSE, 0), (PDS, 0.5), ("exact risk", 1)):
         assert value(table, model="bilinear", metric=metric, **at) == expected
     assert value(table, model="mlp", metric="exact risk", **at) == 0
+    # of five models one is on the wrong side, and of another three nothing is said
+    assert value(table, scenario="right side", metric=MSE) == pytest.approx(4 / 5)
+    assert value(table, scenario="right side", metric=PDS) == pytest.approx((2 + 3 / 2) / 5)
 
 
 def test_the_share_of_pairs_in_order_is_by_their_true_difference(court):

@@ -9,7 +9,7 @@ from lib.score.court import zoo
 from lib.score.court.panel import Panel
 from tests.court import answers, members, panel, scores, task
 
-KEYS = ["oracle", "no_change", "bilinear", *zoo.LABELS]
+KEYS = ["oracle", "no_change", "bilinear", *zoo.ROWS]
 OF_LOGS = "log_scale"  # whose answer is what its logs would mean on the scale asked for
 
 
@@ -30,7 +30,7 @@ def law_of(member, place, panel):
 
 def test_every_member_is_named_and_belongs_to_a_group(many):
     _, of_key = many
-    assert {key for key, m in of_key.items() if m.group != zoo.NATURAL} == set(zoo.LABELS)
+    assert {key for key, m in of_key.items() if m.group != zoo.NATURAL} == set(zoo.ROWS)
     assert {m.group for m in of_key.values()} == set(zoo.GROUPS)
     assert all(m.of in of_key or not m.of for m in of_key.values())
 
@@ -58,7 +58,7 @@ def test_cells_have_the_laws_that_a_member_is_scored_by(many, key):
         assert scipy.stats.chi2.sf(chi, some.sum()) > 1e-5, key
 
 
-@pytest.mark.parametrize("key", ["no_change", "bilinear", *zoo.LABELS])
+@pytest.mark.parametrize("key", ["no_change", "bilinear", *zoo.ROWS])
 def test_the_exact_risk_is_that_over_true_cells(many, key):
     """KL is the mean over true cells of the log ratio of the laws."""
     panel, of_key = many

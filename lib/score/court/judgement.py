@@ -1,0 +1,113 @@
+"""All charges against a metric in one row, from means over networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lib.score.court import charges, zoo
+from lib.score.court.charges import BOOTSTRAP, CEILING, HALVES, MANY
+from lib.score.court.hearing import RISK
+from lib.score.court.metrics import rows
+
+RIGHT = 0.95  # share of pairs of models whose order must be right
+APART = "20 to 50 %"  # their difference in risk, over the perturbed mean's
+_KNOWS_NOTHING = ("no_change", "perturbed_mean_log1p", "perturbed_mean_systema")
+
+
+def judged(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.DataFrame:
+    """A row a metric that ranks, in the order of its agreement; NaN where a charge isn't there.
+
+    summary: means over networks, columns `tables.SUMMARY`
+    split: the panel
+    cells: number of cells of an arm
+
+    takes, source: of the metric
+    tau, tau_low, tau_high: agreement over models with the KL over all genes
+    tau_affected: over affected genes; tau_zoo: over all members; tau_own: over own laws and cells
+    ties: share of pairs of models that it doesn't tell apart
+    gain, trick: the largest gain by a member that is truly worse than what it is made from, and
+        which; in units of the truth less the perturbed mean
+    no_skill, who: the best score of a member that knows nothing of an arm
+    needed: the fewest cells at which, and at all more, 95 % of pairs of models whose risks are 20
+        to 50 % of the mean's apart are ordered right; infinite: at none
+    right: that share
+    halves, bootstrap, many: ceilings, where as many new cells have 1
+    verdict: share of models that it puts on the right side of the perturbed mean
+    """
+    part = summary[(summary["split"] == split) | (summary["split"] == "")]
+    at = part[part["mechanism"] == cells]
+    found = pd.DataFrame(index=[key for key, row in rows().items() if row.better])
+    found["source"] = [rows()[key].source for key in found.index]
+    found["takes"] = [rows()[key].takes for key in found.index]
+    for column, risk, members in (
+        ("tau", RISK, charges.MODELS),
+        ("tau_affected", "KL, affected genes", charges.MODELS),
+        ("tau_zoo", RISK, charges.ZOO),
+        ("tau_own", RISK, charges.OWN_LAWS),
+    ):
+        some = _of(at, charges.AGREEMENT, gene=risk, model=members).set_index("metric")
+        found[column] = some["mean"]
+        if column == "tau":
+            found["tau_low"], found["tau_high"] = some["ci_low"], some["ci_high"]
+    found["ties"] = _of(at, charges.TIES, gene=RISK).set_index("metric")["mean"]
+    found = found.join(gains(part, at))
+    found["needed"] = needed(part)
+    found["right"] = _of(at, charges.ORDER, model=APART).set_index("metric")["mean"]
+    for column, kind in (("halves", HALVES), ("bootstrap", BOOTSTRAP), ("many", MANY)):
+        found[column] = _of(at, CEILING, model=kind).set_index("metric")["mean"]
+    found["verdict"] = _of(at, charges.SIDE).set_index("metric")["mean"]
+    there = found.dropna(subset=["tau"])
+    return there.sort_values("tau", ascending=False, kind="stable")
+
+
+def _of(table, scenario, **keys):
+    for key, wanted in ({"scenario": scenario} | keys).items():
+        table = table[table[key] == wanted]
+    return table
+
+
+def gains(part: pd.DataFrame, at: pd.DataFrame) -> pd.DataFrame:
+    """gain, trick, no_skill and who, by metric."""
+    scores = _of(at, charges.SCORE).pivot(index="metric", columns="model", values="mean")
+    worse = [key for key in truly_worse(part) if key in scores]
+    found = pd.DataFrame(index=scores.index)
+    if worse:
+        of_members = scores[worse] - np.array([scores[zoo.ROWS[key].of] for key in worse]).T
+        found["gain"] = of_members.max(axis=1)
+        some = found["gain"].notna()
+        found.loc[some, "trick"] = of_members[some].idxmax(axis=1)
+    blind = [key for key, row in zoo.ROWS.items() if row.group in (zoo.TRICK, zoo.NO_SKILL)]
+    blind = [key for key in (*_KNOWS_NOTHING, *blind) if key in scores]
+    if blind:
+        found["no_skill"] = scores[blind].max(axis=1)
+        some = found["no_skill"].notna()
+        found.loc[some, "who"] = scores.loc[some, blind].idxmax(axis=1)
+    return found
+
+
+def truly_worse(part: pd.DataFrame) -> list[str]:
+    """Members of the zoo whose exact risk is above that of what they are made from, for sure.
+
+    The intervals over networks don't touch; of a single network, the means.
+    """
+    risk = _of(part, charges.RISKED, gene=RISK).set_index("model")
+    found = []
+    for key, row in zoo.ROWS.items():
+        if row.of and key in risk.index and row.of in risk.index:
+            low = np.nan_to_num(risk.loc[key, "ci_low"], nan=risk.loc[key, "mean"])
+            high = np.nan_to_num(risk.loc[row.of, "ci_high"], nan=risk.loc[row.of, "mean"])
+            if low > high:
+                found.append(key)
+    return found
+
+
+def needed(part: pd.DataFrame) -> pd.Series:
+    """Fewest cells at which, and at all more, pairs of models are ordered right."""
+    order = _of(part, charges.ORDER, model=APART)
+    order = order[order["mechanism"].str.endswith(" cells")]
+    n = order["mechanism"].str.removesuffix(" cells").astype(int)
+    wide = order.assign(n=n).pivot(index="metric", columns="n", values="mean").sort_index(axis=1)
+    right = (wide >= RIGHT).iloc[:, ::-1].cummin(axis=1).iloc[:, ::-1]
+    fewest = right.idxmax(axis=1).astype(float)
+    return fewest.where(right.any(axis=1), np.inf)
