@@ -208,14 +208,14 @@ def of_setting(name, value, others):
         asked = dict(zip(PANELS, ("n_unseen", "n_asked_pairs")))
         for panel in value:
             least = 9 if panel == PAIR else 3
-            checks.integer(f"{asked[panel]} (of the panel {panel!r})", others[asked[panel]], least)
+            checks.integer(asked[panel], others[asked[panel]], least)
 
 
 def real_cells(name, value, others):
     if checks.text(name, value):
-        from lib.score.court import real
+        from lib.score.court import real_cells
 
-        real.read(value)
+        real_cells.read(value)
 
 
 def models_of_screens(name, value, others):

@@ -96,6 +96,7 @@ import pandas as pd
 
 from lib.score.court import metrics
 
+pd.set_option("display.max_rows", 200, "display.max_colwidth", 90)
 before_court = pd.DataFrame(metrics.rows().values()).set_index("key")
 before_court.groupby(["source", "takes"], sort=False).size().unstack(fill_value=0)
 
@@ -129,3 +130,110 @@ for replicate in range(replicates):
     print(f"replicate {replicate + 1}/{replicates}", flush=True)
 table = tables.tidy(frames)
 tables.write(table, f"{figures_dir}/tables/08_metrics.csv")
+live = tables.summary(table)
+
+# %% [markdown]
+# Who was asked, and their exact risk (KL, over the perturbed mean's):
+
+# %%
+from lib.score.court import charges, judgement, zoo
+
+risk = live[(live["scenario"] == charges.RISKED) & (live["gene"] == "KL")]
+risk = risk.set_index("model")["mean"].rename("risk").to_frame()
+risk.insert(0, "what", [zoo.ROWS[key].label if key in zoo.ROWS else "" for key in risk.index])
+risk.round(4)
+
+# %% [markdown]
+# Metrics without a score for some members, and why:
+
+# %%
+failed = pd.concat([verdicts.failed for each in tried for verdicts in each.verdicts.values()])
+failed.groupby(["metric", "reason"])["member"].nunique().rename("members").to_frame()
+
+# %% [markdown]
+# ## The figures
+# From the sweeps `court` and `court_dials` (`./run_all.sh sweep court`), beside this run's numbers.
+# A run at other parameters or with a model of yours draws what it has computed itself.
+
+# %%
+from lib.show import style
+from lib.show.figures import cases
+from lib.show.figures import metrics as figure
+
+print("stage figures", flush=True)
+court, dials = judgement.known(known_dir)
+as_committed = design == trial.LIVE and not model and len(court)
+shown, panel = (court if as_committed else live), panels[0]
+style.save(figure.figure(shown, panel), figures_dir, "fig12_metrics")
+
+# %%
+style.save(cases.figure(shown, tried[0].panels[panel], panel), figures_dir, "fig13_cases")
+
+# %% [markdown]
+# ## The numbers
+# **Agreement, gaming, power, ceilings**, a row a metric; columns as `judgement.judged` says:
+
+# %%
+judged = judgement.judged(shown, panel)
+judged.round(2)
+
+# %% [markdown]
+# **For which question is a metric the right one?** Agreement over models with each exact risk, and
+# over some of the arms; the first metrics of each column:
+
+# %%
+judgement.questions(shown, panel).round(2).head(25)
+
+# %% [markdown]
+# **The challenge's suites.** Scores of tricks with the perturbed mean at 0 and the truth at 1:
+
+# %%
+judgement.suites(shown, panel).round(2)
+
+# %% [markdown]
+# **Ceilings**, where as many new cells of the arm have 1, and the perturbed mean 0:
+
+# %%
+judgement.ceilings(shown, panel).round(2)
+
+# %% [markdown]
+# **Is the mean's win an artefact?** Share of networks in which a metric puts the learned network
+# before the perturbed mean, as the shift that arms share is dialled; the exact risk's own verdict
+# stands first:
+
+
+# %%
+def flips(model, parameter):
+    """Verdicts on a model against one dial."""
+    if not len(dials):
+        return "not there: ./run_all.sh sweep court_dials"
+    return judgement.dialled(judgement.usual_of(dials, parameter), model, parameter).round(2)
+
+
+flips("grn", "shift")
+
+# %% [markdown]
+# The same of no change, as controls are biased:
+
+# %%
+flips("no_change", "control_bias")
+
+# %% [markdown]
+# **Tests for differential expression**: of all genes called at a rate of 0.05, the share that are
+# true nulls, and the share of truly affected genes that are called:
+
+# %%
+judgement.expression(shown).round(3)
+
+# %% [markdown]
+# ## A real screen
+# The checks that need no truth: half of each arm's cells are measured, the other half is what a
+# perfect prediction would be (1), and the mean of the other arms' cells has 0.
+
+# %%
+if real_screen:
+    from lib.score.court import real, real_cells
+
+    of_real = real.tricks(real_cells.read(real_screen), seed=seed)
+    of_real = of_real.pivot(index="metric", columns="member", values="value")
+of_real[list(real.MEMBERS)].round(2) if real_screen else "none given: -p real_screen cells.h5ad"

@@ -37,7 +37,7 @@ def papermill(name, folder, *options):
     return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
-def test_there_are_the_eight_notebooks():
+def test_there_are_the_nine_notebooks():
     assert NAMES == [
         "01_generative_modelling",
         "02_mechanistic_gene",
@@ -47,6 +47,7 @@ def test_there_are_the_eight_notebooks():
         "06_sweeps",
         "07_network",
         "07_screen",
+        "08_metrics",
     ]
 
 

@@ -62,7 +62,7 @@ COUNTS_FROM_1 = {
     "n_regulators",
 }  # fmt: skip
 SHARES = {"strength", "escapers", "wrong_guides", "divergence", "fidelity"}
-REAL = {"shift", "dose", "beta"} | SHARES
+REAL = {"shift", "dose", "beta", "control_bias"} | SHARES
 READ_IF_THERE = {"known_dir"}
 MADE = {"figures_dir", "data_dir"}
 LEGAL = {  # of the above, what some parameters may be
@@ -76,8 +76,10 @@ LEGAL = {  # of the above, what some parameters may be
         "model",
         "real_counts",
         "cell_type_key",
+        "real_screen",
     },  # none of one's own
-    "empty list": {"models", "more_models"},  # all; none
+    "empty list": {"models", "more_models", "suites", "ceilings", "tests"},  # all; none
+    "bool": {"infinite", "with_zoo"},
     "text": MADE | READ_IF_THERE,  # as good a name of a folder as others
     "no such module": MADE | READ_IF_THERE,
     "relative module": MADE | READ_IF_THERE,
@@ -90,6 +92,10 @@ LEGAL_IN = {  # in one notebook, in place of the above
     ("07_screen", "n_cells"): {"one"},
     ("07_screen", "n_cell_types"): {"one"},
     ("07_screen", "depth"): {"one", "fraction"},
+    ("08_metrics", "n_asked_pairs"): {"zero"},
+    ("08_metrics", "n_cells"): {"one"},
+    ("08_metrics", "n_cell_types"): {"one"},
+    ("08_metrics", "depth"): {"one", "fraction"},
     ("04_drug_response", "max_epochs"): set(),  # at least 12
     ("04_drug_response", "zero_rate"): {"fraction"},  # its genes have fewer zeros
 }

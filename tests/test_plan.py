@@ -238,7 +238,16 @@ def test_another_machine_may_have_the_gpu_that_this_one_lacks(tmp_path, monkeypa
         plan.check_ranges(on_a_gpu, str(tmp_path))
 
 
-TABLES = {"06_cells", "06_genes", "06_steps", "06_vae", "07_sweep", "07_factors"}
+TABLES = {
+    "06_cells",
+    "06_genes",
+    "06_steps",
+    "06_vae",
+    "07_sweep",
+    "07_factors",
+    "08_court",
+    "08_dials",
+}
 
 
 @pytest.mark.parametrize(

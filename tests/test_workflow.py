@@ -31,6 +31,7 @@ TABLES = [
     "05_leaderboard",
     "07_network",
     "07_screen",
+    "08_metrics",
 ]
 FIGURES = [
     "fig1_parameter_recovery",
@@ -43,6 +44,8 @@ FIGURES = [
     "fig8_genes_and_parents",
     "fig10_network",
     "fig11_screen",
+    "fig12_metrics",
+    "fig13_cases",
 ]
 
 
@@ -143,7 +146,7 @@ def test_figure_11_of_a_run_at_other_parameters_is_its_own(tiny):
 def test_run_json_says_what_a_run_was_made_with(tiny):
     about = json.loads((BUILD / "figures/tables/run.json").read_text())
     assert about["versions"]["torch"].startswith("2.13.0")
-    assert len(about["notebooks"]) == 8
+    assert len(about["notebooks"]) == 9
     assert about["notebooks"]["02_mechanistic_gene"]["parameters"]["replicates"] == 2
     assert about["notebooks"]["03_perturb_and_predict"]["parameters"]["n_doses"] == 8
 
@@ -152,7 +155,7 @@ def test_a_second_run_has_nothing_left_to_do(tiny):
     executed = sorted((BUILD / "executed").glob("0?_*.ipynb"))
     before = [path.stat().st_mtime for path in executed]
     done = run("./run_all.sh", "tiny")
-    assert done.returncode == 0 and len(executed) == 8
+    assert done.returncode == 0 and len(executed) == 9
     assert [path.stat().st_mtime for path in executed] == before
 
 

@@ -5,8 +5,9 @@ set: {replicates: 1}                             the same in every run
 grid: {n_cells: [1000, 3000], seed: [1, 2]}      every combination; or
 runs: [{n_cells: 1000, seed: 1}, ...]            a list; or
 runs: runs.csv                                   a row a run, an empty cell for the default
-figure: {metric: skill_kl, where: {split: do_inside}}    or a list, for rows of panels
-table: 06_cells                                  name of the drawn rows in figures/tables/
+figure: {metric: skill_kl, where: {split: do_inside}}    or a list, for rows of panels; []: none
+table: 06_cells                                  name of the drawn rows in figures/tables/; all of
+                                                 them without a figure
 """
 
 import functools

@@ -181,7 +181,8 @@ def collect(plan: plans.Plan, folder: Path, done: list[str], target: Path) -> pd
     about = {"notebook": plan.notebook, "runs": len(done), **notebooks.made_with()}
     (target / "run.json").write_text(json.dumps(about, indent=1) + "\n")
     try:
-        style.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
+        if plan.figure:
+            style.save(sweeps.figure(table, plan.varied, plan.figure), target, "figure")
     except ValueError as error:
         print(f"No figure: {error}")
     return table
@@ -195,7 +196,7 @@ def _finish(plan, folder, publish):
         from lib.show import sweeps
 
         of_panels = [sweeps.rows_of(table, p, drawn=not plan.means) for p in plan.figure]
-        rows = table[np.any(of_panels, axis=0)]
+        rows = table[np.any(of_panels, axis=0)] if of_panels else table
         rows = sweeps.summary(rows, plan.varied) if plan.means else rows
         path = Path("figures/tables") / f"{plan.table}.csv"
         tables.write(sweeps.exact(rows, plan.varied), path)

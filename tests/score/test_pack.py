@@ -11,6 +11,7 @@ import pytest
 
 from lib.predict.arms import references as arm_references
 from lib.score import arms, pack, screen
+from lib.score.court import usual
 from lib.tasks import pack as packs
 from tests.screens import DESIGN, N_TRUTH, scores, task
 
@@ -224,3 +225,21 @@ def test_models_of_ours_are_fitted_to_the_pack_and_stand_beside(folder, by_files
     np.testing.assert_allclose(both["value_x"], both["value_y"], rtol=1e-6)
     with pytest.raises(ValueError, match="model = 'gnr'"):
         pack.score(folder, by_files, ["gnr"])
+
+
+def test_what_usual_metrics_say_stands_beside_references(folder, by_files):
+    table = pack.usual(folder, by_files)
+    assert list(table.columns) == list(usual.TEN.values()) and len(usual.TEN) == 10
+    models = ["oracle", "no_change", "perturbed_mean", "predictions"]
+    assert table.index.tolist() == [(p, m) for p in ("unseen gene", "pairs") for m in models]
+    for panel in ("unseen gene", "pairs"):  # these predictions are no change
+        of_panel = table.loc[panel].astype(float)
+        of_files, of_model = (of_panel.loc[key] for key in ("predictions", "no_change"))
+        assert np.allclose(of_files, of_model, rtol=0.02, atol=1e-3, equal_nan=True)
+        assert of_panel.loc["oracle", "NIR"] > of_panel.loc["no_change", "NIR"]
+
+
+def test_usual_metrics_say_nothing_of_too_few_answers(folder, by_files, tmp_path):
+    table = pd.read_csv(by_files, dtype={"pack": str, "scale": str})
+    table.head(2).to_csv(tmp_path / "few.csv", index=False)
+    assert not len(pack.usual(folder, tmp_path / "few.csv"))

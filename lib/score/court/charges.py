@@ -33,7 +33,7 @@ from lib.seeds import stream
 AGREEMENT, TIES, SCORE, RAW, VERDICT, SIDE, RISKED, ORDER, MISSING = SCENARIOS = (
     "agreement", "ties", "score", "raw", "verdict", "right side", "risk", "order", "no score",
 )  # fmt: skip
-CEILING = "ceiling"  # a charge of `ceilings`
+CEILING, TESTS = "ceiling", "expression"  # charges of `ceilings` and of `expression`
 NEW, MANY, HALVES, INTERPOLATED, SPEARMAN_BROWN, REPLICATE, BOOTSTRAP = CEILINGS = (
     "new cells", "many cells", "halves", "interpolated", "Spearman-Brown", "replicate",
     "bootstrap",

@@ -18,7 +18,6 @@ from lib.score.court.packages import NON_TARGETING, TARGET, quiet, renamed
 from lib.score.court.panel import LABEL, log1p
 from lib.tasks.intended import Intended
 
-TESTS = "expression"
 NORMALISED, AS_COUNTED = SCALES = "normalised", "as counted"
 RATE = 0.05  # false discovery rate that is asked for
 FDR, POWER, FALSE = "false discovery rate", "power", "false positives, of nulls"
@@ -42,7 +41,9 @@ def tests(screen: Intended, ns: list[int], split: str) -> pd.DataFrame:
             some = {name: rows[:n] for name, rows in arms.items()}
             for test, calls in _calls(control, some, list(screen.control.var_names)).items():
                 for what, value in _rates(calls, screen).items():
-                    found.append((TESTS, charges.cells_of(n), test, scale, split, what, value))
+                    found.append(
+                        (charges.TESTS, charges.cells_of(n), test, scale, split, what, value)
+                    )
     return charges.as_rows(found)
 
 

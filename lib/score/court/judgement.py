@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from lib.score import tables
 from lib.score.court import charges, zoo
 from lib.score.court.charges import BOOTSTRAP, CEILING, HALVES, MANY
 from lib.score.court.hearing import RISK
-from lib.score.court.metrics import rows
+from lib.score.court.metrics import CELL_EVAL2, SUITES, rows
 
 RIGHT = 0.95  # share of pairs of models whose order must be right
 APART = "20 to 50 %"  # their difference in risk, over the perturbed mean's
@@ -111,3 +114,83 @@ def needed(part: pd.DataFrame) -> pd.Series:
     right = (wide >= RIGHT).iloc[:, ::-1].cummin(axis=1).iloc[:, ::-1]
     fewest = right.idxmax(axis=1).astype(float)
     return fewest.where(right.any(axis=1), np.inf)
+
+
+def dialled(dials: pd.DataFrame, model: str, parameter: str) -> pd.DataFrame:
+    """Whether metrics put a model before the perturbed mean, a row a metric, a column a value.
+
+    dials: means over networks of runs in which one parameter at a time was changed
+
+    The first row is the exact risk's. A value is the share of networks, a tie half. Metrics are in
+    the order of how often they say what the exact risk says.
+    """
+    part = dials[(dials["scenario"] == charges.VERDICT) & (dials["model"] == model)]
+    part = part[part["gene"] == RISK]
+    wide = part.pivot_table(index="metric", columns=parameter, values="mean")
+    if charges.EXACTLY not in wide.index:
+        return wide
+    exact = wide.loc[charges.EXACTLY]
+    wrong = (wide - exact).abs().mean(axis=1)
+    return wide.loc[wrong.sort_values(kind="stable").index]
+
+
+def usual_of(dials: pd.DataFrame, parameter: str) -> pd.DataFrame:
+    """Rows of runs in which nothing but one parameter is other than usual."""
+    from dataclasses import fields
+
+    from lib.tasks.screen import Design
+
+    usual = {field.name: field.default for field in fields(Design) if field.name in dials}
+    for name, value in usual.items():
+        if name != parameter:
+            given = pd.to_numeric(dials[name], errors="coerce").fillna(value)
+            dials = dials[given == value]
+    given = pd.to_numeric(dials[parameter], errors="coerce").fillna(usual[parameter])
+    return dials.assign(**{parameter: given})
+
+
+def known(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means of the sweeps `court` and `court_dials`; without a file there are no rows.
+
+    folder: has 08_court.csv and 08_dials.csv
+    """
+    paths = [Path(folder) / f"08_{name}.csv" for name in ("court", "dials")]
+    none = pd.DataFrame(columns=tables.SUMMARY)
+    court, dials = (tables.read(path) if path.is_file() else none for path in paths)
+    return court, dials
+
+
+def questions(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.DataFrame:
+    """Agreement over models with each exact risk, and over some of the arms, a row a metric."""
+    part = summary[(summary["mechanism"] == cells) & (summary["model"] == charges.MODELS)]
+    part = part[part["scenario"] == charges.AGREEMENT]
+    of_split = part[part["split"] == split].pivot(index="metric", columns="gene", values="mean")
+    some = part[(part["split"] != split) & (part["gene"] == RISK)]
+    of_arms = some.pivot_table(index="metric", columns="split", values="mean")
+    return of_split.join(of_arms).sort_values(RISK, ascending=False, kind="stable")
+
+
+def suites(summary: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Scores of members of the zoo by the challenge's two suites, and their exact skill."""
+    part = summary[(summary["split"] == split) & (summary["scenario"] == charges.SCORE)]
+    keys = [f"{CELL_EVAL2} {name}" for name in SUITES]
+    wide = part[part["metric"].isin(keys)].pivot(index="model", columns="metric", values="mean")
+    risk = _of(summary[summary["split"] == split], charges.RISKED, gene=RISK)
+    wide["exact skill"] = 1 - risk.set_index("model")["mean"]
+    wide = wide.loc[charges.in_order(wide.index)]
+    wide.insert(0, "what", [zoo.ROWS[k].label if k in zoo.ROWS else "" for k in wide.index])
+    return wide
+
+
+def ceilings(summary: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Ceilings by metric, kind and number of cells; empty where they weren't asked for."""
+    part = summary[(summary["split"] == split) & (summary["scenario"] == CEILING)]
+    wide = part.pivot(index="metric", columns=["model", "mechanism"], values="mean")
+    kinds = [kind for kind in charges.CEILINGS if kind in wide.columns.get_level_values(0)]
+    return wide.reindex(columns=kinds, level=0) if len(wide) else wide
+
+
+def expression(summary: pd.DataFrame) -> pd.DataFrame:
+    """What is known of tests for differential expression; empty where they weren't asked for."""
+    part = summary[summary["scenario"] == charges.TESTS]
+    return part.pivot(index=["model", "gene"], columns=["metric", "mechanism"], values="mean")

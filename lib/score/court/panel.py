@@ -15,12 +15,12 @@ import scipy.sparse as sparse
 
 from lib.counts import CONTROL
 from lib.predict.arms.answers import COUNTS, Answer, ArmCells
+from lib.score.court.real_cells import LABEL
 from lib.score.dependence import quantiles, ranks
 from lib.score.screen import Exact, Scores
 from lib.seeds import stream
 from lib.tasks.screen import Question, Task
 
-LABEL = "perturbation"  # column of obs
 N_CONTROLS = 2000  # of those to train on: metrics are given so many
 TARGET_SUM = 1e4  # of log1p, as in scanpy's and scPertEval's examples
 _MANY = 4000  # cells that a mean of logs is taken over

@@ -6,9 +6,6 @@ perfect prediction. Predictions without skill know the other arms alone.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -16,82 +13,18 @@ import scanpy as sc
 import scipy.sparse as sparse
 
 from lib import checks
-from lib.counts import CONTROL, SEPARATOR, counts_of, dense
+from lib.counts import CONTROL, SEPARATOR, dense
 from lib.score.court import own
 from lib.score.court.metrics import rows
 from lib.score.court.packages import CellEval2, Judged, ScPertEval
 from lib.score.court.panel import LABEL, TARGET_SUM
+from lib.score.court.real_cells import RealScreen
 from lib.seeds import stream
 
 DUPLICATE, MEAN, REPEATED, SCALED, SPIKED = MEMBERS = (
     "duplicate", "perturbed mean", "mean, repeated", "mean, effects × 2", "mean, targets spiked",
 )  # fmt: skip
-_LEAST = 20  # cells of an arm
 _FOLD = 2.0
-_WHOLE = 0.02  # what a count made of logs may be off, at 1 count
-_MOST_LEAST = 5  # counts of the least value that a cell has
-
-
-class RealScreen(NamedTuple):
-    """Cells of a screen.
-
-    counts: cells of one type, with `LABEL`
-    arms: labels of arms with enough cells
-    """
-
-    counts: ad.AnnData
-    arms: list[str]
-
-
-def read(path: str | Path) -> RealScreen:
-    """A screen of an .h5ad. Raises ValueError in one line.
-
-    It has whole counts in X or a layer, or log1p of normalised ones, of which counts are made; and
-    in obs `perturbation`: "control", or names of genes joined by "+". Of several `cell_type`s the
-    one with the most cells is taken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"real_screen = {str(path)!r}: no such file")
-    try:
-        cells = ad.read_h5ad(path)
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"real_screen = {str(path)!r}: can't be read ({said})") from None
-    if LABEL not in cells.obs:
-        raise ValueError(f"real_screen = {str(path)!r}: has no obs[{LABEL!r}]")
-    if "cell_type" in cells.obs:
-        kept = cells.obs["cell_type"].value_counts().index[0]
-        cells = cells[cells.obs["cell_type"] == kept].copy()
-    try:
-        counts = counts_of(cells)
-    except ValueError:
-        counts = _of_logs(cells.X, path)
-    labels = cells.obs[LABEL].astype(str)
-    n = labels.value_counts()
-    arms = [name for name in n.index if name != CONTROL and n[name] >= _LEAST]
-    if len(arms) < 3 or n.get(CONTROL, 0) < _LEAST:
-        must = f"must have control cells and three arms of at least {_LEAST} cells"
-        raise ValueError(f"real_screen = {str(path)!r}: {must}")
-    obs = pd.DataFrame({LABEL: pd.Categorical(labels)}, index=cells.obs_names)
-    var = pd.DataFrame(index=cells.var_names)
-    return RealScreen(ad.AnnData(sparse.csr_matrix(counts), obs=obs, var=var), sorted(arms))
-
-
-def _of_logs(logs, path):
-    """Counts of log1p of normalised ones: a cell's least value above 0 is one count, or a few."""
-    found = sparse.csr_matrix(logs, dtype=float).expm1()
-    for first, last in zip(found.indptr[:-1], found.indptr[1:]):
-        values = found.data[first:last] / found.data[first:last].min(initial=np.inf)
-        for least in range(1, _MOST_LEAST + 1):
-            off = abs(least * values - np.round(least * values))
-            if (off <= _WHOLE * np.sqrt(least * values)).all():
-                break
-        else:
-            must = "must have counts, or log1p of normalised ones"
-            raise ValueError(f"real_screen = {str(path)!r}: {must}")
-        found.data[first:last] = np.round(least * values)
-    return found
 
 
 def tricks(screen: RealScreen, *, seed: int | tuple[int, ...] = 0) -> pd.DataFrame:

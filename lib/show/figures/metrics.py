@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.transforms as mtransforms
 import numpy as np
 import pandas as pd
 
@@ -12,7 +13,7 @@ from lib.show import style
 GROUPS = {LAWS: "laws", MEANS: "means", CELLS: "cells", TESTS: "tests of cells"}
 _INK, _OTHER, _THIRD = "black", "#D55E00", "#0072B2"
 _BAND = "#F2F2F2"
-_MOST_GAIN = 1.5
+_LEAST_GAIN, _MOST_GAIN = -0.5, 1.5  # of a score that is drawn
 
 
 def figure(summary: pd.DataFrame, split: str = "unseen gene"):
@@ -24,6 +25,8 @@ def figure(summary: pd.DataFrame, split: str = "unseen gene"):
     table = ordered(judgement.judged(summary, split))
     height = 18 + 2.35 * (len(table) + 2 * table["takes"].nunique())
     fig, axes = style.figure("abcde", 183, height, sharey=True, width_ratios=[5, 4, 4, 3, 4])
+    for name, ax in axes.items():  # the axis is at the top, and so is its legend
+        ax.set_title(name, loc="left", fontweight="bold", fontsize=style.LETTER, pad=26)
     at = _places(table)
     agreement(axes["a"], table, at)
     others(axes["b"], table, at)
@@ -73,11 +76,16 @@ def _rows(ax, table, at):
                 )
 
 
-def _legend(ax, columns=1):
+def _legend(ax):
     ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.03), borderaxespad=0, ncols=columns,
-        handletextpad=0.2, labelspacing=0.2,
+        loc="lower left", bbox_to_anchor=(0, 1, 1, 1), bbox_transform=_above(ax),
+        borderaxespad=0, handletextpad=0.2, labelspacing=0.2,
     )  # fmt: skip
+
+
+def _above(ax):
+    """The axes, above their label and ticks and beside their letter, whatever their size."""
+    return ax.transAxes + mtransforms.ScaledTranslation(8 / 72, 22 / 72, ax.figure.dpi_scale_trans)
 
 
 def _dots(ax, values, at, colour, label, **look):
@@ -89,8 +97,8 @@ def agreement(ax, table, at) -> None:
     """Kendall's tau over models, with the KL of all genes and of affected ones."""
     off = np.abs(table[["tau_low", "tau_high"]].sub(table["tau"], axis=0)).to_numpy().T
     ax.errorbar(table["tau"], at, xerr=np.nan_to_num(off), fmt="none", ecolor="0.5", lw=0.5)
-    _dots(ax, table["tau"], at, _INK, "all genes")
-    _dots(ax, table["tau_affected"], at, _OTHER, "affected genes", mfc="white")
+    _dots(ax, table["tau_affected"], at, _OTHER, "affected genes", mfc="white", ms=2.8)
+    _dots(ax, table["tau"], at, _INK, "all genes", ms=1.6)
     ax.axvline(0, color="0.6", lw=0.5)
     ax.set(xlim=(-1, 1), xlabel="τ with exact KL, models")
     _legend(ax)
@@ -112,14 +120,14 @@ def gaming(ax, table, at) -> None:
         ("no_skill", _INK, "score without skill", {"mfc": "white"}),
     ):
         if column in table:
-            values = table[column].to_numpy(dtype=float)
+            values = np.maximum(table[column].to_numpy(dtype=float), _LEAST_GAIN)
             beyond = values > _MOST_GAIN
             _dots(ax, np.where(beyond, np.nan, values), at, colour, label, **look)
             far = np.where(beyond, _MOST_GAIN, np.nan)
             _dots(ax, far, at, colour, None, marker=">", **look)
     ax.axvline(0, color="0.6", lw=0.5)
     ax.axvline(1, color="0.6", lw=0.5, ls=":")
-    ax.set(xlim=(-0.5, _MOST_GAIN), xlabel="mean 0, truth 1")
+    ax.set(xlim=(_LEAST_GAIN, _MOST_GAIN), xlabel="mean 0, truth 1")
     _legend(ax)
 
 
