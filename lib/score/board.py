@@ -14,13 +14,13 @@ from lib.tasks.conditional import Task
 SCENARIO = "leaderboard"
 JUDGES = [
     "skill_kl",
-    "pearson_delta",
-    "discrimination_score_l1",
-    "overlap_at_N",
-    "precision_at_N",
-    "pr_auc",
-    "mse",
-]  # scores of cell-eval that notebook 05 shows, beside the exact skill
+    "delta_pearson",
+    "pds_cosine",
+    "de_wilcoxon_overlap",
+    "de_wilcoxon_precision",
+    "de_wilcoxon_sig_jaccard",
+    "expr_mse",
+]  # scores of cell-eval2 that notebook 05 shows, beside the exact skill
 SECONDS = ["seconds", "cpu_seconds"]  # measured by `guard.enter`, other numbers in each run
 
 
@@ -130,7 +130,7 @@ def published(path: str | Path, identity: str | None = None) -> pd.DataFrame:
 
 
 def cell_eval(path: str | Path) -> dict[str, pd.Series]:
-    """Means of cell-eval's scores of each model, and of its exact skill_kl in the same cells.
+    """Means of cell-eval2's scores of each model, and of its exact skill_kl in the same cells.
 
     Returns model -> the means by metric; empty where there is no such file.
     """

@@ -9,7 +9,11 @@ from lib.show import panels, style
 from lib.show.figures import skill
 
 _SPLITS = ("held_out", "do_inside", "do_beyond", "pairs")
-_JUDGES = {"pearson_delta": "o", "overlap_at_N": "s", "discrimination_score_l1": "^"}
+_JUDGES = {  # score of cell-eval2 -> marker, and what it is called
+    "delta_pearson": ("o", "Pearson delta"),
+    "de_wilcoxon_overlap": ("s", "DE overlap"),
+    "pds_cosine": ("^", "discrimination (cosine)"),
+}
 
 
 def figure(
@@ -18,7 +22,7 @@ def figure(
     """Skill of every model, intervals of a few, harm to other genes, and another package's scores.
 
     summary: rows of the leaderboard, means over replicates
-    cell_eval: model -> mean scores by cell-eval, from `board.cell_eval`; may be empty
+    cell_eval: model -> mean scores by cell-eval2, from `board.cell_eval`; may be empty
     own: key of a model of one's own, which panel b draws too
     """
     mosaic = [["a"] * 7, ["b", "b", "b", "c", "c", "d", "d"]]
@@ -91,8 +95,8 @@ def harms(ax, summary: pd.DataFrame) -> list[str]:
 
 
 def judgement(ax, cell_eval: dict[str, pd.Series]) -> None:
-    """Scores of cell-eval against the exact skill of the same predictions."""
-    for score, marker in _JUDGES.items():
+    """Scores of cell-eval2 against the exact skill of the same predictions."""
+    for score, (marker, name) in _JUDGES.items():
         for key, means in cell_eval.items():
             ax.plot(
                 means["skill_kl"],
@@ -100,8 +104,8 @@ def judgement(ax, cell_eval: dict[str, pd.Series]) -> None:
                 marker,
                 ms=2.5,
                 color=style.COLOURS[key],
-                label=score.replace("_", " ") if key == "oracle" else None,
+                label=name if key == "oracle" else None,
             )
-    ax.set(xlabel="exact skill (KL)", ylabel="score by cell-eval")
+    ax.set(xlabel="exact skill (KL)", ylabel="score by cell-eval2")
     if cell_eval:
         ax.legend(loc="lower right")

@@ -12,7 +12,7 @@ from lib.show.figures import leaderboard
 
 KINDS = ["linear", "gate"]
 SPLITS = ["held_out", "do_inside", "do_beyond", "pairs"]
-JUDGES = ["skill_kl", "pearson_delta", "overlap_at_N", "discrimination_score_l1"]
+JUDGES = ["skill_kl", "delta_pearson", "de_wilcoxon_overlap", "pds_cosine"]
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,12 @@ def test_each_score_of_cell_eval_stands_over_the_exact_skill(figure, judged):
     ax = figure.axes[3]
     drawn = {(line.get_marker(), line.get_color()): line for line in ax.lines}
     assert len(drawn) == 3 * len(judged)
-    for name, marker in zip(JUDGES[1:], "os^"):
+    for name, marker in zip(("delta_pearson", "de_wilcoxon_overlap", "pds_cosine"), "os^"):
         for key, means in judged.items():
             line = drawn[marker, style.COLOURS[key]]
             assert (*line.get_xdata(), *line.get_ydata()) == (means["skill_kl"], means[name])
     names = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert names == ["pearson delta", "overlap at N", "discrimination score l1"]
+    assert names == ["Pearson delta", "DE overlap", "discrimination (cosine)"]
 
 
 def test_without_scores_of_cell_eval_their_panel_is_empty(summary):
