@@ -6,7 +6,7 @@ usage() {
   cat <<'TEXT'
 Perturbation Lab: every figure and table from one command.
 
-  ./run_all.sh          run notebooks 01 to 07 and rewrite figures/, figures/tables/ and the
+  ./run_all.sh          run notebooks 01 to 08 and rewrite figures/, figures/tables/ and the
                         outputs in notebooks/*.ipynb (under an hour on 2 cores)
   ./run_all.sh quick    the same at small size into build/quick/; touches nothing that git tracks
                         (about 5 minutes)
@@ -20,10 +20,11 @@ Perturbation Lab: every figure and table from one command.
                         a screen as files, for a model in any language to train on and predict; the
                         key of its answers lies beside DIR. -p NAME VALUE changes what it is like
   ./run_all.sh screen score DIR FILE
-                        the exact scores of the predictions in FILE (minutes the first time)
+                        the exact scores of the predictions in FILE, beside what usual metrics
+                        say of them (minutes the first time)
   ./run_all.sh report   build/report.html: figures, tables, notebooks and what they were made with
                         in one file to mail, from what the last runs have left (seconds)
-  ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval) on the same
+  ./run_all.sh peers    published models (scVI, scGen) and scores (cell-eval2) on the same
                         questions, in an environment of their own, .venv-peers (3 GB): tests them
                         and rewrites their tables, which notebook 05 shows (about 25 minutes)
   ./run_all.sh peers NAME

@@ -48,6 +48,8 @@ FAMILIES = {  # name -> beginnings of the keys of its models
 }
 STRONG, WEAK = "stronger half", "weaker half"
 EXACTLY = "exact risk"  # in place of a metric
+VERDICTS_ON = "no_change", "bilinear", "mlp", "grn", "grn_true"  # told one by one
+APART = "20 to 50 %"  # of `DIFFERENCES`, where only one is told
 DIFFERENCES = {  # of two models' risks, over the perturbed mean's
     "5 to 10 %": (0.05, 0.1),
     "10 to 20 %": (0.1, 0.2),
@@ -146,14 +148,15 @@ class Court:
                 tau = kendalltau(scores, -true).statistic
                 at = (cells_of(n), name, risk, split, metric)
                 found.append((AGREEMENT, *at, float(np.nan_to_num(tau))))
-                if (name, risk) == (MODELS, RISK) and places is None:
+                if (name, risk) == (MODELS, RISK) and places is None and n != INFINITE:
                     found.append((TIES, *at, _ties(scores.to_numpy())))
         return found
 
     def scored(self) -> pd.DataFrame:
-        """Scores of members and their risks, and who is put before the perturbed mean."""
+        """Scores and risks of members, and who is put before the perturbed mean."""
         n = next(n for n in self.verdicts.means if n != INFINITE)
         found, true = [], self.risk()
+        others = [key for key in self.models if key != MEAN]
         for metric in self.judged(n):
             scores, at = self.scores(n, metric), cells_of(n)
             low, high = scores[MEAN], scores[ORACLE]
@@ -161,14 +164,13 @@ class Court:
                 value = rows()[metric].oriented(scores[key])  # as the package says it
                 found.append((RAW, at, key, "", self.split, metric, value))
             if high > low:  # else nothing lies between: see the verdict on the truth
-                for key, value in ((scores - low) / (high - low)).items():
-                    found.append((SCORE, at, key, "", self.split, metric, value))
+                some = [key for key in scores.index if key not in others or key == "no_change"]
+                values = (scores[some] - low) / (high - low)
+                found += [(SCORE, at, key, "", self.split, metric, v) for key, v in values.items()]
             before = (1 + np.sign(scores - low)) / 2
             found += [
-                (VERDICT, at, key, RISK, self.split, metric, before[key])
-                for key in (ORACLE, *self.models)
+                (VERDICT, at, key, RISK, self.split, metric, before[key]) for key in self._told()
             ]
-            others = [key for key in self.models if key != MEAN]
             agree = 1 - (before[others] - (true[others] < true[MEAN])).abs()
             side = agree.mean() if agree.notna().all() else np.nan
             found.append((SIDE, at, MODELS, RISK, self.split, metric, side))
@@ -176,10 +178,14 @@ class Court:
             values = self.risk(risk)
             for key, value in (values / values[MEAN]).items():
                 found.append((RISKED, "", key, risk, self.split, EXACTLY, value))
-            for key in (ORACLE, *self.models):
+            for key in self._told():
                 before = float(values[key] < values[MEAN])
                 found.append((VERDICT, "", key, risk, self.split, EXACTLY, before))
         return as_rows(found)
+
+    def _told(self):
+        """Members on which verdicts are told, each by itself."""
+        return [ORACLE, *(key for key in VERDICTS_ON if key in self.models)]
 
     def order(self) -> pd.DataFrame:
         """How often metrics order two models right: at numbers of cells, and of arms."""
@@ -198,7 +204,8 @@ class Court:
             for metric in self.verdicts.arms[n]:
                 if rows()[metric].better:
                     each = [self.scores(n, metric, list(places)) for places in sets]
-                    found += self._orders(f"{some} arms", self.split, metric, each)
+                    shares = self._orders(f"{some} arms", self.split, metric, each)
+                    found += [share for share in shares if share[2] == APART]
         return as_rows(found)
 
     def _orders(self, at, split, metric, each):

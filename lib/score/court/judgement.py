@@ -9,13 +9,11 @@ import pandas as pd
 
 from lib.score import tables
 from lib.score.court import charges, zoo
-from lib.score.court.charges import BOOTSTRAP, CEILING, HALVES, MANY
+from lib.score.court.charges import APART, BOOTSTRAP, CEILING, HALVES, MANY
 from lib.score.court.hearing import RISK
 from lib.score.court.metrics import CELL_EVAL2, SUITES, rows
 
 RIGHT = 0.95  # share of pairs of models whose order must be right
-APART = "20 to 50 %"  # their difference in risk, over the perturbed mean's
-_KNOWS_NOTHING = ("no_change", "perturbed_mean_log1p", "perturbed_mean_systema")
 
 
 def judged(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.DataFrame:
@@ -81,7 +79,7 @@ def gains(part: pd.DataFrame, at: pd.DataFrame) -> pd.DataFrame:
         some = found["gain"].notna()
         found.loc[some, "trick"] = of_members[some].idxmax(axis=1)
     blind = [key for key, row in zoo.ROWS.items() if row.group in (zoo.TRICK, zoo.NO_SKILL)]
-    blind = [key for key in (*_KNOWS_NOTHING, *blind) if key in scores]
+    blind = [key for key in ("no_change", *blind) if key in scores]
     if blind:
         found["no_skill"] = scores[blind].max(axis=1)
         some = found["no_skill"].notna()
