@@ -20,7 +20,7 @@ from lib.tasks.splits import GENE, OTHER, REGULATOR
 
 KINDS = {GENE: {"unseen regulator": REGULATOR, "unseen other gene": OTHER}}
 LIVE = Design(  # the screen of the live case of notebook 08
-    n_genes=200, n_regulators=30, n_arms=40, n_pairs=10, n_unseen=16, n_asked_pairs=0,
+    n_genes=200, n_regulators=30, n_arms=40, n_pairs=10, n_unseen=12, n_asked_pairs=0,
     n_strengths=0, n_control=2000,
 )  # fmt: skip
 _N_CONTROL = 2000  # of the tests for differential expression

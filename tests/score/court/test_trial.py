@@ -1,5 +1,7 @@
 """A tiny trial, from a screen to the table of all charges."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,11 @@ def test_a_panel_needs_three_arms():
     few = screen.Task(DESIGN, 5, n_truth=100)
     with pytest.raises(ValueError, match="'pair' has 0 arms here; must be 3 or more"):
         trial.trial(few, Setting(panels=("pair",), suites=()), models=["no_change"])
+
+
+def test_the_live_case_is_that_of_the_notebook():
+    from workflow import plan
+
+    given = plan.defaults("08_metrics")
+    design = {field.name: given[field.name] for field in dataclasses.fields(screen.Design)}
+    assert screen.Design(**design) == trial.LIVE
