@@ -329,6 +329,7 @@ OWN = {  # rules of a single notebook, in place of those above
         "models": models_of_screens,
         "real_screen": real_cells,
         "infinite": boolean,
+        "every_model": boolean,
         "with_zoo": boolean,
     },
     "05_leaderboard": {

@@ -70,9 +70,7 @@ divergence: float = 0.2  # share of edges that differ between types
 strength: float = 0.8  # share of a gene's expression that knockdowns of training take away
 depth: float = 1.0  # share of the reads
 shift: float = 0.4  # of all perturbed cells in the stress program
-control_bias: float = (
-    0.0  # sd of log folds by which genes differ in controls, whatever is perturbed
-)
+control_bias: float = 0.0  # sd of log folds by which genes differ in controls
 fidelity: float = 0.5  # share of the prior graph's edges that are true
 regulation: str = "usual"  # how regulators act: usual, gates or switches
 n_truth: int = 2000  # cells behind each exact law, twice

@@ -79,7 +79,7 @@ LEGAL = {  # of the above, what some parameters may be
         "real_screen",
     },  # none of one's own
     "empty list": {"models", "more_models", "suites", "ceilings", "tests"},  # all; none
-    "bool": {"infinite", "with_zoo"},
+    "bool": {"infinite", "with_zoo", "every_model"},
     "text": MADE | READ_IF_THERE,  # as good a name of a folder as others
     "no such module": MADE | READ_IF_THERE,
     "relative module": MADE | READ_IF_THERE,

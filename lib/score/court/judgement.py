@@ -16,12 +16,16 @@ from lib.score.court.metrics import CELL_EVAL2, SUITES, rows
 RIGHT = 0.95  # share of pairs of models whose order must be right
 
 
-def judged(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.DataFrame:
+def first_cells(summary: pd.DataFrame) -> str:
+    """The number of cells at which every member was asked, as tables say it."""
+    return summary.loc[summary["scenario"] == charges.RAW, "mechanism"].iloc[0]
+
+
+def judged(summary: pd.DataFrame, split: str) -> pd.DataFrame:
     """A row a metric that ranks, in the order of its agreement; NaN where a charge isn't there.
 
     summary: means over networks, columns `tables.SUMMARY`
     split: the panel
-    cells: number of cells of an arm
 
     takes, source: of the metric
     tau, tau_low, tau_high: agreement over models with the KL over all genes
@@ -37,7 +41,7 @@ def judged(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.Da
     verdict: share of models that it puts on the right side of the perturbed mean
     """
     part = summary[(summary["split"] == split) | (summary["split"] == "")]
-    at = part[part["mechanism"] == cells]
+    at = part[part["mechanism"] == first_cells(summary)]
     found = pd.DataFrame(index=[key for key, row in rows().items() if row.better])
     found["source"] = [rows()[key].source for key in found.index]
     found["takes"] = [rows()[key].takes for key in found.index]
@@ -158,10 +162,9 @@ def known(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
     return court, dials
 
 
-def questions(summary: pd.DataFrame, split: str, cells: str = "100 cells") -> pd.DataFrame:
+def questions(summary: pd.DataFrame, split: str) -> pd.DataFrame:
     """Agreement over models with each exact risk, and over some of the arms, a row a metric."""
-    part = summary[(summary["mechanism"] == cells) & (summary["model"] == charges.MODELS)]
-    part = part[part["scenario"] == charges.AGREEMENT]
+    part = _of(summary, charges.AGREEMENT, mechanism=first_cells(summary), model=charges.MODELS)
     of_split = part[part["split"] == split].pivot(index="metric", columns="gene", values="mean")
     some = part[(part["split"] != split) & (part["gene"] == RISK)]
     of_arms = some.pivot_table(index="metric", columns="split", values="mean")

@@ -19,6 +19,7 @@ class Setting:
     infinite: whether metrics of means are also asked about infinitely many cells
     suites: challenges that are scored, at the first number of cells
     panels: "unseen gene", "pair": each a panel of its own
+    every_model: whether all models of screens are asked about, not those of the list "court" alone
     with_zoo: whether predictions of known quality are asked about, beside models
     ceilings, tests: numbers of cells for these charges; empty for none
     """
@@ -27,6 +28,7 @@ class Setting:
     infinite: bool = True
     suites: tuple[str, ...] = tuple(SUITES)
     panels: tuple[str, ...] = PANELS
+    every_model: bool = False
     with_zoo: bool = True
     ceilings: tuple[int, ...] = ()
     tests: tuple[int, ...] = ()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lib.predict import registry
 from lib.predict.arms.answers import Means
 from lib.score import arms
 from lib.score.court import charges, hearing, zoo
@@ -51,11 +52,14 @@ def trial(
 ) -> Trial:
     """Fit models to a screen, and try all metrics on their predictions.
 
-    models, own, seed, device: as in `arms.chosen`; the perturbed mean and no change always stand
+    models: keys; empty for those of the list "court", or all with `setting.every_model`; the
+        perturbed mean and no change always stand beside them
+    own, seed, device: as in `arms.chosen`
     report: told who was asked
     """
     scores = Scores(task, exact(task))
-    wanted = [*models, "no_change"] if models else []
+    wanted = [*(models or registry.keys("court")), "no_change"]
+    wanted = wanted if models or not setting.every_model else []
     answers = _answers(task, arms.chosen(wanted, task, own=own, seed=seed, device=device), report)
     most = max(*setting.cells, *setting.ceilings, 0)
     found = Trial(pd.DataFrame(), {}, {})

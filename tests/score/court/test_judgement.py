@@ -39,6 +39,7 @@ def summary():
         ]
     found.append(row("order", MSE, 1.0, at="10 arms", model="20 to 50 %"))
     found.append(row("right side", MSE, 0.75))
+    found.append(row("raw", MSE, 0.1, model="oracle", gene=""))
     found.append(row("ceiling", MSE, 0.6, model="halves", gene=""))
     return pd.DataFrame(found)
 

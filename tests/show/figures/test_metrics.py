@@ -26,6 +26,7 @@ def summary():
     for key, row in rows().items():
         if row.better:
             add("agreement", key, rng.uniform(-0.8, 0.8))
+            add("raw", key, 0.5, model="oracle", gene="")
             add("order", key, rng.uniform(0.9, 1), model="20 to 50 %")
             for kind in charges.CEILINGS:
                 add("ceiling", key, rng.normal(1, 3), model=kind, gene="")
