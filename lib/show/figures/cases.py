@@ -93,10 +93,10 @@ def _curves(ax, scores, members, label):
 
 
 def _pairs(ax, scores, before, after, label):
-    """Scores of what a trick is made from, and of the trick."""
+    """Scores of what a trick is made from, and of the trick; "none" where it has none."""
     shown = _lines(scores)
     for place, (key, colour, _) in enumerate(shown):
-        ends = scores.loc[key, [before, after]].astype(float).clip(_LOW, _HIGH)
+        ends = scores.loc[key].reindex([before, after]).astype(float).clip(_LOW, _HIGH)
         if ends.notna().all():
             ax.annotate(
                 "", (place, ends[after]), (place, ends[before]),

@@ -67,3 +67,11 @@ def test_the_four_cases_show_scores_and_the_exact_skill(summary):
     expected = [1 - risk[k] for k in ("effects_50", "exact_means", "effects_150", "effects_200")]
     assert np.allclose(curve.get_ydata()[:4], np.clip(expected, -1, 2))
     assert curve.get_xdata().tolist() == [0.5, 1, 1.5, 2, 3]
+
+
+def test_without_the_zoo_both_figures_are_drawn_and_say_none(summary):
+    models = summary[~summary["model"].isin(zoo.ROWS)]
+    assert len(metrics.figure(models).axes) == 5
+    fig = cases.figure(models, panel())
+    said = [text.get_text() for text in fig.axes[5].texts]
+    assert said.count("none") == len(said) > 5
