@@ -202,6 +202,13 @@ judged.round(2)
 judgement.questions(shown, panel).round(2).head(25)
 
 # %% [markdown]
+# **What metrics say of models** of this run, one of yours among them; the perturbed mean has 0 and
+# the truth 1, and the exact skill stands first:
+
+# %%
+judgement.told(live, panel).round(2)
+
+# %% [markdown]
 # **The challenge's suites.** Scores of tricks with the perturbed mean at 0 and the truth at 1:
 
 # %%

@@ -27,7 +27,7 @@ from lib.predict import registry
 from lib.score.court.hearing import INFINITE, RISK, RISKS, Verdicts
 from lib.score.court.metrics import rows
 from lib.score.court.panel import Panel
-from lib.score.court.zoo import EXACT, MEAN, NATURAL, ORACLE
+from lib.score.court.zoo import DEGRADED, EXACT, MEAN, NATURAL, NO_SKILL, ORACLE, TRICK
 from lib.seeds import stream
 
 AGREEMENT, TIES, SCORE, RAW, VERDICT, SIDE, RISKED, ORDER, MISSING = SCENARIOS = (
@@ -48,7 +48,7 @@ FAMILIES = {  # name -> beginnings of the keys of its models
 }
 STRONG, WEAK = "stronger half", "weaker half"
 EXACTLY = "exact risk"  # in place of a metric
-VERDICTS_ON = "no_change", "bilinear", "mlp", "grn", "grn_true"  # told one by one
+TOLD = "no_change", "bilinear", "mlp", "grn", "grn_true"  # models that are told one by one
 APART = "20 to 50 %"  # of `DIFFERENCES`, where only one is told
 DIFFERENCES = {  # of two models' risks, over the perturbed mean's
     "5 to 10 %": (0.05, 0.1),
@@ -77,9 +77,19 @@ class Court:
     panel: the arms
     split: name of all of them
     kinds: name -> places of some of them
+    is_first: whether it is the first panel, of which the scores of all of the zoo are told
     """
 
-    def __init__(self, verdicts: Verdicts, panel: Panel, split: str, kinds: dict[str, list[int]]):
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        panel: Panel,
+        split: str,
+        kinds: dict[str, list[int]],
+        *,
+        is_first: bool = True,
+    ):
+        self.is_first = is_first
         self.verdicts, self.panel, self.split = verdicts, panel, split
         self.kinds = {name: places for name, places in kinds.items() if len(places) > 1}
         change = verdicts.risks[RISK].loc["no_change"].to_numpy()
@@ -164,8 +174,7 @@ class Court:
                 value = rows()[metric].oriented(scores[key])  # as the package says it
                 found.append((RAW, at, key, "", self.split, metric, value))
             if high > low:  # else nothing lies between: see the verdict on the truth
-                some = [key for key in scores.index if key not in others or key == "no_change"]
-                values = (scores[some] - low) / (high - low)
+                values = (scores[self._scored(scores.index)] - low) / (high - low)
                 found += [(SCORE, at, key, "", self.split, metric, v) for key, v in values.items()]
             before = (1 + np.sign(scores - low)) / 2
             found += [
@@ -184,8 +193,16 @@ class Court:
         return as_rows(found)
 
     def _told(self):
-        """Members on which verdicts are told, each by itself."""
-        return [ORACLE, *(key for key in VERDICTS_ON if key in self.models)]
+        """Members of which scores and verdicts are told one by one, those of one's own too."""
+        own = [key for key in self.models if key not in registry.BY_KEY]
+        return [ORACLE, *(key for key in TOLD if key in self.models), *own]
+
+    def _scored(self, keys):
+        """Members whose scores are told: of a panel that isn't the first, tricks and models."""
+        kept = (TRICK, NO_SKILL) if not self.is_first else (TRICK, NO_SKILL, DEGRADED)
+        groups = self.verdicts.groups
+        told = {*self._told(), MEAN, EXACT}
+        return [key for key in keys if groups[key] in kept or key in told]
 
     def order(self) -> pd.DataFrame:
         """How often metrics order two models right: at numbers of cells, and of arms."""

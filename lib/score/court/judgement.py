@@ -183,6 +183,20 @@ def suites(summary: pd.DataFrame, split: str) -> pd.DataFrame:
     return wide
 
 
+def told(summary: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Scores of the models that are told one by one, the mean's 0 and the truth's 1, by metric.
+
+    The first row is their exact skill.
+    """
+    part = summary[(summary["split"] == split) & (summary["scenario"] == charges.SCORE)]
+    models = [key for key in part["model"].unique() if key not in zoo.ROWS]
+    part = part[part["model"].isin(models)]
+    wide = part.pivot(index="metric", columns="model", values="mean")
+    risk = _of(summary[summary["split"] == split], charges.RISKED, gene=RISK)
+    skill = 1 - risk.set_index("model")["mean"].reindex(wide.columns)
+    return pd.concat([skill.to_frame("exact skill").T, wide])
+
+
 def ceilings(summary: pd.DataFrame, split: str) -> pd.DataFrame:
     """Ceilings by metric, kind and number of cells; empty where they weren't asked for."""
     part = summary[(summary["split"] == split) & (summary["scenario"] == CEILING)]

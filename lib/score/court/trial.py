@@ -109,7 +109,8 @@ def _court(panel, name, answers, setting, report):
         label: [place for place, q in enumerate(panel.questions) if q.kind == kind]
         for label, kind in KINDS.get(name, {}).items()
     }
-    return charges.Court(verdicts, panel, name, kinds)
+    is_first = name == setting.panels[0]
+    return charges.Court(verdicts, panel, name, kinds, is_first=is_first)
 
 
 def _at(place):

@@ -100,6 +100,13 @@ def test_scores_have_the_mean_at_0_and_the_truth_at_1_whatever_is_better(court):
     assert value(table, model="grn", **risk) == pytest.approx(0.45)
 
 
+def test_another_panel_tells_the_scores_of_tricks_and_models_alone(court):
+    other = charges.Court(court.verdicts, court.panel, "pair", {}, is_first=False)
+    scores = other.scored().query("scenario == 'score'")
+    assert set(scores["model"]) == {"oracle", "exact_means", *MODELS, "mean_repeated"}
+    assert "effects_200" in set(court.scored().query("scenario == 'score'")["model"])
+
+
 def test_a_verdict_is_whether_a_model_is_put_before_the_mean(court):
     table = court.scored()
     at = {"scenario": "verdict", "gene": "KL"}

@@ -106,4 +106,11 @@ def test_readable_parts_are_there(summary):
     assert judgement.ceilings(summary, SPLIT).loc[MSE, ("halves", "100 cells")] == 0.6
     assert judgement.expression(summary).empty
     assert "exact skill" in judgement.suites(summary, SPLIT)
+    told = judgement.told(summary, SPLIT)
+    assert told.index[0] == "exact skill" and set(told) == {
+        "oracle",
+        "exact_means",
+        "perturbed_mean",
+    }
+    assert told.loc["exact skill", "exact_means"] == 0.98 and told.loc[MSE, "exact_means"] == 0.9
     assert charges.in_order(["random", "grn", "oracle"]) == ["oracle", "grn", "random"]
