@@ -237,6 +237,7 @@ def test_what_usual_metrics_say_stands_beside_references(folder, by_files):
         of_files, of_model = (of_panel.loc[key] for key in ("predictions", "no_change"))
         assert np.allclose(of_files, of_model, rtol=0.02, atol=1e-3, equal_nan=True)
         assert of_panel.loc["oracle", "NIR"] > of_panel.loc["no_change", "NIR"]
+        assert of_panel["PDS cosine"].between(0, 1).all()
 
 
 def test_usual_metrics_say_nothing_of_too_few_answers(folder, by_files, tmp_path):

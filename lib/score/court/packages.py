@@ -155,6 +155,9 @@ class CellEval2:
     def __init__(self, measured: ad.AnnData, metrics=FULL, *, suites=(), fractional: bool = False):
         self._cache = tempfile.TemporaryDirectory()
         self.measured = renamed(measured)
+        # of a panel of pairs no label is a gene's, which must be said: no gene is left out then
+        some = self.measured.obs[TARGET].isin(self.measured.var_names).any()
+        self._targets = None if some else {"*": None}
         self.config = self._of("v2", metrics, fractional)
         self._suites = {}
         for suite in suites:
@@ -175,6 +178,7 @@ class CellEval2:
             num_threads=1,
             cache_real=f"{self._cache.name}/{preset}",
             validate_input=not fractional,
+            target_gene_map=self._targets,
         )
 
     def judge(self, predicted: ad.AnnData) -> Judged:

@@ -126,6 +126,18 @@ def test_a_ratio_of_sums_that_has_no_value_fails_alone(nothing):
     assert "not positive" in said.failed["cell-eval2 expr_mse_unbiased_capped_norm"]
 
 
+def test_a_panel_of_pairs_whose_labels_are_no_genes_is_scored_too(cells):
+    counts, predicted, *_ = cells
+    pairs = [each.copy() for each in (counts, predicted)]
+    for each in pairs:
+        labels = each.obs["perturbation"].astype(str)
+        each.obs["perturbation"] = labels.where(labels == "control", labels + "+gene_0")
+    said = packages.CellEval2(pairs[0], ["expr_mae", "pds_cosine"]).judge(pairs[1])
+    of_single = packages.CellEval2(counts, ["expr_mae", "pds_cosine"]).judge(predicted)
+    assert not said.failed and len(said.means) == 2
+    assert said.means["cell-eval2 expr_mae"] == of_single.means["cell-eval2 expr_mae"]
+
+
 def test_packages_leave_logging_and_progress_as_they_were(monkeypatch):
     import logging
     import os
