@@ -225,22 +225,14 @@ judgement.ceilings(shown, panel).round(2)
 # before the perturbed mean, as the shift that arms share is dialled; the exact risk's own verdict
 # stands first:
 
-
 # %%
-def flips(model, parameter):
-    """Verdicts on a model against one dial."""
-    if not len(dials):
-        return "not there: ./run_all.sh sweep court_dials"
-    return judgement.dialled(judgement.usual_of(dials, parameter), model, parameter).round(2)
-
-
-flips("grn", "shift")
+judgement.flips(dials, "grn", "shift")
 
 # %% [markdown]
 # The same of no change, as controls are biased:
 
 # %%
-flips("no_change", "control_bias")
+judgement.flips(dials, "no_change", "control_bias")
 
 # %% [markdown]
 # **Tests for differential expression**: of all genes called at a rate of 0.05, the share that are

@@ -20,7 +20,8 @@ import pandas as pd
 import scperteval
 import scperteval.protocols.table as protocols
 
-from lib.score.court import charges, own
+from lib.score.court import charges
+from lib.score.court.cells import normalised
 from lib.score.court.charges import (
     BOOTSTRAP,
     CEILING,
@@ -31,8 +32,9 @@ from lib.score.court.charges import (
     REPLICATE,
     SPEARMAN_BROWN,
 )
+from lib.score.court.judges import Judges
 from lib.score.court.metrics import CELL_EVAL2, SCPERTEVAL, VCC2026, rows
-from lib.score.court.packages import CellEval2, Judged, ScPertEval, quiet
+from lib.score.court.packages import Judged, quiet
 from lib.score.court.panel import Panel
 from lib.score.court.zoo import Member
 from lib.seeds import stream
@@ -44,12 +46,13 @@ def ceilings(panel: Panel, perturbed_mean: Member, n_cells: int, split: str) -> 
     perturbed_mean: the member with 0
     n_cells: measured cells of an arm
     """
-    judges = _Judges(panel, n_cells)
-    mean = judges.judge([each.counts[:n_cells] for each in perturbed_mean.drawn()])
+    measured = panel.measured(n_cells)
+    judges = Judges(measured, panel.names)
+    mean = _judge(judges, panel, [each.counts[:n_cells] for each in perturbed_mean.drawn()])
     found = {
-        NEW: judges.judge([cells[:n_cells] for cells in panel.other]),
-        MANY: judges.judge(panel.other),
-        **_of_halves(panel, n_cells),
+        NEW: _judge(judges, panel, [cells[:n_cells] for cells in panel.other]),
+        MANY: _judge(judges, panel, panel.other),
+        **_of_halves(panel, n_cells, measured, judges.cell_eval2),
         BOOTSTRAP: _bootstrap(panel, n_cells),
     }
     at, scored = charges.cells_of(n_cells), []
@@ -66,33 +69,26 @@ def ceilings(panel: Panel, perturbed_mean: Member, n_cells: int, split: str) -> 
     return charges.as_rows(scored)
 
 
-class _Judges:
-    """All metrics with measured cells to hold against."""
-
-    def __init__(self, panel, n_cells, cells=None):
-        self.panel = panel
-        measured = panel.measured(n_cells, cells=cells)
-        logs = panel.logs(measured)
-        self.scperteval, self.cell_eval2 = ScPertEval(logs), CellEval2(measured)
-        self.ours = own.Definitions(logs, panel.names)
-
-    def judge(self, cells) -> Judged:
-        """Scores of cells of each arm."""
-        predicted = self.panel.measured(len(cells[0]), cells=cells)
-        logs = self.panel.logs(predicted)
-        found = self.scperteval.judge(logs).joined(self.ours.judge(logs))
-        return found.joined(self.cell_eval2.judge(predicted))
+def _judge(judges, panel, cells) -> Judged:
+    """Scores of cells of each arm."""
+    return judges.judge(panel.measured(len(cells[0]), cells=cells))
 
 
-def _of_halves(panel, n_cells):
+def _one_against(panel, first, second) -> Judged:
+    """Scores of cells of each arm, held against others."""
+    return _judge(Judges(panel.measured(len(first[0]), cells=first), panel.names), panel, second)
+
+
+def _of_halves(panel, n_cells, measured, package):
     """Halves of the measured cells: against each other, interpolated, and as cell-eval2 has it."""
     first = [cells[: n_cells // 2] for cells in panel.true]
     second = [cells[n_cells // 2 : n_cells] for cells in panel.true]
-    halves = _Judges(panel, n_cells, first).judge(second)
-    measured = panel.measured(n_cells)
-    package = CellEval2(measured)
-    found = {HALVES: halves, INTERPOLATED: _interpolated(panel.logs(measured))}
-    return found | {SPEARMAN_BROWN: _corrected(package), REPLICATE: _replicate(package)}
+    return {
+        HALVES: _one_against(panel, first, second),
+        INTERPOLATED: _interpolated(normalised(measured)),
+        SPEARMAN_BROWN: _corrected(package),
+        REPLICATE: _replicate(package),
+    }
 
 
 def _interpolated(logs):
@@ -138,4 +134,4 @@ def _bootstrap(panel, n_cells):
     """Two samples with replacement of the same measured cells, one against the other."""
     rng = stream(panel.task.seed, "bootstrap of cells")
     two = [[cells[rng.integers(0, n_cells, n_cells)] for cells in panel.true] for _ in range(2)]
-    return _Judges(panel, n_cells, two[0]).judge(two[1])
+    return _one_against(panel, *two)

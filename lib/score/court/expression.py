@@ -7,22 +7,19 @@ moves every gene where an arm changes others.
 
 from __future__ import annotations
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sparse
 
 from lib.counts import CONTROL
 from lib.score.court import charges
+from lib.score.court.cells import labelled, log1p
 from lib.score.court.packages import NON_TARGETING, TARGET, quiet, renamed
-from lib.score.court.panel import LABEL, log1p
 from lib.tasks.intended import Intended
 
 NORMALISED, AS_COUNTED = SCALES = "normalised", "as counted"
 RATE = 0.05  # false discovery rate that is asked for
 FDR, POWER, FALSE = "false discovery rate", "power", "false positives, of nulls"
 _CELL_EVAL2 = "cell-eval2 wilcoxon"
-_TARGET_SUM = 1e4
 
 
 def tests(screen: Intended, ns: list[int], split: str) -> pd.DataFrame:
@@ -49,7 +46,7 @@ def tests(screen: Intended, ns: list[int], split: str) -> pd.DataFrame:
 
 def _scaled(counts, scale):
     counts = counts.toarray().astype(float)
-    return log1p(counts, _TARGET_SUM) if scale == NORMALISED else np.log1p(counts)
+    return log1p(counts) if scale == NORMALISED else np.log1p(counts)
 
 
 def _calls(control, arms, genes):
@@ -73,10 +70,7 @@ def _by_cell_eval2(control, arms, genes):
     from cell_eval2 import EvalConfig
     from cell_eval2.de_compute import compute_de
 
-    labels = np.repeat([CONTROL, *arms], [len(control), *map(len, arms.values())])
-    obs = pd.DataFrame({LABEL: pd.Categorical(labels)}, index=[f"c{i}" for i in range(len(labels))])
-    cells = sparse.csr_matrix(np.vstack([control, *arms.values()]), dtype=np.float32)
-    cells = renamed(ad.AnnData(cells, obs=obs, var=pd.DataFrame(index=genes)))
+    cells = renamed(labelled({CONTROL: control} | arms, genes))
     defaults = EvalConfig().de
     with quiet():
         table = compute_de(

@@ -9,12 +9,15 @@ from typing import NamedTuple
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sparse
 
+from lib.counts import CONTROL
+from lib.predict.arms.pseudobulk import TARGET_SUM
 from lib.score.court import own
-from lib.score.court.metrics import CELL_EVAL2, LAWS, OURS, OWN, SCPERTEVAL, rows
-from lib.score.court.packages import CellEval2, Judged, ScPertEval
-from lib.score.court.panel import LABEL, TARGET_SUM, Panel
+from lib.score.court.cells import labelled
+from lib.score.court.judges import Judges
+from lib.score.court.metrics import CELL_EVAL2, LAWS, OWN, SCPERTEVAL, rows
+from lib.score.court.packages import Judged
+from lib.score.court.panel import Panel
 from lib.score.court.zoo import Member
 
 RISKS = {  # name -> set of genes and metric of `score.screen`
@@ -88,7 +91,8 @@ def hear(
             found = courts[n].judge(member, drawn)
             said[n][member.key] = found.joined(of_laws[n]) if n in of_laws else found
         report(f"{member.key} {time.perf_counter() - start:.1f} s")
-    return Verdicts(*_tables(said, panel.names), _risk_tables(risks), groups, own_law)
+    of_risks = {name: pd.DataFrame({k: of[name] for k, of in risks.items()}).T for name in RISKS}
+    return Verdicts(*_tables(said, panel.names), of_risks, groups, own_law)
 
 
 def _is_cells(answer):
@@ -100,17 +104,11 @@ class _Court:
 
     def __init__(self, panel, n_cells, suites):
         self.panel, self.n_cells = panel, n_cells
-        measured = panel.measured(n_cells)
-        logs = panel.logs(measured)
-        self.scperteval = ScPertEval(logs)
-        self.cell_eval2 = CellEval2(measured, suites=suites)
-        self.ours = own.Definitions(logs, panel.names)
+        self.judges = Judges(panel.measured(n_cells), panel.names, suites=suites)
 
     def judge(self, member, drawn) -> Judged:
         counts = self.panel.measured(self.n_cells, cells=[each.counts for each in drawn])
-        logs = self.panel.logs(counts, drawn)
-        found = self.scperteval.judge(logs).joined(self.ours.judge(logs))
-        return found.joined(self.cell_eval2.judge(counts))
+        return self.judges.judge(counts, self.panel.logs(self.n_cells, drawn))
 
 
 class _Limit:
@@ -118,31 +116,21 @@ class _Limit:
 
     def __init__(self, panel):
         self.panel = panel
+        protocols, metrics = (_OF_MEANS[name].split() for name in (SCPERTEVAL, CELL_EVAL2))
         measured = self._one_cell_each([exact.mean for exact in panel.exact])
-        logs = panel.logs(measured)
-        self.scperteval = ScPertEval(logs, _OF_MEANS[SCPERTEVAL].split(), min_cells=1)
-        names = _OF_MEANS[CELL_EVAL2].split()
-        self.cell_eval2 = CellEval2(measured, names, fractional=True)
-        self.ours = own.Definitions(logs, panel.names)
+        self.judges = Judges(measured, panel.names, protocols, metrics=metrics, fractional=True)
 
     def _one_cell_each(self, means) -> ad.AnnData:
         """Means in place of cells, the controls' too."""
-        rows_of = [self.panel.helper.law.mean, *means]
-        obs = pd.DataFrame({LABEL: pd.Categorical(["control", *self.panel.names])})
-        obs.index = [f"cell_{place}" for place in range(len(obs))]
-        var = pd.DataFrame(index=self.panel.genes)
-        scale = (
-            TARGET_SUM / self.panel.helper.law.mean.sum()
-        )  # means of few counts would be rounded
-        cells = sparse.csr_matrix(scale * np.array(rows_of), dtype=np.float32)
-        return ad.AnnData(cells, obs=obs, var=var)
+        control = self.panel.helper.law.mean
+        scale = TARGET_SUM / control.sum()  # means of few counts would be rounded
+        cells = scale * np.array([control, *means])
+        blocks = {name: row[None] for name, row in zip((CONTROL, *self.panel.names), cells)}
+        return labelled(blocks, self.panel.genes)
 
     def judge(self, member, drawn) -> Judged:
         laws = [self.panel.helper.as_law(answer) for answer in member.answers]
-        counts = self._one_cell_each([law.mean for law in laws])
-        logs = self.panel.logs(counts)
-        found = self.scperteval.judge(logs).joined(self.cell_eval2.judge(counts))
-        return found.joined(self.ours.judge(logs))
+        return self.judges.judge(self._one_cell_each([law.mean for law in laws]))
 
 
 def _of_laws(panel, member, ns):
@@ -158,24 +146,16 @@ def _of_laws(panel, member, ns):
 
 
 def _risk(panel, member):
-    """(risk, arm) of a member."""
+    """(arm, risk) of a member."""
     names = [question.name for question in panel.questions]
     answers = dict(zip(names, member.answers))
     table = panel.scores.of(answers, are_draws=member.key.startswith("duplicate"), doubt=False)
     wide = table.pivot(index="question", columns=["gene", "metric"], values="value")
-    found = {risk: wide.get(place, pd.Series(dtype=float)) for risk, place in RISKS.items()}
-    return {risk: values.reindex(names).to_numpy() for risk, values in found.items()} | {
-        "arms": panel.names
-    }
-
-
-def _risk_tables(risks):
-    found = {}
-    for risk in RISKS:
-        found[risk] = pd.DataFrame(
-            {key: pd.Series(values[risk], values["arms"]) for key, values in risks.items()}
-        ).T
-    return found
+    return (
+        wide.reindex(index=names, columns=RISKS.values())
+        .set_axis(panel.names)
+        .set_axis(list(RISKS), axis="columns")
+    )
 
 
 def _tables(said, names):
@@ -200,8 +180,3 @@ def _tables(said, names):
             }
             failed += [(member, key, n, why) for key, why in missing.items()]
     return means, arms, pd.DataFrame(failed, columns=["member", "metric", "n_cells", "reason"])
-
-
-def source_of(key: str) -> str:
-    """Who computes a metric: a package, or the definition of a paper."""
-    return next(name for name in (SCPERTEVAL, CELL_EVAL2, OURS) if key.startswith(name))

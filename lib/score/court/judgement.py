@@ -151,6 +151,13 @@ def usual_of(dials: pd.DataFrame, parameter: str) -> pd.DataFrame:
     return dials.assign(**{parameter: given})
 
 
+def flips(dials: pd.DataFrame, model: str, parameter: str) -> pd.DataFrame | str:
+    """`dialled` of runs in which nothing else is other than usual, to read."""
+    if not len(dials):
+        return "not there: ./run_all.sh sweep court_dials"
+    return dialled(usual_of(dials, parameter), model, parameter).round(2)
+
+
 def known(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means of the sweeps `court` and `court_dials`; without a file there are no rows.
 

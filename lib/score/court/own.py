@@ -15,7 +15,7 @@ from lib.counts import CONTROL, dense
 from lib.laws import Law
 from lib.score.court.metrics import OURS
 from lib.score.court.packages import Judged
-from lib.score.court.panel import LABEL
+from lib.score.court.real_cells import LABEL
 
 _PSEUDOCOUNT = 0.1  # added to means of logs before log2, by PerturBench
 _TIMES = 4  # as many counts as were seen, beyond which all count alike in the CRPS

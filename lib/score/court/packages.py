@@ -19,8 +19,9 @@ import anndata as ad
 import pandas as pd
 
 from lib.counts import CONTROL
+from lib.score.court.cells import normalised
 from lib.score.court.metrics import CELL_EVAL2, SCPERTEVAL, VCC2025, VCC2026
-from lib.score.court.panel import LABEL
+from lib.score.court.real_cells import LABEL
 
 NON_TARGETING = "non-targeting"  # cell-eval2's default name of controls
 TARGET = "target_gene"  # its challenge's name of the column
@@ -230,12 +231,12 @@ class CellEval2:
 
 
 class _Suite2025:
-    """Mean of three scores over the baseline's: `vcc` of version 1, on logs."""
+    """Mean of three scores over the baseline's: `vcc` of version 1, on logs, as it asked for."""
 
     def __init__(self, package):
         from cell_eval2.baseline import build_generic_baseline
 
-        self.measured = _logs(package.measured)
+        self.measured = normalised(package.measured)
         self.config = package._of("v1", "vcc")
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/baseline.h5ad"
@@ -243,7 +244,7 @@ class _Suite2025:
                 package.measured, config=package._of("v2", "vcc"), save_pred=path
             )
             baseline = ad.read_h5ad(path)
-        self.baseline = self._wide(_logs(baseline))
+        self.baseline = self._wide(normalised(baseline))
 
     def _wide(self, predicted):
         from cell_eval2 import aggregate_metrics_wide, compute_metrics
@@ -253,7 +254,7 @@ class _Suite2025:
     def __call__(self, predicted, table):
         from cell_eval2.compat import score_agg_metrics
 
-        scored = score_agg_metrics(self._wide(_logs(predicted)), self.baseline)
+        scored = score_agg_metrics(self._wide(normalised(predicted)), self.baseline)
         return float(scored.filter(scored["metric"] == "avg_score")["from_baseline"][0])
 
 
@@ -286,16 +287,6 @@ class _Suite2026:
             aggregate_metrics_wide(some, metrics=names), real_bundle=self.bundle, user_meta=meta
         )
         return float(scored.filter(scored["metric"] == "avg_score")["from_replicate"][0])
-
-
-def _logs(cells):
-    """log1p of counts scaled to 10,000, as the challenge of 2025 asked for."""
-    import scanpy as sc
-
-    logs = cells.copy()
-    sc.pp.normalize_total(logs, target_sum=1e4)
-    sc.pp.log1p(logs)
-    return logs
 
 
 def renamed(cells: ad.AnnData) -> ad.AnnData:

@@ -9,20 +9,17 @@ from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
-import pandas as pd
-import scanpy as sc
 import scipy.sparse as sparse
 
 from lib.counts import CONTROL
 from lib.predict.arms.answers import COUNTS, Answer, ArmCells
-from lib.score.court.real_cells import LABEL
+from lib.score.court.cells import labelled, log1p, normalised
 from lib.score.dependence import quantiles, ranks
 from lib.score.screen import Exact, Scores
 from lib.seeds import stream
 from lib.tasks.screen import Question, Task
 
 N_CONTROLS = 2000  # of those to train on: metrics are given so many
-TARGET_SUM = 1e4  # of log1p, as in scanpy's and scPertEval's examples
 _MANY = 4000  # cells that a mean of logs is taken over
 _TRUE, _OTHER, _CONTROLS = 11, 12, 13  # end seeds of cells: measured, a second time, controls
 
@@ -91,46 +88,27 @@ class Panel:
     def mean_logs(self, answer: Answer) -> np.ndarray:
         """Mean of log1p of normalised counts over 4,000 cells with an answer's laws, (n_genes,)."""
         cells = quantiles(self.helper.as_law(answer), self._ranks[:_MANY])
-        return log1p(cells, TARGET_SUM).mean(axis=0)
+        return log1p(cells).mean(axis=0)
 
     def measured(self, n_cells: int, *, cells: list[np.ndarray] | None = None) -> ad.AnnData:
         """Counts of control cells and of the first n cells of each arm, with `LABEL`.
 
         cells: of each arm, in place of the measured ones
         """
-        arms = [sparse.csr_matrix(rows[:n_cells], dtype=np.float32) for rows in cells or self.true]
-        return self._labelled([self.controls, *arms])
+        arms = dict(zip(self.names, (rows[:n_cells] for rows in cells or self.true)))
+        return labelled({CONTROL: self.controls} | arms, self.genes)
 
-    def logs(self, counts: ad.AnnData, drawn: list[Drawn] | None = None) -> ad.AnnData:
-        """The same as log1p of counts scaled to 10,000, or as what is handed in for that.
+    def logs(self, n_cells: int, drawn: list[Drawn]) -> ad.AnnData | None:
+        """What is handed in where log1p is asked for; None: that of the counts.
 
-        drawn: cells of each arm, those in `counts` the first of them
+        drawn: cells of each arm, of which the first n are taken
         """
-        if drawn is not None and drawn[0].logs is not None:
-            of_arm = counts.obs[LABEL].value_counts()
-            arms = [each.logs[: of_arm[name]] for name, each in zip(self.names, drawn)]
-            rows = [sparse.csr_matrix(arm, dtype=np.float32) for arm in arms]
-            controls = self.logs(counts[counts.obs[LABEL] == CONTROL].copy())
-            return self._labelled([controls.X, *rows])
-        logs = counts.copy()
-        sc.pp.normalize_total(logs, target_sum=TARGET_SUM)
-        sc.pp.log1p(logs)
-        del logs.uns["log1p"]
-        return logs
-
-    def _labelled(self, blocks):
-        labels = np.repeat([CONTROL, *self.names], [block.shape[0] for block in blocks])
-        obs = pd.DataFrame({LABEL: pd.Categorical(labels)})
-        obs.index = [f"cell_{i}" for i in range(len(obs))]
-        cells = sparse.vstack(blocks, format="csr")
-        return ad.AnnData(cells, obs=obs, var=pd.DataFrame(index=self.genes))
+        if drawn[0].logs is None:
+            return None
+        controls = normalised(labelled({CONTROL: self.controls}, self.genes)).X
+        arms = {name: each.logs[:n_cells] for name, each in zip(self.names, drawn)}
+        return labelled({CONTROL: controls} | arms, self.genes)
 
     def own(self) -> np.ndarray:
         """Whether an arm perturbs a gene, (n_arms, n_genes) bool."""
         return np.array([exact.sets["own"] for exact in self.exact])
-
-
-def log1p(counts: np.ndarray, target_sum: float) -> np.ndarray:
-    """log1p of counts scaled to a total, (n, n_genes)."""
-    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return np.log1p(counts * (target_sum / totals))

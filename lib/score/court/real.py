@@ -6,19 +6,15 @@ perfect prediction. Predictions without skill know the other arms alone.
 
 from __future__ import annotations
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
-import scipy.sparse as sparse
 
 from lib import checks
 from lib.counts import CONTROL, SEPARATOR, dense
-from lib.score.court import own
+from lib.score.court.cells import labelled, log1p
+from lib.score.court.judges import Judges
 from lib.score.court.metrics import rows
-from lib.score.court.packages import CellEval2, Judged, ScPertEval
-from lib.score.court.panel import LABEL, TARGET_SUM
-from lib.score.court.real_cells import RealScreen
+from lib.score.court.real_cells import LABEL, RealScreen
 from lib.seeds import stream
 
 DUPLICATE, MEAN, REPEATED, SCALED, SPIKED = MEMBERS = (
@@ -40,8 +36,15 @@ def tricks(screen: RealScreen, *, seed: int | tuple[int, ...] = 0) -> pd.DataFra
     others = {name: half for name, (_, half) in halves.items()}
     control = dense(screen.counts[screen.counts.obs[LABEL] == CONTROL].X)
     predicted = {DUPLICATE: (others, None)} | _without_skill(others, control, screen, rng)
-    judges = _Judges(screen, control, measured)
-    said = {member: judges.judge(*cells) for member, cells in predicted.items()}
+
+    def together(cells, control=control):
+        blocks = {CONTROL: control} | {name: cells[name] for name in screen.arms}
+        return labelled(blocks, screen.counts.var_names)
+
+    judges, said = Judges(together(measured), screen.arms), {}
+    for member, (cells, logs) in predicted.items():
+        logs = None if logs is None else together(logs, log1p(control))
+        said[member] = judges.judge(together(cells), logs)
     found = []
     for key, row in rows().items():
         zero, one = (said[member].means.get(key, np.nan) for member in (MEAN, DUPLICATE))
@@ -80,7 +83,7 @@ def _without_skill(others, control, screen, rng):
         found[SCALED][0][name] = _multiplied(some, fold ** (_FOLD - 1), rng)
         found[SPIKED][0][name] = _multiplied(some, spike, rng)
         found[REPEATED][0][name] = _multiplied(np.ones(some.shape), mean, rng)
-        found[REPEATED][1][name] = np.broadcast_to(_logs(pool).mean(axis=0), some.shape)
+        found[REPEATED][1][name] = np.broadcast_to(log1p(pool).mean(axis=0), some.shape)
     return found
 
 
@@ -88,42 +91,3 @@ def _multiplied(counts, fold, rng):
     """Counts times a fold, rounded at random so that means are kept."""
     values = counts * fold
     return np.floor(values) + (rng.random(values.shape) < values % 1)
-
-
-def _logs(counts):
-    return np.log1p(counts * (TARGET_SUM / np.maximum(counts.sum(axis=1, keepdims=True), 1)))
-
-
-class _Judges:
-    """All metrics with measured cells to hold against."""
-
-    def __init__(self, screen, control, measured):
-        self.genes, self.control, self.arms = screen.counts.var_names, control, screen.arms
-        counts = self._labelled(measured)
-        logs = self._normalised(counts)
-        self.scperteval, self.cell_eval2 = ScPertEval(logs), CellEval2(counts)
-        self.ours = own.Definitions(logs, self.arms)
-
-    def _labelled(self, cells, control=None):
-        blocks = [self.control if control is None else control, *(cells[n] for n in self.arms)]
-        labels = np.repeat([CONTROL, *self.arms], [len(block) for block in blocks])
-        obs = pd.DataFrame(
-            {LABEL: pd.Categorical(labels)}, index=[f"c{i}" for i in range(len(labels))]
-        )
-        values = sparse.csr_matrix(np.vstack(blocks), dtype=np.float32)
-        return ad.AnnData(values, obs=obs, var=pd.DataFrame(index=self.genes))
-
-    def _normalised(self, counts):
-        logs = counts.copy()
-        sc.pp.normalize_total(logs, target_sum=TARGET_SUM)
-        sc.pp.log1p(logs)
-        return logs
-
-    def judge(self, cells, logs) -> Judged:
-        counts = self._labelled(cells)
-        if logs is None:
-            logs = self._normalised(counts)
-        else:
-            logs = self._labelled(logs, _logs(self.control))
-        found = self.scperteval.judge(logs).joined(self.ours.judge(logs))
-        return found.joined(self.cell_eval2.judge(counts))

@@ -114,7 +114,7 @@ def _court(panel, name, answers, setting, report):
 
 
 def _at(place):
-    """Who is asked: everyone first, then models alone, with the two that scores are between."""
+    """Who is asked: everyone first, then models alone, and the truth."""
 
     def asked(member):
         return not place or charges.is_model(member.key, member.group) or member.key == zoo.ORACLE

@@ -6,8 +6,8 @@ import pandas as pd
 
 from lib.predict.arms.answers import Answer
 from lib.score.court import zoo
+from lib.score.court.judges import Judges
 from lib.score.court.metrics import CELL_EVAL2, SCPERTEVAL
-from lib.score.court.packages import CellEval2, ScPertEval
 from lib.score.court.panel import Panel
 from lib.score.screen import Scores
 from lib.tasks.screen import Task
@@ -42,19 +42,18 @@ def usual(task: Task, scores: Scores, answers: dict[str, dict[str, Answer]]) -> 
             continue
         panel = Panel(task, scores, asked, N_CELLS)
         measured = panel.measured(N_CELLS)
-        names = [key.partition(" ")[2] for key in TEN]
-        scperteval = ScPertEval(panel.logs(measured), [n for n in names if n in _scperteval()])
-        cell_eval2 = CellEval2(measured, [n for n in names if n not in _scperteval()])
+        judges = Judges(measured, panel.names, _of(SCPERTEVAL), metrics=_of(CELL_EVAL2))
         for key, given in answers.items():
             member = zoo.natural(key, [given[q.name] for q in asked], panel)
             drawn = member.drawn()
             counts = panel.measured(N_CELLS, cells=[each.counts for each in drawn])
-            said = scperteval.judge(panel.logs(counts, drawn)).joined(cell_eval2.judge(counts))
+            said = judges.judge(counts, panel.logs(N_CELLS, drawn))
             row = {label: said.means.get(key_of, float("nan")) for key_of, label in TEN.items()}
             frames.append(pd.DataFrame(row, index=pd.MultiIndex.from_tuples([(name, key)])))
     table = pd.concat(frames) if frames else pd.DataFrame(columns=list(TEN.values()))
     return table.rename_axis(index=["panel", "model"]) if frames else table
 
 
-def _scperteval():
-    return [key.partition(" ")[2] for key in TEN if key.startswith(SCPERTEVAL)]
+def _of(package):
+    """Names of its metrics among the ten."""
+    return [key.partition(" ")[2] for key in TEN if key.startswith(package)]

@@ -14,8 +14,10 @@ import scipy.special as special
 
 from lib.laws.tabulated import Tabulated
 from lib.predict.arms.answers import Answer, Means
+from lib.predict.arms.pseudobulk import TARGET_SUM
 from lib.score.controls import as_means
-from lib.score.court.panel import TARGET_SUM, Drawn, Panel, log1p
+from lib.score.court.cells import log1p
+from lib.score.court.panel import Drawn, Panel
 from lib.seeds import stream
 
 NATURAL, DEGRADED, TRICK, NO_SKILL = GROUPS = "natural", "degraded", "trick", "no skill"
@@ -95,11 +97,7 @@ def natural(key: str, answers: list[Answer], panel: Panel) -> Member:
     """A model, or the truth: its cells are the law's, or its own."""
     if key == ORACLE:
         return Member(key, NATURAL, "", answers, lambda place: Drawn(panel.other[place]))
-
-    def cells(place):
-        return Drawn(panel.of_answer(place, answers[place]))
-
-    return Member(key, NATURAL, "", answers, cells)
+    return Member(key, NATURAL, "", answers, _sampled(answers, panel))
 
 
 def zoo(panel: Panel, perturbed_mean: list[Answer]) -> list[Member]:
@@ -118,11 +116,13 @@ def zoo(panel: Panel, perturbed_mean: list[Answer]) -> list[Member]:
     ]
 
 
-def _member(key, answers, panel):
-    def cells(place):
-        return Drawn(panel.of_answer(place, answers[place]))
+def _sampled(answers, panel):
+    """Cells of answers, by their laws."""
+    return lambda place: Drawn(panel.of_answer(place, answers[place]))
 
-    return _made(key, answers, cells)
+
+def _member(key, answers, panel):
+    return _made(key, answers, _sampled(answers, panel))
 
 
 def _made(key, answers, cells):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.score.court import packages
+from lib.score.court.cells import normalised
 from tests.court import members, panel
 
 N = 60
@@ -20,7 +21,7 @@ def cells():
     drawn = members()["bilinear"].drawn()
     measured = panel().measured(N)
     predicted = panel().measured(N, cells=[each.counts for each in drawn])
-    return measured, predicted, panel().logs(measured), panel().logs(predicted)
+    return measured, predicted, normalised(measured), normalised(predicted)
 
 
 def run(*command):
@@ -114,7 +115,7 @@ def nothing():
 
 
 def test_without_differential_genes_their_protocols_say_so(nothing):
-    logs = panel().logs(nothing)
+    logs = normalised(nothing)
     said = packages.ScPertEval(logs, ["mse_degs_padj", "mse"]).judge(logs)
     assert "fewer than two arms" in said.failed["scperteval mse_degs_padj"]
     assert said.means == {"scperteval mse": 0}
